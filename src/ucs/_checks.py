@@ -1,0 +1,107 @@
+"""Checks of what the user gives. Every error names what was given, what is valid, and how to mend it."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+_MANY = 12
+
+
+def listed(names: Iterable[Any]) -> str:
+    """Return names as a quoted list, cut where it gets long; 'none' if there are none."""
+    names = list(names)
+    text = ", ".join(repr(name) for name in names[:_MANY])
+    more = f", ... ({len(names)} in all)" if len(names) > _MANY else ""
+    return text + more if names else "none"
+
+
+def choose_one(
+    given: str | None, available: Sequence[str], patterns: Sequence[str], *, argument: str, what: str
+) -> str:
+    """Return the key given, or the one that fits the first pattern that any fits.
+
+    Raises
+    ------
+    KeyError
+        If the key given is not there, or nothing fits.
+    ValueError
+        If several fit the same pattern.
+    """
+    if given is not None:
+        if given not in available:
+            msg = f"{argument}={given!r} is not in this SpatialData; there are: {listed(available)}."
+            raise KeyError(msg)
+        return given
+    for pattern in patterns:
+        fitting = [name for name in available if re.fullmatch(pattern, name)]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            msg = f"Several elements could be the {what}: {listed(fitting)}. Name the right one with {argument}=."
+            raise ValueError(msg)
+    msg = f"Found no {what}: looked for {listed(patterns)}, there are: {listed(available)}. Name it with {argument}=."
+    raise KeyError(msg)
+
+
+def check_positive(value: float, name: str) -> None:
+    """Raise ``ValueError`` unless a number is finite and positive."""
+    if not (np.isfinite(value) and value > 0):
+        msg = f"{name}={value!r} must be a positive number."
+        raise ValueError(msg)
+
+
+def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, overwrite: bool) -> None:
+    """Check that outputs do not collide with what is there.
+
+    Parameters
+    ----------
+    sdata
+        Where they will be written.
+    keys
+        Argument name -> (kind of element, key).
+    overwrite
+        Whether an element of the same kind may be replaced. One of another kind never is.
+
+    Raises
+    ------
+    ValueError
+        If a key is taken, or two outputs have the same.
+    """
+    kinds = {name: kind for kind, name, _ in sdata.gen_elements()}
+    seen: dict[str, str] = {}
+    for argument, (kind, key) in keys.items():
+        if key in seen:
+            msg = f"{argument}={key!r} and {seen[key]}={key!r} must differ: names are unique within a SpatialData."
+            raise ValueError(msg)
+        seen[key] = argument
+        taken = kinds.get(key)
+        if taken is not None and taken != kind:
+            msg = f"{argument}={key!r} is the name of an element in {taken}; choose another."
+            raise ValueError(msg)
+        if taken is not None and not overwrite:
+            msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it or another {argument}=."
+            raise ValueError(msg)
+
+
+def check_ids(ids: NDArray, element: str) -> None:
+    """Raise ``ValueError`` if ids repeat or are negative."""
+    values, counts = np.unique(ids, return_counts=True)
+    if (counts > 1).any():
+        repeated = values[counts > 1]
+        msg = (
+            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). Give every "
+            "nucleus its own id, e.g. gdf.reset_index()."
+        )
+        raise ValueError(msg)
+    if np.issubdtype(values.dtype, np.number) and len(values) and values.min() < 0:
+        msg = f"{element} has negative ids ({listed(values[values < 0][:5].tolist())}); ids must be 0 (background) or above."
+        raise ValueError(msg)

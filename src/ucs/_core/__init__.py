@@ -1,0 +1,1 @@
+"""Array kernels of the engine: arrays in, arrays out, nothing of files, platforms or SpatialData."""

@@ -1,0 +1,63 @@
+"""Original ids and dense ids of a label raster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_TABLE_LIMIT = 2**26
+"""Ids up to here are looked up in a table of that length; sorting a raster of larger ones is slower but needs no table."""
+
+
+def ids_in(labels: NDArray) -> NDArray:
+    """Return the ids above 0 that occur in a raster of any shape and integer type, ascending, in its type.
+
+    Raises
+    ------
+    ValueError
+        If an id is negative.
+    """
+    if labels.size == 0:
+        return np.zeros(0, dtype=labels.dtype)
+    lowest, highest = labels.min(), labels.max()
+    if lowest < 0:
+        msg = f"The labels have negative ids (lowest {lowest}); ids must be 0 (background) or above."
+        raise ValueError(msg)
+    if highest < _TABLE_LIMIT:
+        occurs = np.zeros(int(highest) + 1, dtype=bool)
+        occurs[labels.ravel()] = True
+        occurs[0] = False
+        return np.flatnonzero(occurs).astype(labels.dtype)
+    values = np.unique(labels)
+    return values[values > 0]
+
+
+def densify(labels: NDArray) -> tuple[NDArray[np.int32], NDArray]:
+    """Renumber a raster's ids to 1..n in ascending order.
+
+    Parameters
+    ----------
+    labels
+        Ids of any integer type, 0 = background, any shape.
+
+    Returns
+    -------
+    ``(dense, ids)``: int32 of the same shape, and ``(n,)`` the original id of ``k + 1``.
+
+    Raises
+    ------
+    ValueError
+        If an id is negative.
+    """
+    ids = ids_in(labels)
+    if len(ids) and ids[-1] >= _TABLE_LIMIT:
+        dense = np.searchsorted(ids, labels).astype(np.int32) + 1
+        dense[labels == 0] = 0
+        return dense, ids
+    table = np.zeros(int(ids[-1]) + 1 if len(ids) else 1, dtype=np.int32)
+    table[ids] = np.arange(1, len(ids) + 1)
+    return table[labels], ids

@@ -1,0 +1,42 @@
+"""Threads over kernels that release the GIL.
+
+Not Numba's own parallel loops: some of its threading layers abort when they are entered from several threads at once, as
+Dask does, or after a fork.
+"""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_PIECES_PER_THREAD = 8
+
+
+def n_threads() -> int:
+    """Return the number of processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def in_threads(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> None:
+    """Call ``kernel(first, stop, *arguments)`` for pieces of ``range(n_items)`` in threads.
+
+    The kernel must release the GIL and treat the items independently of each other.
+    """
+    threads = n_threads()
+    n_pieces = min(n_items, threads * _PIECES_PER_THREAD)
+    if n_pieces <= 1 or threads == 1:
+        kernel(0, n_items, *arguments)
+        return
+    edges = np.linspace(0, n_items, n_pieces + 1).astype(np.int64).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        tasks = [pool.submit(kernel, a, b, *arguments) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+        for task in tasks:
+            task.result()

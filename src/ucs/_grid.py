@@ -1,0 +1,117 @@
+"""The one raster on which everything happens, and its place in the coordinate systems.
+
+A :class:`Grid` lives in the *intrinsic* coordinates of the points. Pixel ``(i, j)`` (row, column) covers
+``[x0 + j*r, x0 + (j+1)*r) x [y0 + i*r, y0 + (i+1)*r)``, ``r`` being :attr:`Grid.step`: transcripts are binned with
+``floor``, pixel centres lie at ``+0.5`` (SpatialData's convention). ``x0`` and ``y0`` are whole multiples of ``r``, so
+that two runs over different parts of one data set bin alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+    from spatialdata.transformations import BaseTransformation
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A raster in the intrinsic coordinates of the points.
+
+    Attributes
+    ----------
+    column0, row0
+        Index of the first column and row, in pixels from the intrinsic origin (may be negative):
+        ``x0 = column0 * step``, ``y0 = row0 * step``.
+    shape
+        ``(height, width)`` in pixels.
+    step
+        Side of a pixel in intrinsic units.
+    um_per_unit
+        Length of one intrinsic unit in um (1 for points in um).
+    """
+
+    column0: int
+    row0: int
+    shape: tuple[int, int]
+    step: float
+    um_per_unit: float = 1.0
+
+    @property
+    def um_per_px(self) -> float:
+        """Side of a pixel in um."""
+        return self.step * self.um_per_unit
+
+    @property
+    def origin(self) -> tuple[float, float]:
+        """Intrinsic ``(x0, y0)`` of the outer corner of pixel ``(0, 0)``."""
+        return self.column0 * self.step, self.row0 * self.step
+
+    @property
+    def n_pixels(self) -> int:
+        """Number of pixels."""
+        return self.shape[0] * self.shape[1]
+
+    @classmethod
+    def covering(cls, bounds: ArrayLike, *, resolution: float, um_per_unit: float = 1.0) -> Grid:
+        """Make the smallest grid whose pixels cover ``bounds``.
+
+        Parameters
+        ----------
+        bounds
+            ``(x_min, y_min, x_max, y_max)`` in intrinsic units; the maxima are covered too.
+        resolution
+            Side of a pixel in um.
+        um_per_unit
+            Length of one intrinsic unit in um.
+        """
+        step = resolution / um_per_unit
+        x_min, y_min, x_max, y_max = (int(v) for v in pixel_index(np.asarray(bounds, dtype=np.float64), step))
+        return cls(x_min, y_min, (y_max - y_min + 1, x_max - x_min + 1), step, um_per_unit)
+
+    @property
+    def px_to_intrinsic(self) -> NDArray[np.float64]:
+        """The ``(3, 3)`` matrix that maps ``(column, row, 1)`` (corners at whole numbers) to intrinsic ``(x, y, 1)``."""
+        x0, y0 = self.origin
+        return np.array([[self.step, 0.0, x0], [0.0, self.step, y0], [0.0, 0.0, 1.0]])
+
+    def rows_columns(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the pixel ``(row, column)`` of each intrinsic position; outside the grid they exceed its shape."""
+        return pixel_index(y, self.step) - self.row0, pixel_index(x, self.step) - self.column0
+
+    def transformations(self, points_transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
+        """Compose grid -> intrinsic with every transformation of the points.
+
+        Parameters
+        ----------
+        points_transformations
+            Coordinate system -> transformation, as ``get_transformation(points, get_all=True)`` returns it.
+        """
+        from spatialdata.transformations import Affine, Sequence
+
+        axes = {"input_axes": ("x", "y"), "output_axes": ("x", "y")}
+        to_intrinsic = Affine(self.px_to_intrinsic, **axes)
+        return {
+            name: Sequence([to_intrinsic, transformation])
+            for name, transformation in planar(points_transformations).items()
+        }
+
+
+def planar(transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
+    """Reduce transformations to the axes x and y, for elements without z."""
+    from spatialdata.transformations import Affine
+
+    axes = {"input_axes": ("x", "y"), "output_axes": ("x", "y")}
+    return {name: Affine(t.to_affine_matrix(**axes), **axes) for name, t in transformations.items()}
+
+
+def pixel_index(position: ArrayLike, step: float) -> NDArray[np.int64]:
+    """Return ``floor(position / step)``: the pixel, counted from the intrinsic origin, that holds a position.
+
+    Single-precision positions are widened before the division: 0.3 stored as float32 stays where the file says it is.
+    """
+    return np.floor(np.asarray(position, dtype=np.float64) / step).astype(np.int64)

@@ -1,0 +1,44 @@
+"""One progress bar per stage."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+from tqdm.auto import tqdm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+
+@contextlib.contextmanager
+def stage(
+    name: str, timings: dict[str, float], *, progress: bool, unit: str = "it"
+) -> Iterator[Callable[[int, int], None]]:
+    """Time a stage and show its progress.
+
+    Parameters
+    ----------
+    name
+        Shown before the bar, and the key in ``timings``.
+    timings
+        Receives the seconds that the stage took.
+    progress
+        Whether to show a bar.
+    unit
+        Of what is counted.
+
+    Yields
+    ------
+    A function to call with ``(done, total)``.
+    """
+    start = time.perf_counter()
+    with tqdm(desc=name, unit=unit, disable=not progress, leave=False) as bar:
+
+        def update(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield update
+    timings[name] = timings.get(name, 0.0) + time.perf_counter() - start

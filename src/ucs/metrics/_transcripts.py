@@ -1,0 +1,112 @@
+"""Transcripts against cells: whether each transcript ends up in the cell that it came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from ucs.metrics._match import Contingency, checked_ids, contingency
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+
+def transcript_assignment(
+    true_id: ArrayLike, predicted_id: ArrayLike, *, matching: Literal["overlap", "id"] = "overlap"
+) -> dict[str, float]:
+    """Score the assignment of transcripts to cells, where it is known which cell each transcript came from.
+
+    Every predicted cell stands for one true cell (see ``matching``). A transcript is *right* if it is assigned and the
+    true cell that its predicted cell stands for is the one it came from.
+
+    Parameters
+    ----------
+    true_id
+        Cell that each transcript came from, shape ``(n,)``, integers, 0 = none (background).
+    predicted_id
+        Cell that each transcript was assigned to, shape ``(n,)``, integers, 0 = none.
+    matching
+        Which true cell a predicted cell stands for. ``"overlap"``: the one most of its transcripts came from
+        (background not counted; the lower id at a tie); a cell that holds background only stands for none. Several
+        predicted cells may stand for one true cell, so that cutting cells up is punished by ``ari`` only.
+        ``"id"``: the one with the same id, for cells that keep the id of their nucleus.
+
+    Returns
+    -------
+    A dict with
+
+    - ``precision``: right transcripts / transcripts assigned by the prediction,
+    - ``recall``: right transcripts / transcripts that came from a cell,
+    - ``f1``: harmonic mean of the two, ``2 right / (assigned + from a cell)``,
+    - ``ari``: adjusted Rand index over the transcripts that are in a cell in both (background is no cluster, and how
+      much is captured is what ``recall`` says), independent of ``matching``,
+    - ``n_true``, ``n_assigned``, ``n_right``: the numbers of transcripts behind them.
+
+    A ratio without a denominator is NaN.
+
+    Raises
+    ------
+    ValueError
+        Lengths differ, ids are not integers or are negative, or ``matching`` is unknown.
+
+    References
+    ----------
+    Adjusted Rand index: Hubert and Arabie, "Comparing partitions", Journal of Classification 2, 1985.
+
+    Examples
+    --------
+    >>> scores = transcript_assignment([1, 1, 1, 2, 2, 0], [5, 5, 0, 5, 6, 6])
+    >>> scores["precision"], scores["recall"]
+    (0.6, 0.6)
+    """
+    if matching not in ("overlap", "id"):
+        raise ValueError(f"matching={matching!r} is unknown: use 'overlap' or 'id'.")
+    true, predicted = checked_ids(true_id, "true_id"), checked_ids(predicted_id, "predicted_id")
+    if true.shape != predicted.shape or true.ndim != 1:
+        raise ValueError(
+            f"true_id has shape {true.shape} and predicted_id {predicted.shape}: give one id per transcript in both, "
+            "in the same order."
+        )
+    counts = contingency(true, predicted)
+    right = int(np.count_nonzero((true == predicted) & (true != 0))) if matching == "id" else _right_by_overlap(counts)
+    n_true, n_assigned = int(counts.true_sizes.sum()), int(counts.predicted_sizes.sum())
+    return {
+        "precision": _ratio(right, n_assigned),
+        "recall": _ratio(right, n_true),
+        "f1": _ratio(2 * right, n_assigned + n_true),
+        "ari": _adjusted_rand_index(counts),
+        "n_true": n_true,
+        "n_assigned": n_assigned,
+        "n_right": right,
+    }
+
+
+def _right_by_overlap(counts: Contingency) -> int:
+    """Sum, over the predicted cells, the transcripts of the true cell that gave most of them."""
+    # At a tie both candidates give the same number, so which of them is taken does not show here.
+    if 0 in counts.overlap.shape:
+        return 0
+    return int(counts.overlap.max(axis=0).sum())
+
+
+def _adjusted_rand_index(counts: Contingency) -> float:
+    overlap = counts.overlap
+    together = _n_pairs(overlap.data)
+    true = _n_pairs(np.asarray(overlap.sum(axis=1)))
+    predicted = _n_pairs(np.asarray(overlap.sum(axis=0)))
+    total = _n_pairs(np.asarray([overlap.sum()]))
+    if total == 0:
+        return float("nan")
+    expected = true * predicted / total
+    largest = (true + predicted) / 2
+    return 1.0 if largest == expected else (together - expected) / (largest - expected)
+
+
+def _n_pairs(sizes: NDArray[np.integer]) -> float:
+    sizes = sizes.astype(np.float64)
+    return float((sizes * (sizes - 1) / 2).sum())
+
+
+def _ratio(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator else float("nan")

@@ -1,0 +1,39 @@
+"""The Cell Predict Net: which nucleus a pixel belongs to (paper, equations 2-6)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class CellNet(nn.Module):
+    """Cell Predict Net: a scalar per pixel, gated by the softmask of each nucleus (paper, equation 4).
+
+    ``q_c(p) = softmax(H(f(p) s_c(p)))`` with H a 1 x 1 convolution from one channel to two, hence
+    ``q_c(p) = sigmoid(w f(p) s_c(p) + b)``: f is computed once per pixel, not once per nucleus.
+    """
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.scalar_net = nn.Sequential(
+            nn.Conv2d(width, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1)
+        )
+        self.head = nn.Conv2d(1, 2, 1)
+
+    def scalar(self, features: Tensor) -> Tensor:
+        """Return f(p) for features ``(B, 64, h, w)``: ``(B, h, w)``."""
+        return self.scalar_net(features)[:, 0]
+
+    def weight_bias(self) -> tuple[Tensor, Tensor]:
+        """Return ``w`` and ``b``: the difference of the two classes of H."""
+        weight = self.head.weight[1, 0, 0, 0] - self.head.weight[0, 0, 0, 0]
+        return weight, self.head.bias[1] - self.head.bias[0]
+
+    def pair_logits(self, scalar: Tensor, softmask: Tensor) -> Tensor:
+        """Return ``logit q`` for pairs of a pixel's f and a nucleus' softmask at that pixel, both ``(n,)``."""
+        weight, bias = self.weight_bias()
+        return weight * scalar * softmask + bias
+
+    def forward(self, features: Tensor, pixel: Tensor, softmask: Tensor) -> Tensor:
+        """Return ``logit q`` of pairs; ``pixel`` ``(n,)`` indexes the features' pixels in (batch, row, column) order."""
+        return self.pair_logits(torch.flatten(self.scalar(features))[pixel], softmask)

@@ -1,0 +1,147 @@
+"""The Foreground Predict Net: from transcripts, the probability that a pixel lies in a cell (paper, equation 1).
+
+Convolutions are "valid": an input of ``(h + 16, w + 16)`` pixels gives an output of ``(h, w)``, so that every output pixel
+has seen its whole receptive field (8 pixels on each side) and no border is invented.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+HALO = 8
+"""Reach of the eight 3 x 3 convolutions, in pixels: what an input must have more than its output, on each side."""
+
+
+@dataclass(frozen=True)
+class PixelTranscripts:
+    """Transcripts of a batch of equal windows, as a CSR matrix (pixels x genes).
+
+    Attributes
+    ----------
+    pixel_start
+        ``(B * h * w + 1,)`` int64: entries of pixel ``p`` (batch, row, column in C order) are
+        ``pixel_start[p]:pixel_start[p + 1]``.
+    gene
+        ``(n,)`` int64, ascending within a pixel.
+    count
+        ``(n,)`` float32.
+    shape
+        ``(B, h, w)``.
+    """
+
+    pixel_start: Tensor
+    gene: Tensor
+    count: Tensor
+    shape: tuple[int, int, int]
+
+    def to(self, device: torch.device) -> PixelTranscripts:
+        """Copy to a device."""
+        return PixelTranscripts(
+            self.pixel_start.to(device), self.gene.to(device), self.count.to(device), self.shape
+        )
+
+
+class TranscriptEmbedding(nn.Module):
+    """Three 1 x 1 convolutions without non-linearity between them, applied without ever building the dense map.
+
+    Because the three layers are linear, their output at a pixel is the sum of one vector per transcript plus a constant.
+    The table of these vectors is the product of the layers' weights; it is made anew at each step, so that training moves
+    the three layers as it would with the dense map.
+    """
+
+    def __init__(self, n_genes: int, widths: tuple[int, int, int] = (256, 128, 64)) -> None:
+        super().__init__()
+        sizes = (n_genes, *widths)
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+
+    def table(self) -> tuple[Tensor, Tensor]:
+        """Return the vector of each gene, shape ``(n_genes, 64)``, and the constant, shape ``(64,)``."""
+        first, second, third = self.layers
+        following = third.weight @ second.weight  # (64, 256)
+        constant = following @ first.bias + third.weight @ second.bias + third.bias
+        return first.weight.t() @ following.t(), constant
+
+    def forward(self, transcripts: PixelTranscripts) -> Tensor:  # (B, 64, h, w)
+        # Mixed precision stays out of the sum: it is cheap, and exact sums keep sparse equal to dense.
+        with torch.autocast(transcripts.gene.device.type, enabled=False):
+            return self._sum(transcripts)
+
+    def _sum(self, transcripts: PixelTranscripts) -> Tensor:
+        table, constant = self.table()
+        summed = functional.embedding_bag(
+            transcripts.gene,
+            table,
+            transcripts.pixel_start,
+            mode="sum",
+            per_sample_weights=transcripts.count,
+            include_last_offset=True,
+        )
+        b, h, w = transcripts.shape
+        return (summed + constant).view(b, h, w, -1).permute(0, 3, 1, 2)  # channels-last in memory
+
+
+class ForegroundNet(nn.Module):
+    """Foreground Predict Net (paper, equations 1 and 3).
+
+    Parameters
+    ----------
+    n_genes
+        Number of genes it sees.
+    encoder
+        Widths of the four blocks of two 3 x 3 convolutions.
+    classifier
+        Widths of the classifier's layers before the last; the last of them is the feature handed on.
+    """
+
+    def __init__(
+        self,
+        n_genes: int,
+        *,
+        encoder: tuple[int, ...] = (128, 256, 128, 64),
+        classifier: tuple[int, ...] = (256, 128, 64),
+    ) -> None:
+        super().__init__()
+        self.embedding = TranscriptEmbedding(n_genes)
+        widths = (64, *encoder)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Conv2d(b, b, 3), nn.ReLU())
+            for a, b in zip(widths[:-1], widths[1:], strict=True)
+        )
+        sizes = (sum(widths), *classifier)
+        self.classifier = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self.last = nn.Conv2d(sizes[-1], 2, 1)
+        self.feature_width = sizes[-1]
+
+    def encode(self, embedded: Tensor) -> Tensor:
+        """Return E, the concatenation of the embedding and the four blocks: ``(B, 640, h - 16, w - 16)``."""
+        parts = [embedded]
+        for block in self.blocks:
+            parts.append(block(parts[-1]))
+        h, w = parts[-1].shape[-2:]
+        return torch.cat([_centre(part, h, w) for part in parts], dim=1)
+
+    def features(self, transcripts: PixelTranscripts) -> Tensor:
+        """Return I, the output before the last layer (equation 3): ``(B, 64, h - 16, w - 16)``."""
+        x = self.encode(self.embedding(transcripts))
+        for k, layer in enumerate(self.classifier):
+            x = layer(x)
+            if k < len(self.classifier) - 1:
+                x = functional.relu(x)
+        return x
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return ``logit p_fg`` (equation 1: the softmax over two classes is the sigmoid of their difference): ``(B, h, w)``."""
+        classes = self.last(functional.relu(features))
+        return classes[:, 1] - classes[:, 0]
+
+    def forward(self, transcripts: PixelTranscripts) -> Tensor:  # (B, h - 16, w - 16)
+        return self.logits(self.features(transcripts))
+
+
+def _centre(x: Tensor, h: int, w: int) -> Tensor:
+    top, left = (x.shape[-2] - h) // 2, (x.shape[-1] - w) // 2
+    return x[..., top : top + h, left : left + w]

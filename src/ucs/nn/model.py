@@ -1,0 +1,155 @@
+"""A trained model: both nets, the genes they know, and how they came about."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+
+from ucs.nn.cell import CellNet
+from ucs.nn.foreground import ForegroundNet
+from ucs.nn.params import TrainParams
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ucs._core.transcripts import TranscriptMap
+
+_FORMAT = 1
+_WEIGHTS = "model.safetensors"
+_DESCRIPTION = "model.json"
+
+MINIMUM_OVERLAP = 0.5
+"""Share of a model's genes that data must have for the model to be applied."""
+
+
+@dataclass(frozen=True)
+class UCSModel:
+    """Both nets and all that is needed to apply them.
+
+    Attributes
+    ----------
+    foreground, cell
+        The nets, in evaluation mode, on the CPU.
+    genes
+        Names of the genes that the Foreground Predict Net sees, in its order.
+    params
+        Parameters of the training and of the patch.
+    um_per_px
+        Resolution of the raster it was trained on.
+    history
+        Plain values: background chosen, curves, seed, versions.
+    """
+
+    foreground: ForegroundNet
+    cell: CellNet
+    genes: tuple[str, ...]
+    params: TrainParams
+    um_per_px: float
+    history: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
+        """Write the model into a directory: weights as safetensors, all else as JSON.
+
+        Parameters
+        ----------
+        path
+            The directory; made if it does not exist.
+        overwrite
+            Whether a model that is there may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If there is one and ``overwrite`` is False.
+        """
+        path = Path(path)
+        if (path / _DESCRIPTION).exists() and not overwrite:
+            msg = f"{path} holds a model already; pass overwrite=True to replace it."
+            raise FileExistsError(msg)
+        path.mkdir(parents=True, exist_ok=True)
+        weights = {f"foreground.{k}": v.contiguous() for k, v in self.foreground.state_dict().items()}
+        weights |= {f"cell.{k}": v.contiguous() for k, v in self.cell.state_dict().items()}
+        save_file(weights, path / _WEIGHTS)
+        description = {
+            "format": _FORMAT,
+            "genes": list(self.genes),
+            "params": self.params.as_dict(),
+            "um_per_px": self.um_per_px,
+            "history": self.history,
+        }
+        (path / _DESCRIPTION).write_text(json.dumps(description, indent=1))
+
+    @classmethod
+    def load(cls, path: str | Path) -> UCSModel:
+        """Read a model that :meth:`save` wrote; nothing is unpickled.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no model at ``path``.
+        ValueError
+            If its format is not known to this version.
+        """
+        path = Path(path)
+        for name in (_DESCRIPTION, _WEIGHTS):
+            if not (path / name).exists():
+                msg = f"{path} holds no model: {name} is missing."
+                raise FileNotFoundError(msg)
+        description = json.loads((path / _DESCRIPTION).read_text())
+        if description.get("format") != _FORMAT:
+            msg = f"{path} has model format {description.get('format')!r}; this version reads format {_FORMAT}."
+            raise ValueError(msg)
+        weights = load_file(path / _WEIGHTS)
+        foreground = ForegroundNet(len(description["genes"])).to(memory_format=torch.channels_last)
+        cell = CellNet(foreground.feature_width)
+        for prefix, net in (("foreground.", foreground), ("cell.", cell)):
+            net.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
+        return cls(
+            foreground.eval(),
+            cell.eval(),
+            tuple(description["genes"]),
+            TrainParams.resolve(description["params"]),
+            description["um_per_px"],
+            description["history"],
+        )
+
+    def select_genes(self, transcripts: TranscriptMap, features: Sequence[str]) -> TranscriptMap:
+        """Return the transcripts that the model knows, numbered in its order of genes.
+
+        Parameters
+        ----------
+        transcripts
+            Of the data.
+        features
+            Names of its features.
+
+        Raises
+        ------
+        ValueError
+            If the data has less than half of the model's genes.
+        """
+        keep, index = match_genes(self.genes, features)
+        n_shared = int(keep.sum())
+        if n_shared < MINIMUM_OVERLAP * len(self.genes):
+            msg = (
+                f"The model knows {len(self.genes)} genes, of which the data ({len(features)} features) has {n_shared} "
+                f"({n_shared / len(self.genes):.0%}); at least {MINIMUM_OVERLAP:.0%} are needed. Use a model trained on "
+                "this panel, or train one (model=None)."
+            )
+            raise ValueError(msg)
+        return transcripts.select(keep, index, len(self.genes))
+
+
+def match_genes(genes: Sequence[str], features: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
+    """For each feature, tell whether it is one of ``genes`` and which (0 if none): two arrays ``(n_features,)``."""
+    number = {gene: k for k, gene in enumerate(genes)}
+    keep = np.array([feature in number for feature in features], dtype=bool)
+    return keep, np.array([number.get(feature, 0) for feature in features], dtype=np.int32)

@@ -1,0 +1,104 @@
+"""Parameters of the nets and of training, checked where they are made."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+@dataclass(frozen=True)
+class TrainParams:
+    """How the two nets are trained and which patch they look at.
+
+    Lengths are in pixels, because the nets know nothing else; the resolution says what a pixel is.
+    """
+
+    patch_size: int = 48
+    """Side of a training patch (paper: 48)."""
+    batch_size: int = 2
+    """Patches per step of the Foreground Predict Net."""
+    max_steps: int = 160
+    """Steps of the Foreground Predict Net at most."""
+    evaluate_every: int = 20
+    """Steps between two looks at the held-out patches."""
+    patience: int = 3
+    """Looks without a better held-out loss after which training stops; the best weights are kept."""
+    learning_rate: float = 1e-4
+    """Adam's learning rate (paper: 1e-4)."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Adam's decay rates (paper)."""
+    weight_decay: float = 1e-4
+    """Adam's weight decay (paper)."""
+    held_out: float = 0.1
+    """Share of the lattice squares with nuclei whose pixels are never trained on."""
+    foreground_weights: tuple[float, float] = (1.0, 1.0)
+    """Weights w1, w2 of nucleus and background pixels (paper, equation 9)."""
+    cell_weights: tuple[float, float] = (1.0, 1.0)
+    """Weights w3, w4 of nucleus and background pixels (paper, equation 10)."""
+    cell_patches: int = 64
+    """Patches on which the Cell Predict Net is trained."""
+    cell_steps: int = 400
+    """Steps of the Cell Predict Net at most."""
+    cell_learning_rate: float = 1e-3
+    """Adam's learning rate for the Cell Predict Net."""
+    tau: float = 5.0
+    """Softness of the softmask in pixels (paper, equation 2)."""
+    reach: int = 24
+    """Half the patch a pixel looks at when nuclei are chosen: nuclei farther than this are no candidates."""
+
+    def __post_init__(self) -> None:
+        for name, low in (
+            ("patch_size", 8),
+            ("batch_size", 1),
+            ("max_steps", 1),
+            ("evaluate_every", 1),
+            ("patience", 1),
+            ("cell_patches", 1),
+            ("cell_steps", 1),
+            ("reach", 1),
+        ):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= low):
+                msg = f"TrainParams.{name}={value!r} must be a whole number of at least {low}."
+                raise ValueError(msg)
+        for name in ("learning_rate", "cell_learning_rate", "tau"):
+            value = getattr(self, name)
+            if not value > 0:
+                msg = f"TrainParams.{name}={value!r} must be positive."
+                raise ValueError(msg)
+        if not 0 <= self.held_out <= 0.5:
+            msg = f"TrainParams.held_out={self.held_out!r} must lie between 0 and 0.5."
+            raise ValueError(msg)
+
+    @classmethod
+    def resolve(cls, value: TrainParams | Mapping[str, Any] | None, **defaults: Any) -> TrainParams:
+        """Return parameters from an instance, a mapping of some of them, or None; ``defaults`` hold where it is silent.
+
+        Raises
+        ------
+        ValueError
+            If a name is unknown or a value out of bounds.
+        TypeError
+            If ``value`` is none of these.
+        """
+        if isinstance(value, cls):
+            return value
+        if value is None:
+            return cls(**defaults)
+        if not hasattr(value, "keys"):
+            msg = f"train={value!r} must be a TrainParams, a mapping of its fields, or None."
+            raise TypeError(msg)
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(value) - known)
+        if unknown:
+            msg = f"train has unknown fields {unknown}; known are {sorted(known)}."
+            raise ValueError(msg)
+        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return replace(cls(**defaults), **lists)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as plain values."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}

@@ -1,0 +1,274 @@
+"""Training of the two nets on the sample itself (paper, equations 7-10)."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ucs._core.pairs import training_pairs
+from ucs.nn.cell import CellNet
+from ucs.nn.device import autocast
+from ucs.nn.foreground import ForegroundNet
+from ucs.nn.patches import IGNORED, PatchSource, TrainingData
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+    from ucs.nn.params import TrainParams
+
+    Progress = Callable[[int, int], None]
+
+_HELD_OUT_PATCHES = 6
+
+
+@dataclass
+class Curve:
+    """The course of one net's training."""
+
+    step: list[int] = field(default_factory=list)
+    training_loss: list[float] = field(default_factory=list)
+    held_out_loss: list[float] = field(default_factory=list)
+    stopped_at: int = 0
+    best_step: int = 0
+
+    def as_dict(self) -> dict[str, list[int] | list[float] | int]:
+        """Return the fields as plain values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Two trained nets and how they got there."""
+
+    foreground: ForegroundNet
+    cell: CellNet
+    foreground_curve: Curve
+    cell_curve: Curve
+
+
+def train_nets(
+    data: TrainingData,
+    params: TrainParams,
+    *,
+    device: torch.device,
+    seed: int = 0,
+    progress: Progress = lambda _done, _total: None,
+) -> Trained:
+    """Train both nets.
+
+    Parameters
+    ----------
+    data
+        The sample on its raster.
+    params
+        Parameters.
+    device
+        Where to compute.
+    seed
+        Of the weights and the patches.
+    progress
+        Called with ``(steps done, steps at most)``.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        foreground = ForegroundNet(data.transcripts.n_features).to(device, memory_format=torch.channels_last)
+        cell = CellNet(foreground.feature_width).to(device)
+    patches = PatchSource(data, size=params.patch_size, held_out=params.held_out, seed=seed)
+    total = params.max_steps + params.cell_steps
+
+    def foreground_progress(done: int) -> None:
+        progress(done, total)
+
+    def cell_progress(done: int) -> None:
+        progress(params.max_steps + done, total)
+
+    foreground_curve = _train_foreground(foreground, patches, params, device, foreground_progress)
+    cell_curve = _train_cell(cell, foreground, patches, params, device, cell_progress)
+    progress(total, total)
+    return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
+
+
+def _train_foreground(
+    net: ForegroundNet, patches: PatchSource, params: TrainParams, device: torch.device, progress: Callable[[int], None]
+) -> Curve:
+    windows = patches.held_out_windows(_HELD_OUT_PATCHES)
+    held_out = (
+        [(patches.transcripts(windows).to(device), patches.labels(windows, training=False).to(device))]
+        if windows
+        else []
+    )
+
+    def draw_loss() -> Tensor:
+        drawn = patches.draw(params.batch_size)
+        transcripts, labels = patches.transcripts(drawn), patches.labels(drawn, training=True)
+        with autocast(device):
+            logits = net(transcripts.to(device))
+        return foreground_loss(logits.float(), labels.to(device), params.foreground_weights)
+
+    def held_out_loss() -> float:
+        with torch.no_grad(), autocast(device):
+            losses = [foreground_loss(net(t).float(), y, params.foreground_weights) for t, y in held_out]
+        return float(torch.stack(losses).mean())
+
+    optimizer = _adam(net, params.learning_rate, params)
+    return _optimise(
+        net, optimizer, draw_loss, held_out_loss if held_out else None, params.max_steps, params, progress
+    )
+
+
+def _train_cell(
+    net: CellNet,
+    foreground: ForegroundNet,
+    patches: PatchSource,
+    params: TrainParams,
+    device: torch.device,
+    progress: Callable[[int], None],
+) -> Curve:
+    foreground.eval()
+    training = [_cell_examples(w, foreground, patches, params, device) for w in _inside(patches, params)]
+    held_out = [
+        _cell_examples(w.clipped(patches.data.nuclei.shape), foreground, patches, params, device)
+        for w in patches.held_out_windows(_HELD_OUT_PATCHES)
+    ]
+    training = [example for example in training if len(example[1])]
+    held_out = [example for example in held_out if len(example[1])]
+    order = patches.random.permutation(len(training))
+    turn = 0
+
+    def loss_of(example: tuple[Tensor, ...]) -> Tensor:
+        features, pixel, nucleus, softmask, label = example
+        return cell_loss(net(features, pixel, softmask), nucleus, label, params.cell_weights)
+
+    def draw_loss() -> Tensor:
+        nonlocal turn
+        chosen = [training[order[(turn + k) % len(order)]] for k in range(min(8, len(order)))]
+        turn += len(chosen)
+        return torch.stack([loss_of(example) for example in chosen]).mean()
+
+    def held_out_loss() -> float:
+        with torch.no_grad():
+            return float(torch.stack([loss_of(example) for example in held_out]).mean())
+
+    if not training:
+        return Curve()
+    optimizer = _adam(net, params.cell_learning_rate, params)
+    return _optimise(
+        net, optimizer, draw_loss, held_out_loss if held_out else None, params.cell_steps, params, progress
+    )
+
+
+def _inside(patches: PatchSource, params: TrainParams) -> list:
+    shape = patches.data.nuclei.shape
+    return [window.clipped(shape) for window in patches.draw(params.cell_patches)]
+
+
+def _cell_examples(
+    window, foreground: ForegroundNet, patches: PatchSource, params: TrainParams, device: torch.device
+) -> tuple[Tensor, ...]:
+    """Return features and labelled pairs of one window: (I, pixel, nucleus, softmask, label)."""
+    with torch.no_grad(), autocast(device):
+        features = foreground.features(patches.transcripts([window]).to(device))
+        background = foreground.logits(features).float()[0] < 0
+    pixel, nucleus, softmask, label = training_pairs(
+        patches.data.nuclei,
+        patches.boxes,
+        background.cpu().numpy(),
+        window,
+        tau=params.tau,
+        reach=params.reach,
+    )
+    _, nucleus = np.unique(nucleus, return_inverse=True)
+    pairs = (torch.from_numpy(x).to(device) for x in (pixel, nucleus, softmask, label))
+    return features.float(), *pairs
+
+
+def foreground_loss(logits: Tensor, labels: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Weighted cross-entropy over the labelled pixels (paper, equation 9).
+
+    Parameters
+    ----------
+    logits
+        ``(B, h, w)`` logit of p_fg.
+    labels
+        ``(B, h, w)`` int8: 1 nucleus, 0 background, ``IGNORED`` elsewhere.
+    weights
+        w1, w2 of nucleus and background pixels.
+    """
+    known = labels != IGNORED
+    target = labels[known].float()
+    weight = torch.where(target > 0, weights[0], weights[1])
+    loss = functional.binary_cross_entropy_with_logits(logits[known], target, weight=weight, reduction="sum")
+    return loss / weight.sum().clamp_min(1e-12)
+
+
+def cell_loss(logits: Tensor, nucleus: Tensor, label: Tensor, weights: tuple[float, float]) -> Tensor:
+    """Weighted cross-entropy per nucleus, averaged over the nuclei (paper, equation 10).
+
+    Parameters
+    ----------
+    logits, label
+        ``(n,)`` logit of q and 1 or 0, per pair.
+    nucleus
+        ``(n,)`` 0..m-1, the nucleus of each pair.
+    weights
+        w3, w4 of nucleus and background pixels.
+    """
+    weight = torch.where(label > 0, weights[0], weights[1])
+    loss = functional.binary_cross_entropy_with_logits(logits, label, weight=weight, reduction="none")
+    n = int(nucleus.max()) + 1
+    total = torch.zeros(n, device=loss.device).index_add(0, nucleus, loss)
+    weight_sum = torch.zeros(n, device=loss.device).index_add(0, nucleus, weight)
+    return (total / weight_sum).mean()
+
+
+def _adam(net: nn.Module, learning_rate: float, params: TrainParams) -> torch.optim.Adam:
+    return torch.optim.Adam(
+        net.parameters(), lr=learning_rate, betas=params.betas, weight_decay=params.weight_decay
+    )
+
+
+def _optimise(
+    net: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    draw_loss: Callable[[], Tensor],
+    held_out_loss: Callable[[], float] | None,
+    max_steps: int,
+    params: TrainParams,
+    progress: Callable[[int], None],
+) -> Curve:
+    """Take steps until the held-out loss no longer falls, and go back to its best point."""
+    curve, best_loss, best_state = Curve(), np.inf, None
+    net.train()
+    losses: list[float] = []
+    for step in range(1, max_steps + 1):
+        optimizer.zero_grad(set_to_none=True)
+        loss = draw_loss()
+        if loss.requires_grad:
+            loss.backward()
+            optimizer.step()
+        losses.append(float(loss.detach()))
+        progress(step)
+        curve.stopped_at = step
+        if step % params.evaluate_every and step != max_steps:
+            continue
+        curve.step.append(step)
+        curve.training_loss.append(float(np.mean(losses)))
+        losses.clear()
+        if held_out_loss is None:
+            continue
+        curve.held_out_loss.append(held_out_loss())
+        if curve.held_out_loss[-1] < best_loss:
+            best_loss, curve.best_step = curve.held_out_loss[-1], step
+            best_state = copy.deepcopy(net.state_dict())
+        elif (step - curve.best_step) // params.evaluate_every >= params.patience:
+            break
+    if best_state is not None:
+        net.load_state_dict(best_state)
+    return curve

@@ -1,0 +1,250 @@
+"""Nuclei, from labels or shapes, onto the grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs._checks import check_ids, listed
+from ucs._core.fill import fill_polygons
+from ucs._core.ids import densify, ids_in
+from ucs._core.sample import sample_labels, source_window
+from ucs._logging import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+    from xarray import DataArray, DataTree
+
+    from ucs._grid import Grid
+
+_READ_ROWS = 1024
+_NO_PIXEL = "%s: %d nuclei have no pixel (too small for the resolution, or covered by others) and are left out: %s"
+
+
+@dataclass(frozen=True)
+class Nuclei:
+    """Nuclei on a grid.
+
+    Attributes
+    ----------
+    labels
+        ``(h, w)`` int32, dense ids 1..n in ascending order of the original ids, 0 elsewhere.
+    ids
+        ``(n,)`` original id of nucleus ``k + 1`` (numbers or strings).
+    n_outside
+        Nuclei of the element that have no pixel on the grid because they lie outside it.
+    """
+
+    labels: NDArray[np.int32]
+    ids: NDArray
+    n_outside: int
+
+
+def transformation_matrix(
+    sdata: SpatialData, source: str, target: str, *, coordinate_system: str | None = None
+) -> NDArray[np.float64]:
+    """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of one element to that of another.
+
+    Through the coordinate system given, else ``"global"`` or the first one that both share, else along the shortest path
+    through other elements.
+
+    Raises
+    ------
+    ValueError
+        If there is no path, or the coordinate system is not one of both; the coordinate systems of both are listed.
+    """
+    from spatialdata.transformations import get_transformation, get_transformation_between_coordinate_systems
+
+    of_source = get_transformation(sdata[source], get_all=True)
+    of_target = get_transformation(sdata[target], get_all=True)
+    shared = sorted(set(of_source) & set(of_target))
+    systems = f"{source!r} is in {listed(of_source)}, {target!r} in {listed(of_target)}"
+    if coordinate_system is not None and coordinate_system not in shared:
+        msg = f"coordinate_system={coordinate_system!r} is not one of both elements: {systems}."
+        raise ValueError(msg)
+    if shared:
+        system = coordinate_system or ("global" if "global" in shared else shared[0])
+        to_target = np.linalg.inv(affine_matrix(of_target[system]))
+        return to_target @ affine_matrix(of_source[system])
+    try:
+        path = get_transformation_between_coordinate_systems(sdata, sdata[source], sdata[target])
+    except RuntimeError as error:
+        msg = (
+            f"{source!r} and {target!r} share no coordinate system and no path connects them: {systems}. Register them "
+            "with spatialdata.transformations.set_transformation."
+        )
+        raise ValueError(msg) from error
+    return affine_matrix(path)
+
+
+def affine_matrix(transformation: object) -> NDArray[np.float64]:
+    """Return a transformation as a ``(3, 3)`` matrix over ``(x, y, 1)``."""
+    return transformation.to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y"))  # type: ignore[attr-defined]
+
+
+def read_nuclei(
+    sdata: SpatialData, nuclei_key: str, points_key: str, grid: Grid, *, coordinate_system: str | None = None
+) -> Nuclei:
+    """Bring nuclei onto a grid.
+
+    Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in pieces);
+    of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel. Polygons are filled:
+    a pixel belongs to the polygon that holds its centre.
+
+    Raises
+    ------
+    ValueError
+        If ids repeat or are negative, the elements are not connected, or no nucleus lies on the grid.
+    """
+    to_points = transformation_matrix(sdata, nuclei_key, points_key, coordinate_system=coordinate_system)
+    grid_to_nuclei = np.linalg.inv(to_points) @ grid.px_to_intrinsic
+    if nuclei_key in sdata.labels:
+        raw, ids, n_total = _from_labels(sdata.labels[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
+    else:
+        raw, ids, n_total = _from_shapes(sdata.shapes[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
+    if len(ids) == 0:
+        msg = (
+            f"No nucleus of {nuclei_key!r} lies where the transcripts of {points_key!r} are (x, y in "
+            f"[{grid.origin[0]:g}, {grid.origin[0] + grid.shape[1] * grid.step:g}], "
+            f"[{grid.origin[1]:g}, {grid.origin[1] + grid.shape[0] * grid.step:g}]). Check their transformations."
+        )
+        raise ValueError(msg)
+    return Nuclei(raw, ids, n_total - len(ids))
+
+
+def _from_labels(
+    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], name: str
+) -> tuple[NDArray[np.int32], NDArray, int]:
+    source, matrix = _choose_level(element, grid_to_labels)
+    sampled = np.zeros(shape, dtype=source.dtype)
+    seen: list[NDArray] = []
+    for row0, part, origin in _read_parts(source, matrix, shape):
+        rows = sampled[row0 : row0 + _READ_ROWS]
+        rows[:] = sample_labels(part, matrix, rows.shape, row0=row0, source_origin=origin)
+        seen.append(ids_in(part))
+    dense, ids = densify(sampled)
+    missing = np.setdiff1d(np.concatenate([np.zeros(0, dtype=source.dtype), *seen]), ids)
+    missing = _with_centre_on_grid(missing, source, matrix, shape)
+    if len(missing):
+        logger.warning(_NO_PIXEL, f"labels[{name!r}]", len(missing), listed(missing.tolist()))
+    return dense, ids, len(ids)
+
+
+def _read_parts(
+    source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
+) -> Iterator[tuple[int, NDArray, tuple[int, int]]]:
+    """Read what strips of grid rows need of the labels, which may be larger than memory: (first row, part, its origin)."""
+    for row0 in range(0, shape[0], _READ_ROWS):
+        row1 = min(row0 + _READ_ROWS, shape[0])
+        top, left, bottom, right = source_window(matrix, (row0, 0, row1, shape[1]), source.shape)
+        if bottom > top and right > left:
+            yield row0, np.asarray(source[top:bottom, left:right]), (top, left)
+
+
+def _with_centre_on_grid(
+    ids: NDArray, source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
+) -> NDArray:
+    """Keep the ids of which a pixel of the labels lies on the grid: what was read is larger than the grid if it is rotated."""
+    if len(ids) == 0:
+        return ids
+    to_grid, found = np.linalg.inv(matrix), []
+    for _, part, (top, left) in _read_parts(source, matrix, shape):
+        row, column = np.nonzero(np.isin(part, ids))
+        position = to_grid[:2, :2] @ np.stack([column + left + 0.5, row + top + 0.5]) + to_grid[:2, 2:]
+        inside = (position >= 0).all(axis=0) & (position[0] < shape[1]) & (position[1] < shape[0])
+        found.append(part[row[inside], column[inside]])
+    return np.unique(np.concatenate(found))
+
+
+def _choose_level(
+    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64]
+) -> tuple[DataArray, NDArray[np.float64]]:
+    """Return the array to sample and the matrix from grid pixels to its pixels."""
+    from xarray import DataTree
+
+    if not isinstance(element, DataTree):
+        return element, grid_to_labels
+    levels = [next(iter(element[name].values())) for name in element]
+    full = np.array(levels[0].shape, dtype=float)
+    chosen, matrix = levels[0], grid_to_labels
+    for level in levels[1:]:
+        factor = full / np.array(level.shape)  # (y, x)
+        scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
+        if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
+            break
+        chosen, matrix = level, scaled
+    return chosen, matrix
+
+
+def _from_shapes(
+    element: GeoDataFrame, grid_to_shapes: NDArray[np.float64], shape: tuple[int, int], name: str
+) -> tuple[NDArray[np.int32], NDArray, int]:
+    import shapely
+
+    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
+    element = element.sort_index()  # the order of rows must not decide overlaps
+    geometry = element.geometry.to_numpy()
+    if "radius" in element:
+        geometry = shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16)
+    usable = shapely.get_type_id(geometry)
+    polygonal = np.isin(usable, (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
+    if not polygonal.all():
+        logger.warning(
+            "shapes[%r]: %d geometries are no polygons and are left out: %s",
+            name,
+            int((~polygonal).sum()),
+            listed(element.index[~polygonal]),
+        )
+    geometry, index = geometry[polygonal], element.index.to_numpy()[polygonal]
+    to_grid = np.linalg.inv(grid_to_shapes)
+    labels = _fill(geometry, to_grid, shape)
+    areas = np.bincount(labels.ravel(), minlength=len(index) + 1)[1:]
+    _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
+    new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
+    new_id[1:][areas == 0] = 0
+    return new_id[labels], index[areas > 0], len(index)
+
+
+def _fill(geometry: NDArray, to_grid: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int32]:
+    import shapely
+
+    if len(geometry) == 0:
+        return np.zeros(shape, dtype=np.int32)
+    _, coordinates, offsets = shapely.to_ragged_array(_as_multipolygons(geometry))
+    rings, polygons, parts = (np.asarray(offset) for offset in offsets)
+    coordinates = coordinates[:, :2] @ to_grid[:2, :2].T + to_grid[:2, 2]
+    ids = np.arange(1, len(geometry) + 1, dtype=np.int32)
+    return fill_polygons(coordinates, rings, polygons[parts], ids, shape)
+
+
+def _as_multipolygons(geometry: NDArray) -> NDArray:
+    """Return every geometry as a MultiPolygon, so that one ragged layout holds for all."""
+    import shapely
+
+    single = shapely.get_type_id(geometry) == 3
+    out = geometry.copy()
+    out[single] = shapely.multipolygons(geometry[single], indices=np.arange(int(single.sum())))
+    return out
+
+
+def _warn_without_pixels(
+    geometry: NDArray, index: NDArray, areas: NDArray, to_grid: NDArray, shape: tuple[int, int], name: str
+) -> None:
+    """Name the nuclei on the grid that hold no pixel centre or are covered by others."""
+    import shapely
+
+    missing = np.flatnonzero(areas == 0)
+    if len(missing) == 0:
+        return
+    bounds = shapely.bounds(geometry[missing])
+    corners = bounds[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ to_grid[:2, :2].T + to_grid[:2, 2]
+    low, high = corners.min(axis=1), corners.max(axis=1)
+    inside = (high > 0).all(axis=1) & (low[:, 0] < shape[1]) & (low[:, 1] < shape[0])
+    if inside.any():
+        logger.warning(_NO_PIXEL, f"shapes[{name!r}]", int(inside.sum()), listed(index[missing[inside]].tolist()))

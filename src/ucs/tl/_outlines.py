@@ -1,0 +1,118 @@
+"""Outlines of labels as polygons."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs._checks import check_free_keys, choose_one
+from ucs._core.ids import densify
+from ucs._core.outline import outlines_to_polygons, trace_outlines
+from ucs._grid import planar
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+
+def outlines(
+    sdata: SpatialData,
+    labels_key: str,
+    *,
+    shapes_key_added: str | None = None,
+    simplify: float = 0.0,
+    overwrite: bool = False,
+    inplace: bool = True,
+) -> GeoDataFrame | None:
+    """Outline every label of any labels element as one valid polygon.
+
+    The outline runs along the edges of the pixels: its area is the number of the label's pixels, and filling it gives
+    the label again. A label in several 4-connected parts becomes a multi-polygon.
+
+    Parameters
+    ----------
+    sdata
+        Object with the labels.
+    labels_key
+        Key of a 2D labels element; of a multiscale element the finest level is taken.
+    shapes_key_added
+        Key of the shapes; ``f"{labels_key}_boundaries"`` if None.
+    simplify
+        Tolerance in pixels of the labels up to which vertices may be left out; 0 keeps the outline exact. Neighbours
+        are simplified apart from each other, so their outlines may then overlap by as much.
+    overwrite
+        Whether shapes under that key may be replaced.
+    inplace
+        Whether to add the shapes to ``sdata`` or to return them.
+
+    Returns
+    -------
+    None, or a GeoDataFrame in the intrinsic pixel coordinates ``(x, y)`` of the labels, index = id, with their
+    transformations.
+
+    Raises
+    ------
+    KeyError
+        If the labels are not there.
+    ValueError
+        If the key is taken, ids are negative or ``simplify`` is.
+    """
+    from spatialdata.models import ShapesModel
+    from spatialdata.transformations import get_transformation
+
+    labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
+    shapes_key_added = shapes_key_added or f"{labels_key}_boundaries"
+    check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
+    if simplify < 0:
+        msg = f"simplify={simplify!r} must be 0 (exact) or a tolerance in pixels."
+        raise ValueError(msg)
+    element = sdata.labels[labels_key]
+    array = finest_level(element)
+    dense, ids = densify(np.asarray(array))
+    frame = polygon_frame(dense, np.eye(3), ids=ids, simplify=simplify)
+    transformations = get_transformation(element, get_all=True)
+    shapes = ShapesModel.parse(frame, transformations=planar(transformations))
+    if not inplace:
+        return shapes
+    sdata.shapes[shapes_key_added] = shapes
+    return None
+
+
+def finest_level(element):
+    """Return the array of a labels element, the finest one of a multiscale element."""
+    from xarray import DataTree
+
+    return next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
+
+
+def polygon_frame(
+    labels: NDArray[np.int32],
+    to_intrinsic: NDArray[np.float64],
+    *,
+    ids: NDArray | None = None,
+    simplify: float = 0.0,
+) -> GeoDataFrame:
+    """Outline labels.
+
+    Parameters
+    ----------
+    labels
+        ``(h, w)``, 0 = background.
+    to_intrinsic
+        ``(3, 3)`` from ``(column, row, 1)`` to the coordinates of the result.
+    ids
+        ``(n,)`` index of label ``k + 1`` in the result; the label itself if None.
+    simplify
+        Tolerance in pixels.
+    """
+    import shapely
+    from geopandas import GeoDataFrame
+
+    coordinates, rings, cells, found = trace_outlines(labels)
+    polygons = outlines_to_polygons(coordinates, rings, cells)
+    if simplify > 0:
+        polygons = shapely.make_valid(shapely.simplify(polygons, simplify, preserve_topology=True))
+    polygons = shapely.transform(polygons, lambda xy: xy @ to_intrinsic[:2, :2].T + to_intrinsic[:2, 2])
+    return GeoDataFrame({"geometry": polygons}, index=found if ids is None else ids[found - 1])

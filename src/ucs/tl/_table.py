@@ -1,0 +1,93 @@
+"""The cell x gene table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+INSTANCE_KEY = "cell_id"
+REGION_KEY = "region"
+
+
+def build_table(
+    counts: csr_matrix,
+    *,
+    genes: Sequence[str],
+    controls: Sequence[str],
+    ids: NDArray,
+    region: str,
+    area_um2: NDArray[np.float64],
+    centroid_um: NDArray[np.float64],
+    obs: Mapping[str, Any],
+    layers: Mapping[str, csr_matrix],
+    uns: Mapping[str, Any],
+) -> AnnData:
+    """Build the table that annotates a labels or shapes element.
+
+    Parameters
+    ----------
+    counts
+        ``(n, len(genes) + len(controls))`` int counts, genes first.
+    genes, controls
+        Names of the features.
+    ids
+        ``(n,)`` instance ids.
+    region
+        Key of the element that the rows annotate.
+    area_um2
+        ``(n,)`` areas in um2.
+    centroid_um
+        ``(n, 2)`` centroids (x, y) in um.
+    obs
+        More columns, ``(n,)`` each.
+    layers
+        More counts, of the same shape as ``counts``.
+    uns
+        Goes into ``uns["ucs"]``.
+    """
+    from anndata import AnnData
+    from spatialdata.models import TableModel
+
+    n_genes = len(genes)
+    x = counts[:, :n_genes].tocsr()
+    names = pd.Index([str(i) for i in ids])
+    n_transcripts = np.asarray(x.sum(axis=1)).ravel().astype(np.int64)
+    frame = pd.DataFrame(
+        {
+            INSTANCE_KEY: ids,
+            REGION_KEY: pd.Categorical([region] * len(ids), categories=[region]),
+            **obs,
+            "area_um2": area_um2,
+            "n_transcripts": n_transcripts,
+            "n_genes": np.diff(x.indptr).astype(np.int64),
+            "density": n_transcripts / area_um2,
+        },
+        index=names,
+    )
+    control_counts = pd.DataFrame(counts[:, n_genes:].toarray(), index=names, columns=list(controls))
+    table = AnnData(X=x, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
+    for name, layer in layers.items():
+        table.layers[name] = layer[:, :n_genes].tocsr()
+    table.obsm["spatial"] = centroid_um
+    if controls:
+        table.obsm["controls"] = control_counts
+    table.uns["ucs"] = storable(uns)
+    return TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
+
+
+def storable(value: Any) -> Any:
+    """Return nested plain values in a form that AnnData writes: no None, lists of numbers as arrays, no empty lists."""
+    if isinstance(value, dict):
+        return {str(k): storable(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return np.asarray(value)
+    return value

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import importlib
+import inspect
+import subprocess
+import sys
+from importlib.metadata import version
+
+import pytest
+
+import ucs
+
+SUBMODULES = ["datasets", "metrics", "nn", "pl", "pp", "tl"]
+
+
+def test_import_is_light():
+    heavy = ["anndata", "dask", "numba", "scipy", "spatialdata", "torch"]
+    code = f"import sys, ucs; print([name for name in {heavy} if name in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert loaded == "[]"
+
+
+def test_version_is_that_of_the_distribution():
+    assert ucs.__version__ == version("spatialdata-ucs")
+
+
+def test_submodules_are_public():
+    assert sorted(set(ucs.__all__) - {"__version__"}) == SUBMODULES
+    assert dir(ucs) == sorted(ucs.__all__)
+
+
+def test_unknown_attribute_names_the_module():
+    with pytest.raises(AttributeError, match=r"module 'ucs' has no attribute 'segment'"):
+        ucs.segment  # noqa: B018
+
+
+@pytest.mark.parametrize("name", SUBMODULES)
+def test_public_names_resolve_and_are_documented(name: str):
+    module = getattr(ucs, name)
+    assert module is importlib.import_module(f"ucs.{name}")
+    assert module.__doc__
+    assert module.__all__, f"ucs.{name} must list its public names in __all__"
+    for public in module.__all__:
+        member = getattr(module, public)
+        if inspect.isclass(member) or inspect.isroutine(member):
+            assert inspect.getdoc(member), f"ucs.{name}.{public} has no docstring"
+
+
+def test_log_level_set_before_the_import_is_kept():
+    code = (
+        "import logging; logging.getLogger('ucs').setLevel('ERROR')\n"
+        "from ucs._logging import logger\n"
+        "logger.warning('not shown'); logger.error('shown')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr == "ERROR    shown\n"
+    assert result.stdout == ""
+
+
+def test_info_is_shown_by_default():
+    code = "from ucs._logging import logger; logger.debug('hidden'); logger.info('%d cells', 3)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stderr == "INFO     3 cells\n"
