@@ -98,10 +98,11 @@ def check_ids(ids: NDArray, element: str) -> None:
     if (counts > 1).any():
         repeated = values[counts > 1]
         msg = (
-            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). Give every "
-            "nucleus its own id, e.g. gdf.reset_index()."
+            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). Give "
+            "every nucleus its own id, e.g. gdf.reset_index()."
         )
         raise ValueError(msg)
     if np.issubdtype(values.dtype, np.number) and len(values) and values.min() < 0:
-        msg = f"{element} has negative ids ({listed(values[values < 0][:5].tolist())}); ids must be 0 (background) or above."
+        negative = listed(values[values < 0][:5].tolist())
+        msg = f"{element} has negative ids ({negative}); ids must be 0 (background) or above."
         raise ValueError(msg)

@@ -75,7 +75,7 @@ class Grid:
 
     @property
     def px_to_intrinsic(self) -> NDArray[np.float64]:
-        """The ``(3, 3)`` matrix that maps ``(column, row, 1)`` (corners at whole numbers) to intrinsic ``(x, y, 1)``."""
+        """The ``(3, 3)`` matrix from ``(column, row, 1)`` (corners at whole numbers) to intrinsic ``(x, y, 1)``."""
         x0, y0 = self.origin
         return np.array([[self.step, 0.0, x0], [0.0, self.step, y0], [0.0, 0.0, 1.0]])
 

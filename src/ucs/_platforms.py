@@ -118,7 +118,8 @@ def resolve_points_key(sdata: SpatialData, platform: Platform, points_key: str |
     ValueError
         If several fit equally well.
     """
-    return choose_one(points_key, list(sdata.points), platform.points_keys, argument="points_key", what="points element")
+    available = list(sdata.points)
+    return choose_one(points_key, available, platform.points_keys, argument="points_key", what="points element")
 
 
 def resolve_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str:

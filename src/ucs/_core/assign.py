@@ -1,9 +1,9 @@
 """Which nucleus owns each pixel (paper, equations 4-6), every pixel at the centre of its own patch.
 
 For pixel p the candidates are the nuclei within ``reach`` pixels. The network's scalar ``f(p)`` and two numbers of its
-head give ``logit q_c(p) = w f(p) s_c(p) + b``; the background's probability is the mean of ``1 - q_c`` over the candidates.
-The pixel goes to the larger of the background's logit and the best candidate's. Logits are compared, not probabilities:
-where several ``q_c`` have rounded to 1 the order of the nuclei would decide.
+head give ``logit q_c(p) = w f(p) s_c(p) + b``; the background's probability is the mean of ``1 - q_c`` over the
+candidates. The pixel goes to the larger of the background's logit and the best candidate's. Logits are compared, not
+probabilities: where several ``q_c`` have rounded to 1 the order of the nuclei would decide.
 """
 
 from __future__ import annotations
@@ -151,16 +151,17 @@ def _assign_block(
                     labels[i, j] = c
     for i in range(h):
         for j in range(w):
-            c = labels[i, j]
-            if c == 0:
-                continue
             nucleus = nuclei[top + i, left + j]
-            # Background = mean(1 - q), so 1 - background = mean(q): its logit needs both sums and no subtraction from 1.
-            background = np.log(free[i, j]) - np.log(owned[i, j]) + threshold
             if nucleus > 0:
                 labels[i, j] = nucleus
                 probability[i, j] = 255
-            elif best_logit[i, j] > background:
+                continue
+            if labels[i, j] == 0:
+                continue
+            # Background = mean(1 - q), so 1 - background = mean(q): its logit needs both sums and no subtraction
+            # from 1.
+            background = np.log(free[i, j]) - np.log(owned[i, j]) + threshold
+            if best_logit[i, j] > background:
                 probability[i, j] = np.uint8(np.rint(255.0 * sigmoid(best_logit[i, j])))
             else:
                 labels[i, j] = 0

@@ -18,14 +18,16 @@ PAPER_KERNEL = 10
 PAPER_ITERATIONS = 4
 """How often the paper dilates the nuclei."""
 
+_LARGEST_LIMIT = 255  # its square and one more fit into 16 bits
+
 
 def squared_distance(nuclei: NDArray, limit: int) -> NDArray[np.uint16]:
     """Return the squared distance from each pixel centre to the nearest nucleus pixel centre, in pixels, ``(h, w)``.
 
     Distances above ``limit`` (at most 255) are given as ``limit ** 2 + 1``; 0 on nuclei.
     """
-    if not 0 <= limit <= 255:
-        msg = f"limit={limit} must lie between 0 and 255 pixels."
+    if not 0 <= limit <= _LARGEST_LIMIT:
+        msg = f"limit={limit} must lie between 0 and {_LARGEST_LIMIT} pixels."
         raise ValueError(msg)
     vertical = np.full(nuclei.shape, limit + 1, dtype=np.uint16)
     in_threads(_vertical, nuclei.shape[1], nuclei, vertical)
@@ -70,19 +72,29 @@ def _horizontal(first: int, stop: int, vertical: NDArray, limit: int, out: NDArr
 
 
 def beyond_distance(nuclei: NDArray, distance: float) -> NDArray[np.bool_]:
-    """Return the pixels whose centre is farther than ``distance`` pixels from every nucleus pixel's, ``(h, w)``."""
-    limit = min(int(np.ceil(distance)) + 1, 255)
+    """Return the pixels whose centre is farther than ``distance`` pixels from every nucleus pixel's, ``(h, w)``.
+
+    Raises
+    ------
+    ValueError
+        If the distance is negative or more than 255 pixels.
+    """
+    if not 0 <= distance <= _LARGEST_LIMIT:
+        msg = f"distance={distance} pixels must lie between 0 and {_LARGEST_LIMIT}: shorten it or take larger pixels."
+        raise ValueError(msg)
+    limit = min(int(np.ceil(distance)) + 1, _LARGEST_LIMIT)
     return squared_distance(nuclei, limit) > distance * distance
 
 
 def beyond_paper_dilation(nuclei: NDArray) -> NDArray[np.bool_]:
     """Return the pixels outside the nuclei dilated as in the paper: a 10 x 10 kernel, 4 times, ``(h, w)``.
 
-    A kernel of even side has no centre; as image libraries do, its anchor is element (5, 5), so that one dilation reaches
-    4 pixels down and right, 5 up and left.
+    A kernel of even side has no centre: its anchor is element (5, 5), and a pixel is set if one is set under the kernel
+    that is laid on it by the anchor (OpenCV's ``dilate``). One dilation therefore reaches 5 pixels down and right, 4
+    up and left.
     """
-    down = PAPER_ITERATIONS * (PAPER_KERNEL - 1 - PAPER_KERNEL // 2)
-    up = PAPER_ITERATIONS * (PAPER_KERNEL // 2)
+    down = PAPER_ITERATIONS * (PAPER_KERNEL // 2)
+    up = PAPER_ITERATIONS * (PAPER_KERNEL - 1 - PAPER_KERNEL // 2)
     near = _spread(nuclei > 0, down, up)
     return ~_spread(near.T, down, up).T
 

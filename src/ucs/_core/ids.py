@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TABLE_LIMIT = 2**26
-"""Ids up to here are looked up in a table of that length; sorting a raster of larger ones is slower but needs no table."""
+"""Ids up to here are looked up in a table of that length; a raster of larger ones is sorted, which is slower."""
 
 
 def ids_in(labels: NDArray) -> NDArray:

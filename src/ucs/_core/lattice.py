@@ -11,31 +11,56 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@njit(cache=True, nogil=True)
-def bounding_boxes(labels: NDArray, n: int) -> NDArray:
-    """Return ``(n + 1, 4)`` int64 boxes ``row0, column0, row1, column1`` by id; an absent id (and 0) has ``row1 == 0``.
+def bounding_boxes(labels: NDArray, n: int) -> NDArray[np.int64]:
+    """Return the bounding boxes of all ids, by id.
 
     Parameters
     ----------
     labels
-        ``(h, w)`` ids 0..n.
+        ``(h, w)`` integer ids 0..n, 0 = background.
     n
         The highest id.
+
+    Returns
+    -------
+    ``(n + 1, 4)`` int64: ``row0, column0, row1, column1`` with the ends excluded; zeros for an absent id (and 0).
+
+    Raises
+    ------
+    ValueError
+        If the labels are no integer raster, or an id is below 0 or above n.
     """
-    h, w = labels.shape
+    check_raster(labels)
     boxes = np.zeros((n + 1, 4), dtype=np.int64)
-    for i in range(h):
-        for j in range(w):
-            c = labels[i, j]
+    if not _bounding_boxes(labels, boxes):
+        msg = f"Labels must lie within 0 and n = {n}, but range from {labels.min()} to {labels.max()}."
+        raise ValueError(msg)
+    return boxes
+
+
+def check_raster(labels: NDArray) -> None:
+    """Raise ValueError if labels are not a 2-D integer raster."""
+    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
+        msg = f"labels must be a 2-D integer raster, not {labels.ndim}-D {labels.dtype}."
+        raise ValueError(msg)
+
+
+@njit(cache=True, nogil=True)
+def _bounding_boxes(labels: NDArray, boxes: NDArray) -> bool:
+    """Enter each id into the boxes; return False if one has no row there."""
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            c = np.int64(labels[i, j])
             if c == 0:
                 continue
+            if c < 0 or c >= len(boxes):
+                return False
             if boxes[c, 2] == 0:
-                boxes[c] = np.array([i, j, i + 1, j + 1])
-            else:
-                boxes[c, 1] = min(boxes[c, 1], j)
-                boxes[c, 2] = i + 1
-                boxes[c, 3] = max(boxes[c, 3], j + 1)
-    return boxes
+                boxes[c, 0], boxes[c, 1], boxes[c, 3] = i, j, j + 1
+            boxes[c, 1] = min(boxes[c, 1], j)
+            boxes[c, 2] = i + 1
+            boxes[c, 3] = max(boxes[c, 3], j + 1)
+    return True
 
 
 @njit(cache=True, nogil=True)
@@ -46,7 +71,8 @@ def boxes_by_block(
 
     Returns
     -------
-    ``(start, ids)``: the ids of block ``k = block_row * n_block_columns + block_column`` are ``ids[start[k]:start[k + 1]]``.
+    ``(start, ids)``: the ids of block ``k = block_row * n_block_columns + block_column`` are ``ids[start[k]:start[k
+    + 1]]``.
     """
     n_blocks = n_block_rows * n_block_columns
     start = np.zeros(n_blocks + 1, dtype=np.int64)

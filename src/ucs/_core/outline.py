@@ -15,39 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._core.lattice import bounding_boxes, check_raster
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["bounding_boxes", "outlines_to_polygons", "trace_outlines"]
+__all__ = ["outlines_to_polygons", "trace_outlines"]
 
 # What a pixel in the box of a label is.
 _OUTSIDE, _LABEL, _CURRENT, _DONE = 0, 1, 2, 3  # not the label; not yet looked at; of the component at hand; of another
-
-
-def bounding_boxes(labels: NDArray, n: int) -> NDArray:
-    """Return the bounding boxes of the labels 1..n.
-
-    Parameters
-    ----------
-    labels
-        Shape (h, w), integer, 0 = background.
-    n
-        Highest label.
-
-    Returns
-    -------
-    Shape (n, 4), int64: row0, column0, row1, column1 with the ends excluded; zeros for an id that does not occur.
-
-    Raises
-    ------
-    ValueError
-        If a label is below 0 or above n.
-    """
-    _check_labels(labels)
-    boxes = np.zeros((n, 4), dtype=np.int64)
-    if not _bounding_boxes(labels, boxes):
-        raise ValueError(f"Labels must lie within 0 and n = {n}, but range from {labels.min()} to {labels.max()}.")
-    return boxes
 
 
 def trace_outlines(labels: NDArray, *, boxes: NDArray | None = None) -> tuple[NDArray, NDArray, NDArray, NDArray]:
@@ -62,8 +38,8 @@ def trace_outlines(labels: NDArray, *, boxes: NDArray | None = None) -> tuple[ND
     labels
         Shape (h, w), integer, 0 = background.
     boxes
-        Bounding boxes of the labels 1..n as from :func:`bounding_boxes`, shape (n, 4). Computed if not given. Only
-        pixels within its box are looked at for a label, and labels with an empty box are passed over.
+        Bounding boxes by label as from :func:`ucs._core.lattice.bounding_boxes`, shape (n + 1, 4). Computed if not
+        given. Only pixels within its box are looked at for a label, and labels with an empty box are passed over.
 
     Returns
     -------
@@ -82,7 +58,7 @@ def trace_outlines(labels: NDArray, *, boxes: NDArray | None = None) -> tuple[ND
     ValueError
         If labels is no integer raster, a label is negative, or a box reaches beyond the raster.
     """
-    _check_labels(labels)
+    check_raster(labels)
     if boxes is None:
         boxes = bounding_boxes(labels, int(labels.max(initial=0)))
     boxes = np.ascontiguousarray(boxes, dtype=np.int64).reshape(-1, 4)
@@ -123,30 +99,6 @@ def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_
         cells, rank = np.unique(cell_of_part[~single], return_inverse=True)
         polygons[cells] = shapely.multipolygons(parts[~single], indices=rank)
     return polygons
-
-
-def _check_labels(labels: NDArray) -> None:
-    if labels.ndim != 2 or not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels must be a 2-D integer raster, not {labels.ndim}-D {labels.dtype}.")
-
-
-@njit(cache=True, nogil=True)
-def _bounding_boxes(labels: NDArray, boxes: NDArray) -> bool:
-    """Enter each label into the boxes; return False if one has no row there."""
-    n = len(boxes)
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            if labels[i, j] == 0:
-                continue
-            k = np.int64(labels[i, j]) - 1
-            if k < 0 or k >= n:
-                return False
-            if boxes[k, 2] == 0:
-                boxes[k, 0], boxes[k, 1], boxes[k, 3] = i, j, j + 1
-            boxes[k, 1] = min(boxes[k, 1], j)
-            boxes[k, 2] = i + 1
-            boxes[k, 3] = max(boxes[k, 3], j + 1)
-    return True
 
 
 @njit(cache=True, nogil=True)
@@ -271,14 +223,14 @@ def _trace(labels: NDArray, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, 
     state, top_done = np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.bool_)
     queue = np.empty(0, dtype=np.int64)
     n_rings, n_cells = 0, 0
-    for k in range(len(boxes)):
-        row0, column0, row1, column1 = boxes[k]
+    for label in range(1, len(boxes)):
+        row0, column0, row1, column1 = boxes[label]
         if row1 <= row0 or column1 <= column0:
             continue
         stride = column1 - column0 + 2
         size = stride * (row1 - row0 + 2)
         state, top_done, queue = _grown(state, size), _grown(top_done, size), _grown(queue, size)
-        _paint(labels, k + 1, row0, column0, row1, column1, state[:size])
+        _paint(labels, label, row0, column0, row1, column1, state[:size])
         top_done[:size] = False
         first_ring = n_rings
         for seed in range(stride + 1, size - stride - 1):
@@ -293,7 +245,7 @@ def _trace(labels: NDArray, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, 
         if n_rings > first_ring:
             corner = np.array([column0, row0])
             coordinates[offsets[first_ring] : offsets[n_rings]] += corner
-            ids[n_cells] = k + 1
+            ids[n_cells] = label
             n_cells += 1
             cell_offsets[n_cells] = n_rings
     n_vertices = offsets[n_rings]

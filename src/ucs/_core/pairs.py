@@ -33,8 +33,8 @@ def training_pairs(
 
     Returns
     -------
-    ``(pixel, nucleus, softmask, label)``: index of the pixel in the window (row-major), id, s, and 1 for a pixel of that
-    nucleus or 0 for a background pixel.
+    ``(pixel, nucleus, softmask, label)``: index of the pixel in the window (row-major), id, s, and 1 for a pixel of
+    that nucleus or 0 for a background pixel.
     """
     inside = np.unique(nuclei[window.slices])
     inside = inside[inside > 0]

@@ -1,7 +1,7 @@
 """Threads over kernels that release the GIL.
 
-Not Numba's own parallel loops: some of its threading layers abort when they are entered from several threads at once, as
-Dask does, or after a fork.
+Not Numba's own parallel loops: some of its threading layers abort when they are entered from several threads at
+once, as Dask does, or after a fork.
 """
 
 from __future__ import annotations

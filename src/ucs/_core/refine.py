@@ -1,7 +1,7 @@
 """Turn per-pixel decisions into cells: closed, in one piece with their nucleus, without holes, without overlap.
 
-Each step looks at one cell at a time and at a state that the other cells of the step do not change, so neither the order
-of the cells nor the number of threads has a say.
+Each step looks at one cell at a time and at a state that the other cells of the step do not change, so neither the
+order of the cells nor the number of threads has a say.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def refine_cells(
 
     Returns
     -------
-    ``(h, w)`` int32. A cell is 4-connected if its nucleus is; a pixel that two closings claim goes to the nearer nucleus,
-    then to the lower id; a pixel of another cell is never taken; a hole that holds another cell stays.
+    ``(h, w)`` int32. A cell is 4-connected if its nucleus is; a pixel that two closings claim goes to the nearer
+    nucleus, then to the lower id; a pixel of another cell is never taken; a hole that holds another cell stays.
     """
     refined = labels.copy()
     n = len(boxes) - 1
@@ -84,15 +84,15 @@ def _close_cells(
             for j in range(boxes[c, 1], boxes[c, 3]):
                 mask[i - row0, j - column0] = labels[i, j] == c
         for _ in range(CLOSINGS):
-            mask = _morph(mask, True)
+            mask = _morph(mask, dilate=True)
         for _ in range(CLOSINGS):
-            mask = _morph(mask, False)
+            mask = _morph(mask, dilate=False)
         closed[offset[k] : offset[k + 1]] = mask.ravel()
 
 
 @njit(cache=True, nogil=True)
 def _morph(mask: NDArray, dilate: bool) -> NDArray:  # noqa: FBT001 - a kernel, called with both values side by side
-    """Dilate or erode by the ellipse; what lies outside the array does not count in either."""
+    """Dilate or erode by the ellipse; what lies outside the array is not set."""
     h, w = mask.shape
     out = np.empty_like(mask)
     for i in range(h):
@@ -101,7 +101,8 @@ def _morph(mask: NDArray, dilate: bool) -> NDArray:  # noqa: FBT001 - a kernel, 
             for a in range(5):
                 for b in range(5):
                     y, x = i + a - 2, j + b - 2
-                    if ELLIPSE[a, b] and 0 <= y < h and 0 <= x < w and mask[y, x] == dilate:
+                    is_set = 0 <= y < h and 0 <= x < w and mask[y, x]
+                    if ELLIPSE[a, b] and is_set == dilate:
                         value = dilate
             out[i, j] = value
     return out
@@ -197,8 +198,8 @@ def _keep_parts_with_nucleus(
 def _fill_holes(first: int, stop: int, labels: NDArray, boxes: NDArray, margin: int) -> None:
     """Fill the holes of each cell that hold background only.
 
-    A hole is a 4-connected part of what is not the cell that does not reach the border of the cell's surroundings. Holes
-    of different cells that hold background only never overlap, so the cells may be treated at the same time.
+    A hole is a 4-connected part of what is not the cell that does not reach the border of the cell's surroundings.
+    Holes of different cells that hold background only never overlap, so the cells may be treated at the same time.
     """
     h, w = labels.shape
     for c in range(first + 1, stop + 1):

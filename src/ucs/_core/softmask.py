@@ -73,7 +73,7 @@ def signed_distance(
 def _vertical_distances(
     nuclei: NDArray, nucleus: int, top: int, left: int, bottom: int, row0: int, vertical: NDArray, far: int
 ) -> None:
-    """Complete ``vertical``: rows of ``out`` may begin or end in the middle of the nucleus, so both sweeps start outside it."""
+    """Complete ``vertical``; both sweeps start outside the nucleus, which ``out`` may cut in two."""
     a, width = vertical.shape
     for j in range(width):
         last = -far

@@ -1,7 +1,7 @@
 """Transcripts on a raster, sparse and in canonical order: the only form in which the engine sees them.
 
-:class:`TranscriptMap` is a CSR-like array of (row, column, feature, count) sorted by row, column and feature, with equal
-entries summed. The order in which transcripts arrive therefore has no say in any sum that is built on it.
+:class:`TranscriptMap` is a CSR-like array of (row, column, feature, count) sorted by row, column and feature, with
+equal entries summed. The order in which transcripts arrive therefore has no say in any sum that is built on it.
 """
 
 from __future__ import annotations
@@ -159,7 +159,8 @@ class TranscriptMap:
 
         Returns
         -------
-        ``(pixel_start, feature, count)`` with ``pixel_start`` of length ``h * w + 1``. Pixels outside the raster are empty.
+        ``(pixel_start, feature, count)`` with ``pixel_start`` of length ``h * w + 1``. Pixels outside the raster are
+        empty.
         """
         h, w = window.shape
         bounds = np.empty((h, 2), dtype=np.int64)

@@ -35,5 +35,5 @@ class CellNet(nn.Module):
         return weight * scalar * softmask + bias
 
     def forward(self, features: Tensor, pixel: Tensor, softmask: Tensor) -> Tensor:
-        """Return ``logit q`` of pairs; ``pixel`` ``(n,)`` indexes the features' pixels in (batch, row, column) order."""
+        """Return ``logit q`` of pairs; ``pixel`` ``(n,)`` counts the features' pixels in (batch, row, column)."""
         return self.pair_logits(torch.flatten(self.scalar(features))[pixel], softmask)

@@ -44,7 +44,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
-    """Return a context for mixed precision: bfloat16 on CUDA and on CPUs with bfloat16 arithmetic, float32 elsewhere."""
+    """Return a context for mixed precision: bfloat16 where the device computes in it, float32 elsewhere."""
     if _has_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()

@@ -1,7 +1,7 @@
 """The Foreground Predict Net: from transcripts, the probability that a pixel lies in a cell (paper, equation 1).
 
-Convolutions are "valid": an input of ``(h + 16, w + 16)`` pixels gives an output of ``(h, w)``, so that every output pixel
-has seen its whole receptive field (8 pixels on each side) and no border is invented.
+Convolutions are "valid": an input of ``(h + 16, w + 16)`` pixels gives an output of ``(h, w)``, so that every output
+pixel has seen its whole receptive field (8 pixels on each side) and no border is invented.
 """
 
 from __future__ import annotations
@@ -14,6 +14,10 @@ from torch.nn import functional
 
 HALO = 8
 """Reach of the eight 3 x 3 convolutions, in pixels: what an input must have more than its output, on each side."""
+
+
+_OWN_SHARE = 0.5
+"""Spread of the genes' first vectors around the one that they share, relative to its length."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,31 @@ class PixelTranscripts:
 class TranscriptEmbedding(nn.Module):
     """Three 1 x 1 convolutions without non-linearity between them, applied without ever building the dense map.
 
-    Because the three layers are linear, their output at a pixel is the sum of one vector per transcript plus a constant.
-    The table of these vectors is the product of the layers' weights; it is made anew at each step, so that training moves
-    the three layers as it would with the dense map.
+    Because the three layers are linear, their output at a pixel is the sum of one vector per transcript plus a
+    constant. The table of these vectors is the product of the layers' weights; it is made anew at each step, so that
+    training moves the three layers as it would with the dense map.
     """
 
     def __init__(self, n_genes: int, widths: tuple[int, int, int] = (256, 128, 64)) -> None:
         super().__init__()
         sizes = (n_genes, *widths)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Begin as a count of transcripts plus something of each gene's own.
+
+        Customary bounds shrink with the number of inputs. Here an input is a few transcripts out of thousands of genes:
+        the first vectors would be next to nothing, and the more so the larger the panel.
+        """
+        first, second, third = self.layers
+        shared = torch.randn(first.out_features, 1)
+        first.weight.copy_(shared + _OWN_SHARE * torch.randn_like(first.weight))
+        for layer in (second, third):
+            nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
+        for layer in self.layers:
+            nn.init.zeros_(layer.bias)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """Return the vector of each gene, shape ``(n_genes, 64)``, and the constant, shape ``(64,)``."""
@@ -66,6 +86,7 @@ class TranscriptEmbedding(nn.Module):
         return first.weight.t() @ following.t(), constant
 
     def forward(self, transcripts: PixelTranscripts) -> Tensor:  # (B, 64, h, w)
+        """Embed a batch: ``(B, 64, h, w)`` float32."""
         # Mixed precision stays out of the sum: it is cheap, and exact sums keep sparse equal to dense.
         with torch.autocast(transcripts.gene.device.type, enabled=False):
             return self._sum(transcripts)
@@ -115,6 +136,10 @@ class ForegroundNet(nn.Module):
         self.classifier = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.last = nn.Conv2d(sizes[-1], 2, 1)
         self.feature_width = sizes[-1]
+        for layer in [*self.blocks.modules(), *self.classifier]:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
 
     def encode(self, embedded: Tensor) -> Tensor:
         """Return E, the concatenation of the embedding and the four blocks: ``(B, 640, h - 16, w - 16)``."""
@@ -134,11 +159,12 @@ class ForegroundNet(nn.Module):
         return x
 
     def logits(self, features: Tensor) -> Tensor:
-        """Return ``logit p_fg`` (equation 1: the softmax over two classes is the sigmoid of their difference): ``(B, h, w)``."""
+        """Return ``logit p_fg``, the difference of the two classes of equation 1: ``(B, h, w)``."""
         classes = self.last(functional.relu(features))
         return classes[:, 1] - classes[:, 0]
 
-    def forward(self, transcripts: PixelTranscripts) -> Tensor:  # (B, h - 16, w - 16)
+    def forward(self, transcripts: PixelTranscripts) -> Tensor:
+        """Return ``logit p_fg``: ``(B, h - 16, w - 16)``."""
         return self.logits(self.features(transcripts))
 
 

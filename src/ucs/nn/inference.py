@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 BLOCK = 96
 """Side of the blocks that go through the nets, in pixels.
 
-Convolution libraries choose their arithmetic by the shape of their input. All blocks therefore have one shape and lie on
-one lattice anchored at the grid's origin, so that a pixel's result depends on nothing but the data."""
+Convolution libraries choose their arithmetic by the shape of their input. All blocks therefore have one shape and
+lie on one lattice anchored at the grid's origin, so that a pixel's result depends on nothing but the data."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class PixelScores:
     Attributes
     ----------
     foreground
-        Logit of p_fg (paper, equation 1); ``-inf`` where no nucleus is in reach.
+        Logit of p_fg (paper, equation 1); ``-inf`` in blocks that no nucleus reaches.
     scalar
-        f(p) (paper, equation 4); 0 where no nucleus is in reach.
+        f(p) (paper, equation 4); 0 in blocks that no nucleus reaches.
     """
 
     foreground: NDArray[np.float32]

@@ -74,10 +74,6 @@ class UCSModel:
         if (path / _DESCRIPTION).exists() and not overwrite:
             msg = f"{path} holds a model already; pass overwrite=True to replace it."
             raise FileExistsError(msg)
-        path.mkdir(parents=True, exist_ok=True)
-        weights = {f"foreground.{k}": v.contiguous() for k, v in self.foreground.state_dict().items()}
-        weights |= {f"cell.{k}": v.contiguous() for k, v in self.cell.state_dict().items()}
-        save_file(weights, path / _WEIGHTS)
         description = {
             "format": _FORMAT,
             "genes": list(self.genes),
@@ -85,7 +81,12 @@ class UCSModel:
             "um_per_px": self.um_per_px,
             "history": self.history,
         }
-        (path / _DESCRIPTION).write_text(json.dumps(description, indent=1))
+        text = json.dumps(description, indent=1)  # first, since it fails on what JSON does not know
+        path.mkdir(parents=True, exist_ok=True)
+        weights = {f"foreground.{k}": v.contiguous() for k, v in self.foreground.state_dict().items()}
+        weights |= {f"cell.{k}": v.contiguous() for k, v in self.cell.state_dict().items()}
+        save_file(weights, path / _WEIGHTS)
+        (path / _DESCRIPTION).write_text(text)
 
     @classmethod
     def load(cls, path: str | Path) -> UCSModel:
@@ -137,12 +138,12 @@ class UCSModel:
             If the data has less than half of the model's genes.
         """
         keep, index = match_genes(self.genes, features)
-        n_shared = int(keep.sum())
+        n_shared = len(set(self.genes).intersection(features))
         if n_shared < MINIMUM_OVERLAP * len(self.genes):
             msg = (
                 f"The model knows {len(self.genes)} genes, of which the data ({len(features)} features) has {n_shared} "
-                f"({n_shared / len(self.genes):.0%}); at least {MINIMUM_OVERLAP:.0%} are needed. Use a model trained on "
-                "this panel, or train one (model=None)."
+                f"({n_shared / len(self.genes):.0%}); at least {MINIMUM_OVERLAP:.0%} are needed. Use a "
+                "model trained on this panel, or train one (model=None)."
             )
             raise ValueError(msg)
         return transcripts.select(keep, index, len(self.genes))

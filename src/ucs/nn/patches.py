@@ -88,7 +88,7 @@ class PatchSource:
         chosen = self.held_out
         if len(chosen) > n:
             chosen = np.sort(self.random.permutation(chosen)[:n])
-        rows, columns = np.divmod(chosen * 1, self._lattice_columns)
+        rows, columns = np.divmod(chosen, self._lattice_columns)
         return [
             Window(int(r) * self.size, int(c) * self.size, int(r + 1) * self.size, int(c + 1) * self.size)
             for r, c in zip(rows, columns, strict=True)
@@ -114,13 +114,17 @@ class PatchSource:
         out = np.full((len(windows), self.size, self.size), IGNORED, dtype=np.int8)
         for label, window in zip(out, windows, strict=True):
             totals = self.data.transcripts.totals(window)
-            label[window.read(self.data.far) & (totals < self.mean_far_count)] = 0
+            # Where the far pixels are empty altogether none lies below their mean, but they are background all the
+            # same.
+            few = (totals < self.mean_far_count) | (totals == 0)
+            label[window.read(self.data.far) & few] = 0
             label[window.read(self.data.nuclei) > 0] = 1
             if training:
-                label[self._is_held_out(window)] = IGNORED
+                label[self.is_held_out(window)] = IGNORED
         return torch.from_numpy(out)
 
-    def _is_held_out(self, window: Window) -> NDArray[np.bool_]:
+    def is_held_out(self, window: Window) -> NDArray[np.bool_]:
+        """Tell which pixels of a window lie in held-out squares (true for some beyond the raster, too)."""
         rows = np.arange(window.row0, window.row1) // self.size
         columns = np.arange(window.column0, window.column1) // self.size
         return np.isin(rows[:, None] * self._lattice_columns + columns[None, :], self.held_out)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -21,11 +22,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from ucs._core.transcripts import Window
     from ucs.nn.params import TrainParams
 
     Progress = Callable[[int, int], None]
 
 _HELD_OUT_PATCHES = 6
+_RISE = 10  # steps over which the learning rate rises
 
 
 @dataclass
@@ -117,10 +120,9 @@ def _train_foreground(
             losses = [foreground_loss(net(t).float(), y, params.foreground_weights) for t, y in held_out]
         return float(torch.stack(losses).mean())
 
-    optimizer = _adam(net, params.learning_rate, params)
-    return _optimise(
-        net, optimizer, draw_loss, held_out_loss if held_out else None, params.max_steps, params, progress
-    )
+    steps = params.max_steps
+    adam = _adam(net, params.learning_rate, steps, params)
+    return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
 
 
 def _train_cell(
@@ -132,10 +134,13 @@ def _train_cell(
     progress: Callable[[int], None],
 ) -> Curve:
     foreground.eval()
-    training = [_cell_examples(w, foreground, patches, params, device) for w in _inside(patches, params)]
+    training = [
+        _cell_examples(w, foreground, patches, params, device, training=True)
+        for w in _inside(patches, patches.draw(params.cell_patches))
+    ]
     held_out = [
-        _cell_examples(w.clipped(patches.data.nuclei.shape), foreground, patches, params, device)
-        for w in patches.held_out_windows(_HELD_OUT_PATCHES)
+        _cell_examples(w, foreground, patches, params, device, training=False)
+        for w in _inside(patches, patches.held_out_windows(_HELD_OUT_PATCHES))
     ]
     training = [example for example in training if len(example[1])]
     held_out = [example for example in held_out if len(example[1])]
@@ -158,21 +163,29 @@ def _train_cell(
 
     if not training:
         return Curve()
-    optimizer = _adam(net, params.cell_learning_rate, params)
-    return _optimise(
-        net, optimizer, draw_loss, held_out_loss if held_out else None, params.cell_steps, params, progress
-    )
+    steps = params.cell_steps
+    adam = _adam(net, params.cell_learning_rate, steps, params)
+    return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
 
 
-def _inside(patches: PatchSource, params: TrainParams) -> list:
-    shape = patches.data.nuclei.shape
-    return [window.clipped(shape) for window in patches.draw(params.cell_patches)]
+def _inside(patches: PatchSource, windows: list[Window]) -> list[Window]:
+    shape = patches.data.transcripts.shape
+    return [window.clipped(shape) for window in windows]
 
 
 def _cell_examples(
-    window, foreground: ForegroundNet, patches: PatchSource, params: TrainParams, device: torch.device
+    window: Window,
+    foreground: ForegroundNet,
+    patches: PatchSource,
+    params: TrainParams,
+    device: torch.device,
+    *,
+    training: bool,
 ) -> tuple[Tensor, ...]:
-    """Return features and labelled pairs of one window: (I, pixel, nucleus, softmask, label)."""
+    """Return features and labelled pairs of one window: (I, pixel, nucleus, softmask, label).
+
+    In training, pixels of the held-out squares are left out.
+    """
     with torch.no_grad(), autocast(device):
         features = foreground.features(patches.transcripts([window]).to(device))
         background = foreground.logits(features).float()[0] < 0
@@ -184,6 +197,9 @@ def _cell_examples(
         tau=params.tau,
         reach=params.reach,
     )
+    if training:
+        kept = ~patches.is_held_out(window).ravel()[pixel]
+        pixel, nucleus, softmask, label = pixel[kept], nucleus[kept], softmask[kept], label[kept]
     _, nucleus = np.unique(nucleus, return_inverse=True)
     pairs = (torch.from_numpy(x).to(device) for x in (pixel, nucleus, softmask, label))
     return features.float(), *pairs
@@ -203,7 +219,7 @@ def foreground_loss(logits: Tensor, labels: Tensor, weights: tuple[float, float]
     """
     known = labels != IGNORED
     target = labels[known].float()
-    weight = torch.where(target > 0, weights[0], weights[1])
+    weight = torch.where(target > 0, float(weights[0]), float(weights[1]))
     loss = functional.binary_cross_entropy_with_logits(logits[known], target, weight=weight, reduction="sum")
     return loss / weight.sum().clamp_min(1e-12)
 
@@ -220,7 +236,7 @@ def cell_loss(logits: Tensor, nucleus: Tensor, label: Tensor, weights: tuple[flo
     weights
         w3, w4 of nucleus and background pixels.
     """
-    weight = torch.where(label > 0, weights[0], weights[1])
+    weight = torch.where(label > 0, float(weights[0]), float(weights[1]))
     loss = functional.binary_cross_entropy_with_logits(logits, label, weight=weight, reduction="none")
     n = int(nucleus.max()) + 1
     total = torch.zeros(n, device=loss.device).index_add(0, nucleus, loss)
@@ -228,15 +244,24 @@ def cell_loss(logits: Tensor, nucleus: Tensor, label: Tensor, weights: tuple[flo
     return (total / weight_sum).mean()
 
 
-def _adam(net: nn.Module, learning_rate: float, params: TrainParams) -> torch.optim.Adam:
-    return torch.optim.Adam(
+def _adam(
+    net: nn.Module, learning_rate: float, max_steps: int, params: TrainParams
+) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LRScheduler]:
+    """Return Adam and its schedule: a short rise, then a cosine down to 0 at the last step."""
+    optimizer = torch.optim.Adam(
         net.parameters(), lr=learning_rate, betas=params.betas, weight_decay=params.weight_decay
     )
+    rise = min(_RISE, max_steps)
+
+    def factor(step: int) -> float:
+        return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
+
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
 
 
 def _optimise(
     net: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    adam: tuple[torch.optim.Adam, torch.optim.lr_scheduler.LRScheduler],
     draw_loss: Callable[[], Tensor],
     held_out_loss: Callable[[], float] | None,
     max_steps: int,
@@ -244,6 +269,7 @@ def _optimise(
     progress: Callable[[int], None],
 ) -> Curve:
     """Take steps until the held-out loss no longer falls, and go back to its best point."""
+    optimizer, schedule = adam
     curve, best_loss, best_state = Curve(), np.inf, None
     net.train()
     losses: list[float] = []
@@ -253,6 +279,7 @@ def _optimise(
         if loss.requires_grad:
             loss.backward()
             optimizer.step()
+        schedule.step()
         losses.append(float(loss.detach()))
         progress(step)
         curve.stopped_at = step
@@ -262,6 +289,7 @@ def _optimise(
         curve.training_loss.append(float(np.mean(losses)))
         losses.clear()
         if held_out_loss is None:
+            curve.best_step = step  # for all one knows
             continue
         curve.held_out_loss.append(held_out_loss())
         if curve.held_out_loss[-1] < best_loss:

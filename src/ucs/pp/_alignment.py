@@ -1,4 +1,4 @@
-"""Do the nuclei lie where the transcripts are?"""
+"""Check that the nuclei lie where the transcripts are."""
 
 from __future__ import annotations
 
@@ -30,16 +30,17 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
     if result.verdict == "misaligned":
         msg = (
             f"The nuclei {nuclei_key!r} do not lie where the transcripts {points_key!r} are: {result.best} they would "
-            f"fit much better (score {result.best_score:.3g} against {result.score:.3g}). Correct the transformation of "
-            "one of the two, or pass check_alignment=False to go on all the same."
+            f"fit much better (score {result.best_score:.3g} against {result.score:.3g}). Correct the transformation "
+            "of one of the two, or pass check_alignment=False to go on all the same."
         )
         raise ValueError(msg)
     if result.verdict == "undecided":
         logger.warning(
             "It is undecided whether the nuclei %r lie where the transcripts %r are (density in nuclei %.2f times that "
-            "elsewhere): look at both before you trust the cells.",
+            "elsewhere; best fit: %s): look at both before you trust the cells.",
             nuclei_key,
             points_key,
             result.enrichment,
+            result.best,
         )
     return result.verdict

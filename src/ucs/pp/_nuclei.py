@@ -51,8 +51,8 @@ def transformation_matrix(
 ) -> NDArray[np.float64]:
     """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of one element to that of another.
 
-    Through the coordinate system given, else ``"global"`` or the first one that both share, else along the shortest path
-    through other elements.
+    Through the coordinate system given, else ``"global"`` or the first one that both share, else along the shortest
+    path through other elements.
 
     Raises
     ------
@@ -93,9 +93,9 @@ def read_nuclei(
 ) -> Nuclei:
     """Bring nuclei onto a grid.
 
-    Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in pieces);
-    of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel. Polygons are filled:
-    a pixel belongs to the polygon that holds its centre.
+    Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in
+    pieces); of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel.
+    Polygons are filled: a pixel belongs to the polygon that holds its centre.
 
     Raises
     ------
@@ -139,7 +139,7 @@ def _from_labels(
 def _read_parts(
     source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
 ) -> Iterator[tuple[int, NDArray, tuple[int, int]]]:
-    """Read what strips of grid rows need of the labels, which may be larger than memory: (first row, part, its origin)."""
+    """Read, strip by strip, what grid rows need of labels larger than memory: (first row, part, its origin)."""
     for row0 in range(0, shape[0], _READ_ROWS):
         row1 = min(row0 + _READ_ROWS, shape[0])
         top, left, bottom, right = source_window(matrix, (row0, 0, row1, shape[1]), source.shape)
@@ -150,7 +150,7 @@ def _read_parts(
 def _with_centre_on_grid(
     ids: NDArray, source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
 ) -> NDArray:
-    """Keep the ids of which a pixel of the labels lies on the grid: what was read is larger than the grid if it is rotated."""
+    """Keep the ids of which a pixel lies on the grid: what was read is larger if the grid is rotated."""
     if len(ids) == 0:
         return ids
     to_grid, found = np.linalg.inv(matrix), []

@@ -52,9 +52,9 @@ def rasterize(
 
     Returns
     -------
-    Image ``(c, y, x)`` int32 with the genes (alphabetical, without controls) as channels ``c`` and the transformations of
-    the points composed with the grid's; it can be put into ``sdata.images``. Pixel (i, j) counts the transcripts in
-    ``[x0 + j*r, x0 + (j+1)*r) x [y0 + i*r, y0 + (i+1)*r)``. The map G of the paper, "Preprocess".
+    Image ``(c, y, x)`` int32 with the genes (alphabetical, without controls) as channels ``c`` and the
+    transformations of the points composed with the grid's; it can be put into ``sdata.images``. Pixel (i, j) counts
+    the transcripts in ``[x0 + j*r, x0 + (j+1)*r) x [y0 + i*r, y0 + (i+1)*r)``. The map G of the paper, "Preprocess".
 
     Raises
     ------

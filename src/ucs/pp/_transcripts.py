@@ -134,7 +134,7 @@ def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> 
     for axis in ("x", "y"):
         bad = ~np.isfinite(frame[axis].to_numpy(dtype=np.float64))
         if bad.any():
-            msg = f"{where}: {bad.sum()} of {len(frame)} positions have a NaN or infinite {axis}. Drop these rows first."
+            msg = f"{where}: {bad.sum()} of {len(frame)} positions have a NaN or infinite {axis}. Drop them first."
             raise ValueError(msg)
     missing = frame[columns.gene].isna().to_numpy()
     if missing.any():

@@ -63,7 +63,8 @@ def aggregate(
     -------
     None, or the table: CSR int counts (label x gene, all kept genes in alphabetical order), a row for each label that
     occurs; ``obs``: instance id, area_um2, n_transcripts, n_genes, density (transcripts per um2), eccentricity;
-    ``obsm["spatial"]``: centroids in um in the points' intrinsic frame; ``obsm["controls"]``. Its rows annotate the labels.
+    ``obsm["spatial"]``: centroids in um in the points' intrinsic frame; ``obsm["controls"]``. Its rows annotate the
+    labels.
 
     Raises
     ------

@@ -111,7 +111,7 @@ def find_background(
         100 * chosen["share_of_area"],
     )
     if not far.any():
-        logger.warning("No pixel is far enough from nuclei to serve as background; cells will be limited by reach only.")
+        logger.warning("No pixel is far enough from nuclei to serve as background; cells end at their reach only.")
     return far, chosen
 
 

@@ -1,0 +1,1 @@
+"""Cells against known truth: ours, every nuclear expansion, and the paper's own setting."""

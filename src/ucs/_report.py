@@ -1,0 +1,68 @@
+"""What a run made, as a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from anndata import AnnData
+    from rich.table import Table
+
+_NOT_A_STAGE = "total"
+
+
+def run_table(table: AnnData, *, title: str, write_seconds: float | None = None) -> Table:
+    """Return what a segmentation made.
+
+    Parameters
+    ----------
+    table
+        Table that :func:`ucs.tl.segment` made.
+    title
+        Of the table.
+    write_seconds
+        How long writing took, the one stage that the table itself cannot know.
+    """
+    from rich.table import Table
+
+    uns = table.uns["ucs"]
+    out = Table(title=title, show_header=False, title_justify="left")
+    out.add_column(style="bold")
+    out.add_column(overflow="fold")
+    for name, value in _figures(table, uns).items():
+        out.add_row(name, value)
+    out.add_section()
+    stages = {k: v for k, v in uns["timings"].items() if k != _NOT_A_STAGE}
+    if write_seconds is not None:
+        stages["write"] = write_seconds
+    for name, seconds in stages.items():
+        out.add_row(name, f"{seconds:.1f} s")
+    out.add_row("total", f"{uns['timings'][_NOT_A_STAGE] + (write_seconds or 0.0):.1f} s")
+    return out
+
+
+def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
+    parameters, quality = uns["parameters"], uns["qc"]
+    controls = table.obsm["controls"].to_numpy().sum() if "controls" in table.obsm else 0
+    assigned, used = int(table.X.sum() + controls), int(quality["n_kept"])
+    figures = {
+        "platform": str(parameters["platform"]),
+        "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {table.n_vars:,} genes)",
+        "nuclei": f"{quality['n_nuclei']:,} ({parameters['nuclei_key']})",
+        "background": _background(uns.get("model", {}).get("background", {})),
+        "cells": f"{table.n_obs:,}",
+        "transcripts assigned": f"{assigned:,} ({100 * assigned / max(used, 1):.1f} %)",
+    }
+    if table.n_obs:
+        figures["median area"] = f"{table.obs['area_um2'].median():.1f} um2"
+        figures["median transcripts"] = f"{table.obs['n_transcripts'].median():.0f} per cell"
+    return figures
+
+
+def _background(chosen: Mapping[str, Any]) -> str:
+    method = str(chosen.get("method", "unknown"))
+    if "distance_um" in chosen:
+        return f"beyond {chosen['distance_um']:.1f} um from nuclei ({method})"
+    return method

@@ -1,0 +1,130 @@
+"""The layers of a picture, each drawn into axes in the points' intrinsic coordinates."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from pandas import DataFrame
+
+    from ucs.pl._crop import Bounds
+
+_OTHER_GENES = "#b9b9b9"
+_DOT_UM = 0.8  # diameter of a transcript, where there is room for it
+_DOT_POINTS = (0.6, 4.0)  # and its bounds on paper
+_MAX_LEGEND = 20
+
+
+def set_limits(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
+    """Show the bounds and nothing else, y downwards."""
+    x_min, y_min, x_max, y_max = bounds
+    ax.set(xlim=(x_min, x_max), ylim=(y_max, y_min), aspect="equal")
+    unit = " (um)" if um_per_unit == 1 else ""
+    ax.set(xlabel=f"x{unit}", ylabel=f"y{unit}")
+
+
+def draw_image(ax: Axes, pixels: NDArray, to_points: NDArray[np.float64]) -> None:
+    """Draw one channel ``(h, w)`` under everything else, given the matrix from its pixels to the axes' coordinates."""
+    from matplotlib.transforms import Affine2D
+
+    if pixels.size == 0:
+        return
+    low, high = np.percentile(pixels, (1, 99.8))
+    height, width = pixels.shape
+    # Dark on white and not too dark, so that dots and outlines stand out from it.
+    ax.imshow(
+        pixels,
+        cmap="gray_r",
+        vmin=low,
+        vmax=low + 2 * max(high - low, 1e-9),
+        extent=(0, width, height, 0),
+        transform=Affine2D(to_points) + ax.transData,
+        zorder=0,
+    )
+
+
+def draw_transcripts(
+    ax: Axes,
+    frame: DataFrame,
+    color: str | Sequence[str] | Mapping[str, str],
+    bounds: Bounds,
+    um_per_unit: float,
+) -> None:
+    """Draw transcripts as dots that are as large as they can be told apart; see :func:`ucs.pl.cells` for ``color``."""
+    from matplotlib.colors import to_rgba
+
+    if frame.empty:
+        return
+    box = ax.get_window_extent()
+    pixels_per_unit = min(box.width / (bounds[2] - bounds[0]), box.height / (bounds[3] - bounds[1]))
+    diameter = np.clip(_DOT_UM / um_per_unit * pixels_per_unit * 72 / ax.figure.dpi, *_DOT_POINTS)
+    style = {"s": diameter**2, "linewidths": 0, "rasterized": True}
+    if isinstance(color, str) and color != "gene":
+        ax.scatter(frame["x"], frame["y"], color=color, zorder=1, **style)
+        return
+    genes, code = np.unique(frame["gene"].to_numpy(dtype=str), return_inverse=True)
+    of_gene = _palette(genes, color)
+    named = np.array([gene in of_gene for gene in genes])[code]
+    ax.scatter(frame["x"][~named], frame["y"][~named], color=_OTHER_GENES, zorder=1, **style)
+    colors = np.array([to_rgba(of_gene.get(gene, _OTHER_GENES)) for gene in genes])
+    ax.scatter(frame["x"][named], frame["y"][named], c=colors[code[named]], zorder=2, **style)
+    if color != "gene" and len(of_gene) <= _MAX_LEGEND:
+        for gene, own in of_gene.items():
+            ax.scatter([], [], color=own, s=25, label=gene)
+        ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
+
+
+def _palette(genes: Sequence[str], color: str | Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the colour of each gene that has one."""
+    from matplotlib import colormaps
+
+    if isinstance(color, str):
+        return {gene: _gene_color(gene) for gene in genes}
+    if isinstance(color, Mapping):
+        return color
+    cycle = colormaps["tab10" if len(color) <= 10 else "tab20"].colors
+    return {gene: cycle[k % len(cycle)] for k, gene in enumerate(color)}
+
+
+def _gene_color(gene: str) -> tuple[float, float, float]:
+    """Return a gene's colour, which depends on its name only: the same in every picture."""
+    number = crc32(gene.encode())
+    return colorsys.hsv_to_rgb(number % 997 / 997, 0.65 + 0.35 * (number // 997 % 2), 0.9 - 0.3 * (number // 1994 % 2))
+
+
+def draw_outlines(ax: Axes, geometry: NDArray, style: Mapping[str, Any]) -> None:
+    """Draw polygons as lines; ``style`` are keywords of :class:`matplotlib.collections.LineCollection`."""
+    import shapely
+    from matplotlib.collections import LineCollection
+
+    rings = shapely.get_rings(shapely.get_parts(geometry))
+    ax.add_collection(LineCollection([shapely.get_coordinates(ring) for ring in rings], **style), autolim=False)
+
+
+def draw_scale_bar(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
+    """Draw a bar of 1, 2 or 5 times a power of ten um, about a fifth of the picture's width."""
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+
+    target = (bounds[2] - bounds[0]) * um_per_unit / 5
+    power = 10.0 ** np.floor(np.log10(target))
+    length = max(step * power for step in (1, 2, 5) if step * power <= target)
+    bar = AnchoredSizeBar(
+        ax.transData,
+        length / um_per_unit,
+        f"{length:g} um",
+        loc="lower left",
+        size_vertical=(bounds[3] - bounds[1]) / 200,
+        borderpad=0.6,
+    )
+    bar.patch.set(alpha=0.85, linewidth=0)
+    bar.set_zorder(5)
+    ax.add_artist(bar)

@@ -1,0 +1,210 @@
+"""Cells over transcripts over the image."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucs._checks import choose_one, listed
+from ucs._logging import logger
+from ucs._platforms import resolve_nuclei_key
+from ucs.pl._artists import draw_image, draw_outlines, draw_scale_bar, draw_transcripts, set_limits
+from ucs.pl._crop import crop_points, crop_polygons, crop_raster
+from ucs.pp._nuclei import transformation_matrix
+from ucs.pp._sample import find_source
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from matplotlib.axes import Axes
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from ucs._platforms import Platform
+    from ucs.pl._crop import Bounds, CroppedPoints
+
+LAYERS = ("image", "transcripts", "nuclei", "scale_bar")
+_IMAGE_KEYS = ("morphology_focus", "morphology_mip", r"(?i:.*dapi.*)", r"(?i:.*morphology.*)", r"(?i:.*nucle.*)")
+
+
+def cells(
+    sdata: SpatialData,
+    *,
+    shapes_key: str = "ucs_boundaries",
+    nuclei_key: str | None = None,
+    points_key: str | None = None,
+    image_key: str | None = None,
+    channel: str | None = None,
+    gene_key: str | None = None,
+    color: str | Sequence[str] | Mapping[str, str] = "gene",
+    coordinate_system: str | None = None,
+    bounds: Bounds | None = None,
+    show: Collection[str] = LAYERS,
+    platform: str | Platform = "auto",
+    um_per_unit: float | None = None,
+    max_transcripts: int = 200_000,
+    outline: Mapping[str, Any] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw the outlines of cells over their transcripts, with the nuclei and their image where there are any.
+
+    Everything is drawn in the intrinsic coordinates of the points. Of a large slide only what lies within ``bounds`` is
+    read: the image at the scale that the figure can show, the points partition by partition.
+
+    Parameters
+    ----------
+    sdata
+        Object with cells and transcripts.
+    shapes_key
+        Key of the cells, shapes or labels.
+    nuclei_key
+        Key of the nuclei, shapes or labels; found by itself if None, and left out if there are none.
+    points_key
+        Key of the transcripts; found by itself if None.
+    image_key
+        Key of the image; the stain of the nuclei if None, and left out if there is none.
+    channel
+        Channel of the image; ``"DAPI"`` or else the first one if None.
+    gene_key
+        Column with the gene of each transcript; found by itself if None.
+    color
+        Colour of the transcripts: ``"gene"`` gives every gene its own, a list of genes or a mapping from gene to colour
+        leaves all others grey, any colour of Matplotlib holds for all.
+    coordinate_system
+        Coordinate system in which the elements meet; ``"global"`` or another that they share if None.
+    bounds
+        What to show: ``(x_min, y_min, x_max, y_max)`` in the points' intrinsic units (um for Xenium); all if None.
+    show
+        What to draw beside the cells, any of ``"image"``, ``"transcripts"``, ``"nuclei"`` and ``"scale_bar"``.
+    platform
+        Says which keys and units to expect, see :func:`ucs.tl.segment`.
+    um_per_unit
+        Length of the points' intrinsic unit in um; the platform's if None.
+    max_transcripts
+        If more lie within the bounds, a random part of this many is drawn.
+    outline
+        Keywords for the outlines of the cells, a :class:`matplotlib.collections.LineCollection`.
+    ax
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    The axes, with y pointing downwards as in images.
+
+    Raises
+    ------
+    KeyError
+        If an element, a column or a channel is not there.
+    ValueError
+        If elements are not connected, ``bounds`` is no rectangle or holds nothing, or an option is unknown.
+
+    Examples
+    --------
+    >>> ucs.pl.cells(sdata, bounds=(100, 100, 200, 200), color=["EPCAM", "CD3E"])  # doctest: +SKIP
+    """
+    _check_options(show, color)
+    shapes_key = choose_one(
+        shapes_key, [*sdata.shapes, *sdata.labels], (), argument="shapes_key", what="shapes or labels element"
+    )
+    source = find_source(sdata, points_key, platform=platform, gene_key=gene_key, um_per_unit=um_per_unit)
+    image_key = _find_image(sdata, image_key) if "image" in show else None
+    nuclei_key = _find_nuclei(sdata, source.platform, nuclei_key) if "nuclei" in show else None
+    limit = max_transcripts if "transcripts" in show else 0
+    points = crop_points(
+        sdata.points[source.points_key], source.columns, _checked_bounds(bounds), limit=limit, name=source.points_key
+    )
+    shown = points.extent if bounds is None else _checked_bounds(bounds)
+
+    def crop(key: str, **options: Any) -> Any:
+        to_points = transformation_matrix(sdata, key, source.points_key, coordinate_system=coordinate_system)
+        read = crop_raster if key in sdata.images else crop_polygons
+        return read(sdata[key], to_points, shown, **options)
+
+    # Read everything before the first stroke, so that an error leaves neither an empty figure nor half a picture.
+    outlines = crop(shapes_key)
+    _check_not_empty(points, outlines, shown)
+    nuclei = [] if nuclei_key is None else crop(nuclei_key)
+    image = None if image_key is None else crop(image_key, channel=_channel_number(sdata, image_key, channel))
+
+    ax = _axes(shown) if ax is None else ax
+    if image is not None:
+        draw_image(ax, *image)
+    set_limits(ax, shown, source.um_per_unit)
+    if points.n_within > limit > 0:
+        logger.info("Drawing %d of %d transcripts, at random.", limit, points.n_within)
+    draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
+    draw_outlines(ax, nuclei, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
+    draw_outlines(ax, outlines, {"colors": "black", "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
+    if "scale_bar" in show:
+        draw_scale_bar(ax, shown, source.um_per_unit)
+    return ax
+
+
+def _check_options(show: Collection[str], color: str | Sequence[str] | Mapping[str, str]) -> None:
+    from matplotlib.colors import is_color_like
+
+    unknown = sorted(set(show) - set(LAYERS))
+    if unknown or isinstance(show, str):
+        msg = f"show={show!r} must be a collection of layers; known are {listed(LAYERS)}."
+        raise ValueError(msg)
+    if isinstance(color, str) and color != "gene" and not is_color_like(color):
+        msg = f"color={color!r} is neither 'gene', nor a list of genes, nor a colour of Matplotlib."
+        raise ValueError(msg)
+
+
+def _check_not_empty(points: CroppedPoints, outlines: NDArray, bounds: Bounds) -> None:
+    if points.n_within == 0 and len(outlines) == 0:
+        extent = tuple(round(value, 1) for value in points.extent)
+        msg = f"bounds={bounds} holds neither transcripts nor cells; the transcripts lie in {extent}."
+        raise ValueError(msg)
+
+
+def _channel_number(sdata: SpatialData, image_key: str, channel: str | None) -> int:
+    from spatialdata.models import get_channel_names
+
+    names = [str(name) for name in get_channel_names(sdata.images[image_key])]
+    if channel is None:
+        return names.index("DAPI") if "DAPI" in names else 0
+    if channel not in names:
+        msg = f"channel={channel!r} is not in images[{image_key!r}]; there are: {listed(names)}."
+        raise KeyError(msg)
+    return names.index(channel)
+
+
+def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
+    if bounds is None:
+        return None
+    values = np.asarray(bounds, dtype=np.float64)
+    if values.shape != (4,) or not np.isfinite(values).all() or not (values[:2] < values[2:]).all():
+        msg = f"bounds={bounds!r} must be (x_min, y_min, x_max, y_max) with x_min < x_max and y_min < y_max."
+        raise ValueError(msg)
+    return tuple(values.tolist())
+
+
+def _find_image(sdata: SpatialData, image_key: str | None) -> str | None:
+    """Return the image given, or the one that shows nuclei, if any."""
+    try:
+        return choose_one(image_key, list(sdata.images), _IMAGE_KEYS, argument="image_key", what="image of the nuclei")
+    except (KeyError, ValueError):
+        if image_key is not None:
+            raise
+        return None
+
+
+def _find_nuclei(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str | None:
+    """Return the nuclei given, or those that the platform has, if any."""
+    try:
+        return resolve_nuclei_key(sdata, platform, nuclei_key)
+    except (KeyError, ValueError):
+        if nuclei_key is not None:
+            raise
+        return None
+
+
+def _axes(bounds: Bounds) -> Axes:
+    from matplotlib import pyplot as plt
+
+    aspect = np.clip((bounds[3] - bounds[1]) / (bounds[2] - bounds[0]), 0.25, 4)
+    _, ax = plt.subplots(figsize=(8 / max(aspect, 1), 8 * min(aspect, 1)), layout="constrained")
+    return ax

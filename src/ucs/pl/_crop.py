@@ -1,0 +1,157 @@
+"""What a picture of a part of a slide needs, in the points' intrinsic coordinates, read without loading the slide."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ucs._core.ids import densify
+from ucs.pp._transcripts import check_frame
+from ucs.tl._outlines import polygon_frame
+
+if TYPE_CHECKING:
+    from dask.dataframe import DataFrame as DaskDataFrame
+    from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
+    from xarray import DataArray, DataTree
+
+    from ucs.pp._transcripts import TranscriptColumns
+
+    Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
+
+_MAX_PIXELS = 2000  # along one side: more than a figure shows
+
+
+@dataclass(frozen=True)
+class CroppedPoints:
+    """Transcripts within bounds.
+
+    Attributes
+    ----------
+    frame
+        Columns ``x``, ``y``, ``gene`` (str), in random order; a random part of them if there are too many.
+    n_within
+        How many lie within the bounds.
+    extent
+        ``(x_min, y_min, x_max, y_max)`` of all transcripts, within the bounds or not.
+    """
+
+    frame: pd.DataFrame
+    n_within: int
+    extent: Bounds
+
+
+def crop_points(
+    points: DaskDataFrame, columns: TranscriptColumns, bounds: Bounds | None, *, limit: int, name: str
+) -> CroppedPoints:
+    """Read the transcripts within bounds (all if None), partition by partition, and at most ``limit`` of them.
+
+    Rows that the quality cut leaves out of the segmentation are left out here too.
+
+    Raises
+    ------
+    ValueError
+        If a position is not finite, a feature is null, or there is no transcript at all.
+    """
+    rng = np.random.default_rng(0)
+    kept = pd.DataFrame({"x": [], "y": [], "gene": pd.Series([], dtype=object), "key": []})
+    lower, upper, n_within = np.full(2, np.inf), np.full(2, -np.inf), 0
+    for number, delayed in enumerate(points[columns.names()].to_delayed()):
+        frame = delayed.compute()
+        check_frame(frame, columns, where=f"points[{name!r}], partition {number}")
+        frame = frame[columns.kept(frame)]
+        if frame.empty:
+            continue
+        position = frame[["x", "y"]].to_numpy(np.float64)
+        lower, upper = np.minimum(lower, position.min(axis=0)), np.maximum(upper, position.max(axis=0))
+        if bounds is not None:
+            inside = ((position >= bounds[:2]) & (position <= bounds[2:])).all(axis=1)
+            frame, position = frame[inside], position[inside]
+        n_within += len(frame)
+        # The rows with the lowest of random numbers are a random part of all rows, whatever comes later.
+        gene = frame[columns.gene].astype(str).to_numpy()
+        part = pd.DataFrame({"x": position[:, 0], "y": position[:, 1], "gene": gene})
+        part["key"] = rng.random(len(part))
+        kept = pd.concat([kept, part]).nsmallest(limit, "key") if len(kept) else part.nsmallest(limit, "key")
+    if not np.isfinite(lower).all():
+        msg = f"points[{name!r}] has no transcripts to show."
+        raise ValueError(msg)
+    extent = (float(lower[0]), float(lower[1]), float(upper[0]), float(upper[1]))
+    return CroppedPoints(kept.drop(columns="key").reset_index(drop=True), n_within, extent)
+
+
+def crop_polygons(
+    element: GeoDataFrame | DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds
+) -> NDArray:
+    """Return what a shapes or labels element has within bounds, as shapely geometries in the points' coordinates."""
+    import shapely
+    from geopandas import GeoDataFrame
+
+    if not isinstance(element, GeoDataFrame):
+        labels, matrix = crop_raster(element, to_points, bounds)
+        return polygon_frame(densify(labels)[0], matrix).geometry.to_numpy()
+    window = _affine(shapely.box(*bounds), np.linalg.inv(to_points))
+    geometry = element.geometry.to_numpy()
+    if "radius" in element:
+        geometry = shapely.buffer(geometry, element["radius"].to_numpy())
+    geometry = geometry[shapely.STRtree(geometry).query(window, predicate="intersects")]
+    return _affine(geometry, to_points)
+
+
+def crop_raster(
+    element: DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds, *, channel: int | None = None
+) -> tuple[NDArray, NDArray[np.float64]]:
+    """Read the part of an image or of labels that covers bounds, no finer than a figure can show.
+
+    Parameters
+    ----------
+    element
+        Labels ``(y, x)`` or an image ``(c, y, x)``, or several scales of it.
+    to_points
+        ``(3, 3)`` from the full-resolution pixels ``(x, y, 1)`` to the points' intrinsic coordinates.
+    bounds
+        In the points' intrinsic coordinates.
+    channel
+        Number of the channel of an image.
+
+    Returns
+    -------
+    The part ``(h, w)``, of size 0 if the element lies elsewhere, and the ``(3, 3)`` matrix from its pixels to the
+    points.
+    """
+    levels = _levels(element)
+    full = np.array(levels[0].shape[-2:], dtype=float)
+    x_min, y_min, x_max, y_max = bounds
+    corners = np.array([[x_min, x_max, x_min, x_max], [y_min, y_min, y_max, y_max], [1, 1, 1, 1]])
+    wanted = (np.linalg.inv(to_points) @ corners)[:2]
+    sides = wanted.max(axis=1) - wanted.min(axis=1)
+    enough = [k for k, level in enumerate(levels) if (sides * level.shape[-1] / full[1] >= _MAX_PIXELS).any()]
+    level = levels[max(enough, default=0)]
+    factor = full[::-1] / np.array(level.shape[:-3:-1])  # (x, y)
+    # One pixel more on each side, so that labels are cut outside of what is shown.
+    first = np.maximum(np.floor(wanted.min(axis=1) / factor).astype(int) - 1, 0)
+    last = np.clip(np.ceil(wanted.max(axis=1) / factor).astype(int) + 1, 0, level.shape[:-3:-1])
+    step = max(1, int(((last - first) // _MAX_PIXELS).max()))
+    plane = level if channel is None else level[channel]
+    part = np.asarray(plane[first[1] : last[1] : step, first[0] : last[0] : step])
+    to_full = np.diag([factor[0] * step, factor[1] * step, 1.0])
+    to_full[:2, 2] = first * factor
+    return part, to_points @ to_full
+
+
+def _levels(element: DataArray | DataTree) -> list[DataArray]:
+    """Return the arrays of an element, finest first."""
+    from xarray import DataTree
+
+    if not isinstance(element, DataTree):
+        return [element]
+    return [next(iter(element[name].values())) for name in element]
+
+
+def _affine(geometry: object, matrix: NDArray[np.float64]) -> NDArray:
+    import shapely
+
+    return shapely.transform(geometry, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])
