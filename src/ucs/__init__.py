@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
-    from ucs import datasets, metrics, nn, pl, pp, tl
+    from ucs import datasets, io, metrics, nn, pl, pp, tl
 
 __version__ = version("spatialdata-ucs")
 
-__all__ = ["__version__", "datasets", "metrics", "nn", "pl", "pp", "tl"]
+__all__ = ["__version__", "datasets", "io", "metrics", "nn", "pl", "pp", "tl"]
 
 
 def __getattr__(name: str) -> ModuleType:

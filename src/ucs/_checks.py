@@ -10,6 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -53,10 +54,21 @@ def choose_one(
 
 
 def check_positive(value: float, name: str) -> None:
-    """Raise ``ValueError`` unless a number is finite and positive."""
-    if not (np.isfinite(value) and value > 0):
+    """Raise ``ValueError`` unless a value is a finite and positive number."""
+    if not (_is_number(value) and np.isfinite(value) and value > 0):
         msg = f"{name}={value!r} must be a positive number."
         raise ValueError(msg)
+
+
+def check_at_least(value: int, low: int, name: str) -> None:
+    """Raise ``ValueError`` unless a value is a whole number that is not below ``low``."""
+    if not (_is_number(value) and value >= low and value == int(value)):
+        msg = f"{name}={value!r} must be a whole number, {low} or above."
+        raise ValueError(msg)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
 
 
 def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, overwrite: bool) -> None:
@@ -74,15 +86,20 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
     Raises
     ------
     ValueError
-        If a key is taken, or two outputs have the same.
+        If a key is taken or no valid name, or two outputs have the same.
     """
     kinds = {name: kind for kind, name, _ in sdata.gen_elements()}
     seen: dict[str, str] = {}
     for argument, (kind, key) in keys.items():
+        check_name(key, argument)
         if key in seen:
             msg = f"{argument}={key!r} and {seen[key]}={key!r} must differ: names are unique within a SpatialData."
             raise ValueError(msg)
         seen[key] = argument
+        variants = [name for name in kinds if name.lower() == key.lower() and name != key]
+        if variants:
+            msg = f"{argument}={key!r} differs from {listed(variants)} in case only, which SpatialData does not allow."
+            raise ValueError(msg)
         taken = kinds.get(key)
         if taken is not None and taken != kind:
             msg = f"{argument}={key!r} is the name of an element in {taken}; choose another."
@@ -90,6 +107,59 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
         if taken is not None and not overwrite:
             msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it or another {argument}=."
             raise ValueError(msg)
+
+
+def check_name(name: str, argument: str) -> None:
+    """Raise ``ValueError`` unless a name is one that SpatialData takes for elements and columns."""
+    if not isinstance(name, str) or not re.fullmatch(r"(?!__|\.{1,2}$)[\w.-]+", name):
+        msg = (
+            f"{argument}={name!r} is no valid name: it must consist of letters, digits, '_', '.' and '-', and must not "
+            "begin with '__'."
+        )
+        raise ValueError(msg)
+
+
+def check_free_column(
+    points: DaskDataFrame, column: str, *, points_key: str, used: Iterable[str], overwrite: bool
+) -> None:
+    """Check that a column can be added to a points element.
+
+    Parameters
+    ----------
+    points, points_key
+        The element and its key.
+    column
+        Name of the new column.
+    used
+        Columns that are read, which are never replaced, nor are positions and those that ``spatialdata_attrs`` names.
+    overwrite
+        Whether any other column may be replaced.
+
+    Raises
+    ------
+    ValueError
+        If the name is not valid or taken.
+    """
+    check_name(column, "points_column_added")
+    if column not in points.columns:
+        return
+    attributes = points.attrs.get("spatialdata_attrs", {})
+    if column in {"x", "y", "z", attributes.get("instance_key"), attributes.get("feature_key"), *used}:
+        msg = f"points_column_added={column!r} is a column of the data itself; choose another."
+        raise ValueError(msg)
+    if not overwrite:
+        msg = (
+            f"points[{points_key!r}] has a column {column!r}; pass overwrite=True to replace it or another "
+            "points_column_added=."
+        )
+        raise ValueError(msg)
+
+
+def check_any_label(ids: NDArray, key: str) -> None:
+    """Raise ``ValueError`` if there are no ids."""
+    if len(ids) == 0:
+        msg = f"labels[{key!r}] holds background only: there is nothing to outline or to count in."
+        raise ValueError(msg)
 
 
 def check_ids(ids: NDArray, element: str) -> None:

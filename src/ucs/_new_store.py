@@ -21,11 +21,11 @@ def read_store(path: Path) -> SpatialData:
     ValueError
         If it is something else.
     """
-    import spatialdata
-
     if not path.exists():
         msg = f"{path} does not exist."
         raise FileNotFoundError(msg)
+    import spatialdata  # only now: a wrong path should not have to wait for it
+
     advice = "Make one of a vendor's folder with spatialdata_io, e.g. spatialdata_io.xenium(folder).write(store)."
     try:
         sdata = spatialdata.read_zarr(path)

@@ -6,6 +6,7 @@ Only what ``ucs --help`` needs is imported here; torch and spatialdata come in w
 from __future__ import annotations
 
 import contextlib
+import inspect
 import logging
 import re
 import sys
@@ -28,7 +29,7 @@ app = typer.Typer(
 )
 
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or CPU), cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int, typer.Option(help="Of weights and patches: the same seed gives the same cells.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of weights and patches: the same seed gives the same cells.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where an error comes from.")]
 
@@ -68,8 +69,8 @@ def segment(
     background: Annotated[
         str, typer.Option(help="Distance in um from nuclei that counts as background in training, auto or paper.")
     ] = "auto",
-    min_transcripts: Annotated[int, typer.Option(help="Cells with fewer transcripts are left out.")] = 0,
-    tile_size: Annotated[int, typer.Option(help="Side in pixels of what is held in memory at once.")] = 1024,
+    min_transcripts: Annotated[int, typer.Option(min=0, help="Cells with fewer transcripts are left out.")] = 0,
+    tile_size: Annotated[int, typer.Option(min=1, help="Side in pixels of what is held in memory at once.")] = 1024,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and an OUTPUT.")] = False,
@@ -86,8 +87,6 @@ def segment(
     """
     with _reporting(quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
         from ucs._new_store import check_new_store, check_writable_folder, read_store, write_new_store
-        from ucs._report import run_table
-        from ucs.tl import segment as segment_cells
 
         if output is None:
             sdata = read_store(store)
@@ -95,6 +94,8 @@ def segment(
         else:
             check_new_store(output, source=store, overwrite=overwrite)
             sdata = read_store(store)
+        from ucs.tl import segment as segment_cells  # after the store: a bad one should not have to wait for torch
+
         start = time.perf_counter()
         segment_cells(
             sdata,
@@ -120,6 +121,8 @@ def segment(
             write_new_store(sdata, output)
         elapsed = time.perf_counter() - start
     if not quiet:
+        from ucs._report import run_table
+
         table = sdata.tables["ucs_table"]
         _show(run_table(table, title="Cells", write_seconds=elapsed - table.uns["ucs"]["timings"]["total"]))
         _tell(f"Written to {store if output is None else output}: ucs_cells, ucs_boundaries, ucs_table.")
@@ -199,7 +202,10 @@ def _in_options(message: str) -> str:
     """Say what to do in options of the command line where the library speaks of arguments."""
     message = re.sub(r" or another \w+_added=", "", message)  # the command line has no option for these
     message = message.replace("overwrite=True", "--overwrite").replace("check_alignment=False", "--no-alignment-check")
-    return re.sub(r"\b([a-z_]+)=(?=[\s.,;:)]|$)", lambda m: "--" + m[1].replace("_", "-"), message)
+    names = "|".join(inspect.signature(segment).parameters)
+    message = re.sub(rf"\b({names})=(?=[\s.,;:)]|$)", r"--\1", message)
+    message = re.sub(rf"\b({names})=", r"--\1 ", message)
+    return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), message)
 
 
 def _number_or_word(text: str) -> float | str:

@@ -97,7 +97,7 @@ def crop_polygons(
     geometry = element.geometry.to_numpy()
     if "radius" in element:
         geometry = shapely.buffer(geometry, element["radius"].to_numpy())
-    geometry = geometry[shapely.STRtree(geometry).query(window, predicate="intersects")]
+    geometry = geometry[np.sort(shapely.STRtree(geometry).query(window, predicate="intersects"))]
     return _affine(geometry, to_points)
 
 

@@ -38,7 +38,7 @@ class Nuclei:
     ids
         ``(n,)`` original id of nucleus ``k + 1`` (numbers or strings).
     n_outside
-        Nuclei of the element that have no pixel on the grid because they lie outside it.
+        Nuclei of a shapes element that lie outside the grid; 0 for labels, which are read where the grid is only.
     """
 
     labels: NDArray[np.int32]
@@ -70,8 +70,10 @@ def transformation_matrix(
         raise ValueError(msg)
     if shared:
         system = coordinate_system or ("global" if "global" in shared else shared[0])
-        to_target = np.linalg.inv(affine_matrix(of_target[system]))
-        return to_target @ affine_matrix(of_source[system])
+        matrices = [affine_matrix(of[system]) for of in (of_source, of_target)]
+        for name, matrix in zip((source, target), matrices, strict=True):
+            _check_invertible(matrix, name, system)
+        return np.linalg.inv(matrices[1]) @ matrices[0]
     try:
         path = get_transformation_between_coordinate_systems(sdata, sdata[source], sdata[target])
     except RuntimeError as error:
@@ -81,6 +83,13 @@ def transformation_matrix(
         )
         raise ValueError(msg) from error
     return affine_matrix(path)
+
+
+def _check_invertible(matrix: NDArray[np.float64], name: str, system: str) -> None:
+    linear = matrix[:2, :2]
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(linear)) <= 1e-12 * np.square(linear).sum():
+        msg = f"The transformation of {name!r} to {system!r} cannot be inverted: {matrix.tolist()}. Register another."
+        raise ValueError(msg)
 
 
 def affine_matrix(transformation: object) -> NDArray[np.float64]:
@@ -105,9 +114,10 @@ def read_nuclei(
     to_points = transformation_matrix(sdata, nuclei_key, points_key, coordinate_system=coordinate_system)
     grid_to_nuclei = np.linalg.inv(to_points) @ grid.px_to_intrinsic
     if nuclei_key in sdata.labels:
-        raw, ids, n_total = _from_labels(sdata.labels[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
+        labels, ids = _from_labels(sdata.labels[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
+        n_outside = 0
     else:
-        raw, ids, n_total = _from_shapes(sdata.shapes[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
+        labels, ids, n_outside = _from_shapes(sdata.shapes[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
     if len(ids) == 0:
         msg = (
             f"No nucleus of {nuclei_key!r} lies where the transcripts of {points_key!r} are (x, y in "
@@ -115,13 +125,16 @@ def read_nuclei(
             f"[{grid.origin[1]:g}, {grid.origin[1] + grid.shape[0] * grid.step:g}]). Check their transformations."
         )
         raise ValueError(msg)
-    return Nuclei(raw, ids, n_total - len(ids))
+    return Nuclei(labels, ids, n_outside)
 
 
 def _from_labels(
     element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], name: str
-) -> tuple[NDArray[np.int32], NDArray, int]:
+) -> tuple[NDArray[np.int32], NDArray]:
     source, matrix = _choose_level(element, grid_to_labels)
+    if source.ndim != 2 or not np.issubdtype(source.dtype, np.integer):
+        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {source.ndim}D {source.dtype}."
+        raise ValueError(msg)
     sampled = np.zeros(shape, dtype=source.dtype)
     seen: list[NDArray] = []
     for row0, part, origin in _read_parts(source, matrix, shape):
@@ -133,7 +146,7 @@ def _from_labels(
     missing = _with_centre_on_grid(missing, source, matrix, shape)
     if len(missing):
         logger.warning(_NO_PIXEL, f"labels[{name!r}]", len(missing), listed(missing.tolist()))
-    return dense, ids, len(ids)
+    return dense, ids
 
 
 def _read_parts(
@@ -190,10 +203,10 @@ def _from_shapes(
     check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
     element = element.sort_index()  # the order of rows must not decide overlaps
     geometry = element.geometry.to_numpy()
-    if "radius" in element:
-        geometry = shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16)
-    usable = shapely.get_type_id(geometry)
-    polygonal = np.isin(usable, (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
+    circles = shapely.get_type_id(geometry) == 0  # polygons may have a column of that name too
+    if circles.any() and "radius" in element:
+        geometry = np.where(circles, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
+    polygonal = np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
     if not polygonal.all():
         logger.warning(
             "shapes[%r]: %d geometries are no polygons and are left out: %s",
@@ -205,10 +218,10 @@ def _from_shapes(
     to_grid = np.linalg.inv(grid_to_shapes)
     labels = _fill(geometry, to_grid, shape)
     areas = np.bincount(labels.ravel(), minlength=len(index) + 1)[1:]
-    _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
+    n_outside = _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
     new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
     new_id[1:][areas == 0] = 0
-    return new_id[labels], index[areas > 0], len(index)
+    return new_id[labels], index[areas > 0], n_outside
 
 
 def _fill(geometry: NDArray, to_grid: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int32]:
@@ -235,16 +248,15 @@ def _as_multipolygons(geometry: NDArray) -> NDArray:
 
 def _warn_without_pixels(
     geometry: NDArray, index: NDArray, areas: NDArray, to_grid: NDArray, shape: tuple[int, int], name: str
-) -> None:
-    """Name the nuclei on the grid that hold no pixel centre or are covered by others."""
+) -> int:
+    """Name the nuclei that hold no pixel centre or are covered by others; return how many lie outside the grid."""
     import shapely
 
     missing = np.flatnonzero(areas == 0)
-    if len(missing) == 0:
-        return
     bounds = shapely.bounds(geometry[missing])
     corners = bounds[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ to_grid[:2, :2].T + to_grid[:2, 2]
     low, high = corners.min(axis=1), corners.max(axis=1)
     inside = (high > 0).all(axis=1) & (low[:, 0] < shape[1]) & (low[:, 1] < shape[0])
     if inside.any():
         logger.warning(_NO_PIXEL, f"shapes[{name!r}]", int(inside.sum()), listed(index[missing[inside]].tolist()))
+    return int((~inside).sum())

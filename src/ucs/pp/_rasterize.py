@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_positive
+from ucs._checks import check_at_least
 from ucs._core.transcripts import TranscriptMap, Window
 from ucs.pp._sample import find_source
 from ucs.pp._transcripts import read_transcripts
@@ -65,7 +65,8 @@ def rasterize(
     from spatialdata.models import Image2DModel
     from spatialdata.transformations import get_transformation
 
-    check_positive(tile_size, "tile_size")
+    check_at_least(tile_size, 1, "tile_size")
+    tile_size = int(tile_size)
     source = find_source(
         sdata, points_key, platform=platform, gene_key=gene_key, resolution=resolution, um_per_unit=um_per_unit
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from ucs._platforms import Platform
 
 
+_LARGEST_COUNT = 2**31 - 1
+
+
 @dataclass(frozen=True)
 class TranscriptColumns:
     """Which columns of a points element are read, and which rows are kept."""
@@ -142,11 +145,11 @@ def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> 
         raise ValueError(msg)
     if columns.count is not None:
         count = frame[columns.count].to_numpy(dtype=np.float64)
-        bad = ~np.isfinite(count) | (count < 0) | (count != np.floor(count))
+        bad = ~((count >= 0) & (count <= _LARGEST_COUNT) & (count == np.floor(count)))  # NaN is bad too
         if bad.any():
             msg = (
-                f"{where}: {bad.sum()} of {len(frame)} values of {columns.count!r} are negative or not whole numbers, "
-                f"e.g. {count[bad][0]!r}. Counts must be 0, 1, 2, ..."
+                f"{where}: {bad.sum()} of {len(frame)} values of {columns.count!r} are negative, not whole or too "
+                f"large, e.g. {count[bad][0]:g}. Counts must be whole numbers from 0 to {_LARGEST_COUNT}."
             )
             raise ValueError(msg)
 
@@ -192,12 +195,7 @@ def _on_grid(
         for parts in (collected.row, collected.column, collected.feature, collected.count)
     )
     if len(row) == 0:
-        why = (
-            f"all {collected.n_rows} rows have {columns.quality} < {columns.minimum_quality}"
-            if collected.n_rows
-            else "the element is empty"
-        )
-        msg = f"points[{name!r}] has no transcripts to work with: {why}."
+        msg = f"points[{name!r}] has no transcripts to work with: {_why_none_is_left(collected, columns)}."
         raise ValueError(msg)
     new_code, genes, controls = _order_features(collected.codes, feature, platform)
     grid = Grid(
@@ -219,6 +217,16 @@ def _on_grid(
         n_features=len(genes) + len(controls),
     )
     return Transcripts(grid, transcripts, genes, controls, collected.n_rows, collected.n_low_quality)
+
+
+def _why_none_is_left(collected: _Collected, columns: TranscriptColumns) -> str:
+    n, n_low = collected.n_rows, collected.n_low_quality
+    if n == 0:
+        return "the element is empty"
+    if n_low == 0:
+        return f"all {n} rows have {columns.count} = 0"
+    below = f"{columns.quality} < {columns.minimum_quality:g}"
+    return f"all {n} rows have {below}" if n_low == n else f"{n_low} of {n} rows have {below}, the others a count of 0"
 
 
 def _order_features(

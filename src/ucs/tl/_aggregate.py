@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_free_keys, choose_one
+from ucs._checks import check_any_label, check_free_column, check_free_keys, choose_one
 from ucs._core.ids import densify
 from ucs._core.measure import centroids, eccentricities, moments
 from ucs.pp._nuclei import transformation_matrix
@@ -15,6 +15,7 @@ from ucs.pp._transcripts import check_frame
 from ucs.tl._lookup import LabelLookup, with_label_column
 from ucs.tl._outlines import finest_level
 from ucs.tl._table import build_table
+from ucs.tl._write import Elements, add_elements
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -53,7 +54,7 @@ def aggregate(
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
     points_column_added
-        If given, the points get this column with the label under each transcript (0 = none).
+        If given, the points get this column with the label under each transcript (0 = none); needs ``inplace``.
     overwrite
         Whether a table under that key, or that column, may be replaced.
     inplace
@@ -75,14 +76,18 @@ def aggregate(
     table_key_added = table_key_added or f"{labels_key}_table"
     if inplace:
         check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
+    elif points_column_added is not None:
+        msg = f"points_column_added={points_column_added!r} needs inplace=True: only the table is returned."
+        raise ValueError(msg)
     source = find_source(sdata, points_key, platform=platform, gene_key=gene_key, um_per_unit=um_per_unit)
     points = sdata.points[source.points_key]
-    if points_column_added in points.columns and not overwrite:
-        msg = f"points[{source.points_key!r}] has a column {points_column_added!r}; pass overwrite=True to replace it."
-        raise ValueError(msg)
+    if points_column_added is not None:
+        used = source.columns.names()
+        check_free_column(points, points_column_added, points_key=source.points_key, used=used, overwrite=overwrite)
     to_points = transformation_matrix(sdata, labels_key, source.points_key, coordinate_system=coordinate_system)
     labels = np.asarray(finest_level(sdata.labels[labels_key]))
     dense, ids = densify(labels)
+    check_any_label(ids, labels_key)
     lookup = LabelLookup(dense, np.linalg.inv(to_points))
     counts, genes, controls = _count(sdata, source, lookup, len(ids))
     cells = moments(dense, len(ids))
@@ -101,10 +106,11 @@ def aggregate(
     )
     if not inplace:
         return table
-    sdata.tables[table_key_added] = table
+    replaced = {}
     if points_column_added is not None:
         original = LabelLookup(labels, lookup.placement)
-        sdata.points[source.points_key] = with_label_column(points, original, source.columns, points_column_added)
+        replaced[source.points_key] = with_label_column(points, original, source.columns, points_column_added)
+    add_elements(sdata, Elements({table_key_added: table}, replaced))
     return None
 
 

@@ -169,6 +169,13 @@ def predict_cells(
 ) -> Prediction:
     """Apply a model to one sample; see :func:`ucs.tl.predict`."""
     where = resolve_device(device)
+    um_per_px = sample.transcripts.grid.um_per_px
+    if not np.isclose(um_per_px, model.um_per_px, rtol=1e-6):
+        msg = (
+            f"The model was trained at {model.um_per_px:g} um per pixel, the grid has {um_per_px:g}: pass "
+            f"resolution={model.um_per_px:g}, or train a model at this resolution."
+        )
+        raise ValueError(msg)
     features = sample.transcripts.genes + sample.transcripts.controls
     transcripts = model.select_genes(sample.transcripts.map, features)
     nuclei = sample.nuclei.labels

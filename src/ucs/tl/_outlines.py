@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_free_keys, choose_one
+from ucs._checks import check_any_label, check_free_keys, choose_one
 from ucs._core.ids import densify
 from ucs._core.outline import outlines_to_polygons, trace_outlines
 from ucs._grid import planar
+from ucs.tl._write import Elements, add_elements
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
+    from xarray import DataArray, DataTree
 
 
 def outlines(
@@ -64,23 +66,25 @@ def outlines(
 
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     shapes_key_added = shapes_key_added or f"{labels_key}_boundaries"
-    check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
+    if inplace:
+        check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
     if simplify < 0:
         msg = f"simplify={simplify!r} must be 0 (exact) or a tolerance in pixels."
         raise ValueError(msg)
     element = sdata.labels[labels_key]
     array = finest_level(element)
     dense, ids = densify(np.asarray(array))
+    check_any_label(ids, labels_key)
     frame = polygon_frame(dense, np.eye(3), ids=ids, simplify=simplify)
     transformations = get_transformation(element, get_all=True)
     shapes = ShapesModel.parse(frame, transformations=planar(transformations))
     if not inplace:
         return shapes
-    sdata.shapes[shapes_key_added] = shapes
+    add_elements(sdata, Elements({shapes_key_added: shapes}))
     return None
 
 
-def finest_level(element):
+def finest_level(element: DataArray | DataTree) -> DataArray:
     """Return the array of a labels element, the finest one of a multiscale element."""
     from xarray import DataTree
 
@@ -113,6 +117,7 @@ def polygon_frame(
     coordinates, rings, cells, found = trace_outlines(labels)
     polygons = outlines_to_polygons(coordinates, rings, cells)
     if simplify > 0:
-        polygons = shapely.make_valid(shapely.simplify(polygons, simplify, preserve_topology=True))
+        simplified = shapely.simplify(polygons, simplify, preserve_topology=True)
+        polygons = np.where(shapely.is_valid(simplified), simplified, polygons)
     polygons = shapely.transform(polygons, lambda xy: xy @ to_intrinsic[:2, :2].T + to_intrinsic[:2, 2])
     return GeoDataFrame({"geometry": polygons}, index=found if ids is None else ids[found - 1])

@@ -45,6 +45,12 @@ def build_elements(
     counts = count_in_labels(sample.transcripts.map, prediction.labels, len(sample.nuclei.ids))
     n_transcripts = np.asarray(counts[:, : len(sample.transcripts.genes)].sum(axis=1)).ravel()
     kept = n_transcripts >= min_transcripts
+    if not kept.any():
+        msg = (
+            f"No cell has min_transcripts={min_transcripts} or more transcripts: the richest of {len(kept)} has "
+            f"{n_transcripts.max()}."
+        )
+        raise ValueError(msg)
     labels = np.where(np.concatenate([[False], kept])[prediction.labels], prediction.labels, 0).astype(np.int32)
     table = _table(sample, labels, prediction.probability, counts, kept, keys, uns)
     return Elements(

@@ -6,8 +6,9 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import check_positive
+from ucs._checks import check_at_least
 from ucs._logging import logger
+from ucs._platforms import resolve_nuclei_key
 from ucs._progress import stage
 from ucs.nn.device import resolve_device
 from ucs.nn.model import UCSModel
@@ -16,7 +17,8 @@ from ucs.pp._sample import Sample, find_source, prepare
 from ucs.tl._engine import predict_cells, train_model
 from ucs.tl._keys import OutputKeys
 from ucs.tl._result import build_elements
-from ucs.tl._write import add_elements, check_writable, shallow_copy, write_elements
+from ucs.tl._store import check_store
+from ucs.tl._write import add_elements, shallow_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -139,13 +141,20 @@ def segment(
     2025, doi 10.1002/smt.202400975.
     """
     keys = OutputKeys(labels_key_added, shapes_key_added, table_key_added, points_column_added)
-    check_positive(tile_size, "tile_size")
-    check_writable(sdata, write=write, inplace=inplace)
+    check_at_least(tile_size, 1, "tile_size")
+    check_at_least(min_transcripts, 0, "min_transcripts")
+    check_at_least(seed, 0, "seed")
+    if write and not inplace:
+        msg = "write=True writes to the object's own store and needs inplace=True."
+        raise ValueError(msg)
     resolve_device(device)
     source = find_source(
         sdata, points_key, platform=platform, gene_key=gene_key, resolution=resolution, um_per_unit=um_per_unit
     )
-    keys.check(sdata, source.points_key, overwrite=overwrite)
+    nuclei_key = resolve_nuclei_key(sdata, source.platform, nuclei_key)
+    keys.check(sdata, source, nuclei_key, overwrite=overwrite)
+    if write:
+        check_store(sdata, keys.kinds(), overwrite=overwrite)
     if model is not None and not isinstance(model, UCSModel):
         model = UCSModel.load(model)
     params = TrainParams.resolve(train)
@@ -187,10 +196,8 @@ def segment(
     timings["total"] = time.perf_counter() - start
     elements.new[keys.table].uns["ucs"]["timings"] = timings
     target = sdata if inplace else shallow_copy(sdata)
-    add_elements(target, elements)
+    add_elements(target, elements, write=write)
     _log_result(target, sample, keys, timings)
-    if write:
-        write_elements(target, keys.elements())
     return None if inplace else target
 
 

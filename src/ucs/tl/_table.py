@@ -58,6 +58,8 @@ def build_table(
     from spatialdata.models import TableModel
 
     n_genes = len(genes)
+    if ids.dtype.itemsize < 2:
+        ids = ids.astype(np.int16)  # SpatialData takes no 8-bit instance ids
     x = counts[:, :n_genes].tocsr()
     names = pd.Index([str(i) for i in ids])
     n_transcripts = np.asarray(x.sum(axis=1)).ravel().astype(np.int64)

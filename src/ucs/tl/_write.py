@@ -1,16 +1,14 @@
-"""Results into a SpatialData object and its store: all or nothing."""
+"""Results into a SpatialData object, and into its store if asked for: all or nothing."""
 
 from __future__ import annotations
 
-import contextlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._logging import logger
+from ucs.tl._store import write_elements
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from spatialdata import SpatialData
 
 
@@ -19,21 +17,34 @@ class Elements:
     """New elements by key, and points elements that replace their namesake."""
 
     new: dict[str, Any]
-    points: dict[str, Any]
+    points: dict[str, Any] = field(default_factory=dict)
 
 
-def add_elements(sdata: SpatialData, elements: Elements) -> None:
-    """Add elements; if one cannot be added, those before it are taken out again."""
-    before = {key: sdata[key] for key in (*elements.new, *elements.points) if key in sdata}
+def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False) -> None:
+    """Add elements; if one cannot be added or written, the object is put back as it was.
+
+    Parameters
+    ----------
+    sdata
+        The object.
+    elements
+        What to add.
+    write
+        Whether to write the new elements (never the points) to the object's Zarr store too.
+    """
+    added = {**elements.new, **elements.points}
+    before = {key: sdata[key] for key in added if key in sdata}
     try:
-        for key, element in elements.new.items():
+        for key, element in added.items():
             _put(sdata, key, element)
-        for key, element in elements.points.items():
-            _put(sdata, key, element)
-    except BaseException:
-        for key in (*elements.new, *elements.points):
+        if write:
+            write_elements(sdata.path, elements.new)
+            logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
+    except BaseException:  # Ctrl-C too
+        for key in added:
             if key in before:
-                _put(sdata, key, before[key])
+                if sdata.get(key) is not before[key]:
+                    _put(sdata, key, before[key])
             elif key in sdata:
                 del sdata[key]
         raise
@@ -52,51 +63,3 @@ def shallow_copy(sdata: SpatialData) -> SpatialData:
 
     elements = {name: element for _, name, element in sdata.gen_elements()}
     return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))
-
-
-def check_writable(sdata: SpatialData, *, write: bool, inplace: bool) -> None:
-    """Raise ``ValueError`` if ``write`` is asked for where nothing can be written."""
-    if not write:
-        return
-    if not inplace:
-        msg = "write=True writes to the object's own store and needs inplace=True."
-        raise ValueError(msg)
-    if not sdata.is_backed():
-        msg = "write=True needs an object with a Zarr store: call sdata.write(path) first, or pass write=False."
-        raise ValueError(msg)
-
-
-def write_elements(sdata: SpatialData, keys: list[str]) -> None:
-    """Write elements to the object's store.
-
-    An element of that name in the store is replaced only after the new one is safely stored under another name, so that
-    the store holds one of the two whatever happens.
-    """
-    stored = {path.split("/")[-1] for path in sdata.elements_paths_on_disk()}
-    for key in keys:
-        if key not in stored:
-            with _removed_on_failure(sdata, key):
-                sdata.write_element(key)
-            continue
-        spare = f"{key}__new"
-        sdata[spare] = sdata[key]
-        try:
-            with _removed_on_failure(sdata, spare):
-                sdata.write_element(spare)
-            sdata.delete_element_from_disk(key)
-            sdata.write_element(key)
-            sdata.delete_element_from_disk(spare)
-        finally:
-            del sdata[spare]
-    logger.info("Written to %s: %s.", sdata.path, ", ".join(keys))
-
-
-@contextlib.contextmanager
-def _removed_on_failure(sdata: SpatialData, key: str) -> Iterator[None]:
-    """Take a half-written element out of the store again, also after Ctrl-C."""
-    try:
-        yield
-    except BaseException:
-        if any(path.endswith(f"/{key}") for path in sdata.elements_paths_on_disk()):
-            sdata.delete_element_from_disk(key)
-        raise

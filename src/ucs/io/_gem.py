@@ -1,0 +1,174 @@
+"""Stereo-seq gene expression matrices as text (GEM), read in one pass."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs._checks import check_positive, listed
+from ucs._logging import logger
+from ucs._progress import stage
+from ucs.io._gem_header import GemHeader, damaged, find_columns, read_header
+from ucs.io._partitions import CELL, COUNT, GENE, GeneCodes, PartitionWriter, cache_folder, to_sdata
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    import pyarrow as pa
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+    from spatialdata.transformations import BaseTransformation
+
+_BLOCK_BYTES = 4 << 20
+
+
+def read_gem(
+    path: str | os.PathLike,
+    *,
+    points_key: str | None = None,
+    um_per_unit: float = 0.5,
+    columns: Mapping[str, str | None] | None = None,
+    transformations: Mapping[str, BaseTransformation] | None = None,
+    chunk_rows: int = 2_000_000,
+    cache: str | os.PathLike | None = None,
+    progress: bool = True,
+) -> SpatialData:
+    """Return the rows of a Stereo-seq GEM file (text, plain or gzip-compressed) as points.
+
+    The file is read in one pass, in pieces; the rows keep their order. Positions are taken as they are written: a row
+    at (x, y) stands for the DNB that covers ``[x, x + 1) x [y, y + 1)``, which is also pixel (row y, column x) of the
+    registered image (``*_regist.tif``), as :func:`spatialdata_io.stereoseq` has it. The vendor's ``OffsetX`` and
+    ``OffsetY`` are what was subtracted from the chip's coordinates; they are not added again but kept in
+    ``attrs["stereoseq"]["offset"]``: ``transformations={"chip": Translation(offset, axes=("x", "y"))}`` puts several
+    crops of one chip side by side.
+
+    Parameters
+    ----------
+    path
+        The file. Lines starting with ``#`` come first, then the names of the columns, then one row per gene and DNB.
+    points_key
+        Name of the points element; ``"bin1_genes"`` (for bin size 1) if None, as in :func:`spatialdata_io.stereoseq`.
+    um_per_unit
+        Distance of neighbouring DNBs in um; noted in ``attrs["stereoseq"]``.
+    columns
+        Column of the file for each of ``gene``, ``x``, ``y``, ``count``, ``exon_count`` and ``cell_id`` where it is not
+        found by itself, or another is wanted (``{"gene": "geneID"}``: gene names are preferred where a file has both,
+        and ids of one name become one gene). None leaves an optional column out.
+    transformations
+        Of the points; ``{"global": Identity()}`` if None.
+    chunk_rows
+        Rows of a partition.
+    cache
+        A new folder for the partitions, as Parquet files, to which the points then refer: reading needs memory for
+        one partition only. If None they are held in memory, about 14 bytes a row (4 more for each optional column).
+    progress
+        Whether to show a progress bar.
+
+    Returns
+    -------
+    Object with one points element, a Dask DataFrame: ``gene`` (categories known, alphabetical, the same in all
+    partitions; the feature key), ``x``, ``y``, ``count`` and, where the file has them, ``exon_count`` and ``cell_id``
+    (the instance key), all int32 (``cell_id`` int64).
+
+    Raises
+    ------
+    FileNotFoundError, IsADirectoryError, FileExistsError
+        If there is no such file, or ``cache`` is not new.
+    ValueError
+        If the file is cut short or damaged, is not a GEM, lacks a column, has no rows, or if a value is missing,
+        negative or not a whole number. Nothing is left in ``cache`` then.
+    """
+    check_positive(um_per_unit, "um_per_unit")
+    check_positive(chunk_rows, "chunk_rows")
+    path = Path(path)
+    header = read_header(path)
+    found = find_columns(path, header, columns or {})
+    if header.bin_size > 1:
+        logger.warning("%s holds bins of %d DNBs: cells need bin 1.", path.name, header.bin_size)
+    genes = GeneCodes()
+    n_molecules = 0
+    with cache_folder(cache) as folder:
+        writer = PartitionWriter(genes, int(chunk_rows), folder)
+        for rows in _read_rows(path, header, found, genes, progress=progress):
+            writer.add(rows)
+            n_molecules += int(rows[COUNT].sum(dtype=np.int64))
+        writer.close()
+        if writer.n_rows == 0:
+            msg = f"{path} has a header, but no rows."
+            raise ValueError(msg)
+    points = writer.finish(None if cache is None else Path(cache).absolute())
+    attrs = {
+        "bin_size": header.bin_size,
+        "um_per_unit": float(um_per_unit),
+        "offset": header.offset,
+        "header": header.annotations,
+    }
+    key = points_key or f"bin{header.bin_size}_genes"
+    return to_sdata(points, key, transformations, attrs, n_molecules=n_molecules, source=path)
+
+
+def _read_rows(
+    path: Path, header: GemHeader, found: dict[str, str], genes: GeneCodes, *, progress: bool
+) -> Iterator[dict[str, NDArray]]:
+    """Yield checked rows, a piece of the file at a time."""
+    import pyarrow as pa
+
+    n_rows = 0
+    size = path.stat().st_size >> 20
+    with pa.OSFile(str(path)) as file, stage(f"Reading {path.name}", {}, progress=progress, unit="MB") as done:
+        try:
+            for batch in _open_csv(file, header, found):
+                rows = _to_arrays(batch, found, genes, where=f"{path}, after row {n_rows}")
+                n_rows += batch.num_rows
+                yield rows
+                done(file.tell() >> 20, size)
+        except pa.ArrowInvalid as error:
+            names = listed([found[name] for name in found if name != GENE])
+            msg = f"{path} is damaged or not a GEM file: {error}. {names} must hold whole numbers from 0 on."
+            raise ValueError(msg) from error
+        except OSError as error:
+            # Arrow has no error class of its own for these.
+            if "Truncated compressed stream" in str(error) or "inflate failed" in str(error):
+                raise damaged(path, str(error), n_header=header.n_lines + 1) from error
+            raise
+
+
+def _open_csv(file: pa.NativeFile, header: GemHeader, found: dict[str, str]) -> Iterator[pa.RecordBatch]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    types = dict.fromkeys(found.values(), pa.int32())
+    types[found[GENE]] = pa.dictionary(pa.int32(), pa.string())
+    if CELL in found:
+        types[found[CELL]] = pa.int64()
+    return csv.open_csv(
+        pa.CompressedInputStream(file, "gzip") if header.compressed else file,
+        # One thread: errors then name the line, and decompression, which has its own, sets the pace.
+        read_options=csv.ReadOptions(use_threads=False, block_size=_BLOCK_BYTES, skip_rows=header.n_lines),
+        parse_options=csv.ParseOptions(delimiter=header.delimiter, quote_char='"' if header.quoted else False),
+        convert_options=csv.ConvertOptions(include_columns=list(types), column_types=types),
+    )
+
+
+def _to_arrays(batch: pa.RecordBatch, found: dict[str, str], genes: GeneCodes, where: str) -> dict[str, NDArray]:
+    rows = {}
+    for name, column in found.items():
+        values = batch.column(column)
+        if name == GENE:
+            names = values.dictionary.to_pylist()
+            if "" in names:
+                msg = f"{where}: a row has no gene name in {column!r}."
+                raise ValueError(msg)
+            rows[name] = genes.of(names)[values.indices.to_numpy()]
+            continue
+        if values.null_count:
+            msg = f"{where}: {values.null_count} values of {column!r} are missing or NaN."
+            raise ValueError(msg)
+        rows[name] = values.to_numpy()
+        if name != CELL and len(rows[name]) and rows[name].min() < 0:
+            msg = f"{where}: {column!r} holds negative values, e.g. {rows[name].min()}; it must be 0 or above."
+            raise ValueError(msg)
+    return rows

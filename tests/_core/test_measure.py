@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from skimage.measure import regionprops
+
+from rasters import random_nuclei
+from ucs._core.measure import centroids, eccentricities, mean_probabilities, moments
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equals_scikit_image(seed):
+    labels = random_nuclei(seed, (80, 90), 30, radius=(1, 9))
+    found = moments(labels, int(labels.max()))
+    for region in regionprops(labels):
+        k = region.label - 1
+        rows, columns = region.coords.T
+        assert found[k].tolist() == [
+            region.area,
+            columns.sum(),
+            rows.sum(),
+            (columns**2).sum(),
+            (rows**2).sum(),
+            (rows * columns).sum(),
+        ]
+        np.testing.assert_allclose(centroids(found)[k], np.array(region.centroid)[::-1] + 0.5)
+        # scikit-image takes pixels for points; unit squares have a second moment of 1/12.
+        minor, major = np.linalg.eigvalsh(region.inertia_tensor + np.eye(2) / 12)
+        np.testing.assert_allclose(eccentricities(found)[k], np.sqrt(1 - minor / major), atol=1e-6)
+    assert found.dtype == np.int64
+
+
+def test_absent_ids_have_no_centroid():
+    labels = np.zeros((5, 6), dtype=np.int32)
+    labels[1, 2] = 2
+    found = moments(labels, 3)
+    assert found[:, 0].tolist() == [0, 1, 0]
+    np.testing.assert_array_equal(centroids(found), [[np.nan] * 2, [2.5, 1.5], [np.nan] * 2])
+    np.testing.assert_array_equal(eccentricities(found), [np.nan, 0, np.nan])
+    np.testing.assert_array_equal(
+        mean_probabilities(labels, np.full((5, 6), 51, dtype=np.uint8), 3), [np.nan, 0.2, np.nan]
+    )
+
+
+def test_eccentricity_of_known_shapes():
+    labels = np.zeros((40, 400), dtype=np.int32)
+    labels[0, :300] = 1  # a line
+    labels[10:20, 10:20] = 2  # a square: the moments of a circle
+    labels[25:35, 10:30] = 3  # a rectangle 1 : 2
+    found = eccentricities(moments(labels, 3))
+    np.testing.assert_allclose(found, [np.sqrt(1 - 1 / 300**2), 0, np.sqrt(0.75)], atol=1e-6)
+
+
+def test_sums_are_exact_far_from_the_origin():
+    """32-bit sums of squares would overflow; the same cell elsewhere has the same shape."""
+    near, far = np.zeros((30, 30), dtype=np.int32), np.zeros((30, 60_000), dtype=np.int32)
+    near[5:12, 3:21] = 1
+    far[5:12, 59_003:59_021] = 1
+    np.testing.assert_allclose(eccentricities(moments(far, 1)), eccentricities(moments(near, 1)), atol=1e-6)
+    np.testing.assert_allclose(centroids(moments(far, 1)) - centroids(moments(near, 1)), [[59_000, 0]])
+    assert moments(far, 1)[0, 3] == 7 * (np.arange(59_003, 59_021, dtype=np.int64) ** 2).sum()
+
+
+def test_mean_probabilities():
+    labels = random_nuclei(1, (50, 60), 12)
+    probability = np.random.default_rng(0).integers(0, 256, labels.shape).astype(np.uint8)
+    n = int(labels.max())
+    expected = [probability[labels == c].mean() / 255 for c in range(1, n + 1)]
+    np.testing.assert_allclose(mean_probabilities(labels, probability, n), expected)
+    labels = np.ones((3000, 20), dtype=np.int32)
+    assert mean_probabilities(labels, np.full(labels.shape, 255, dtype=np.uint8), 1).tolist() == [1.0]
+
+
+def test_no_cells():
+    assert moments(np.zeros((3, 3), dtype=np.int32), 0).shape == (0, 6)
+    assert len(eccentricities(moments(np.zeros((3, 3), dtype=np.int32), 0))) == 0
