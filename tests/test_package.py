@@ -10,7 +10,7 @@ import pytest
 
 import ucs
 
-SUBMODULES = ["datasets", "metrics", "nn", "pl", "pp", "tl"]
+SUBMODULES = ["datasets", "io", "metrics", "nn", "pl", "pp", "tl"]
 
 
 def test_import_is_light():

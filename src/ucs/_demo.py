@@ -19,7 +19,7 @@ from ucs.tl import segment
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from rich.table import Table
     from spatialdata import SpatialData
 
@@ -29,8 +29,8 @@ SIZE_UM = 300.0
 CLOSE_UP_UM = 75.0
 _RADII_UM = np.arange(0.0, 10.5, 0.5)
 _THRESHOLDS = (0.5, 0.7)
-_OUTLINE = {"colors": "black", "linewidths": 1.2}
-_TRUTH = {"colors": "#d1006c", "linewidths": 1.0, "linestyles": "--"}
+_TRUTH_COLOR = "#d1006c"
+_TRUTH = {"colors": _TRUTH_COLOR, "linewidths": 1.0, "linestyles": "--"}
 
 
 @dataclass(frozen=True)
@@ -128,19 +128,18 @@ def draw(sdata: SpatialData, path: Path) -> None:
 
     from ucs.pl import cells
 
-    figure = Figure(figsize=(17, 8.6), layout="constrained")
+    figure = Figure(figsize=(17, 9.3), layout="constrained")
     overview, close_up = figure.subplots(1, 2)
     bounds = _fullest_part(sdata)
     color = _marker_colors(sdata)
-    cells(sdata, color=color, outline=_OUTLINE | {"linewidths": 0.7}, show=("transcripts", "scale_bar"), ax=overview)
-    overview.add_patch(
-        Rectangle(bounds[:2], bounds[2] - bounds[0], bounds[3] - bounds[1], fill=False, color="#d1006c", lw=2, zorder=6)
-    )
-    cells(sdata, bounds=bounds, color=color, outline=_OUTLINE | {"linewidths": 1.8}, ax=close_up)
+    cells(sdata, color=color, outline={"linewidths": 0.7}, show=("transcripts", "scale_bar"), ax=overview)
+    side = bounds[2] - bounds[0]
+    overview.add_patch(Rectangle(bounds[:2], side, side, fill=False, color=_TRUTH_COLOR, linewidth=2, zorder=6))
+    cells(sdata, bounds=bounds, color=color, outline={"linewidths": 1.8}, ax=close_up)
     cells(sdata, bounds=bounds, shapes_key="true_cells", outline=_TRUTH, show=(), ax=close_up)
-    overview.set_title(f"{sdata.tables['ucs_table'].n_obs} cells; a colour is the marker genes of one cell type")
+    overview.set_title(f"{sdata.tables['ucs_table'].n_obs} cells; colours: marker genes of the cell types")
     close_up.set_title("The part in the frame")
-    _add_legend(close_up)
+    _add_legend(figure)
     figure.savefig(path, dpi=140)
 
 
@@ -156,22 +155,21 @@ def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:
     return (float(low[0]), float(low[1]), float(low[0] + side), float(low[1] + side))
 
 
-def _marker_colors(sdata: SpatialData) -> dict[str, tuple[float, float, float]]:
+def _marker_colors(sdata: SpatialData) -> dict[str, tuple[float, float, float, float]]:
     """Give each marker gene the colour of its cell type."""
     from matplotlib import colormaps
 
     marker_of = sdata.tables["true_table"].var["marker_of"].dropna()
-    colors = colormaps["Dark2"].colors
-    return {gene: colors[code % len(colors)] for gene, code in marker_of.cat.codes.items()}
+    palette = colormaps["Dark2"]
+    return {gene: palette(code % palette.N) for gene, code in marker_of.cat.codes.items()}
 
 
-def _add_legend(ax: Axes) -> None:
+def _add_legend(figure: Figure) -> None:
     from matplotlib.lines import Line2D
 
-    lines = {
-        "ucs": {"color": "black", "lw": 1.8},
-        "true cells": {"color": _TRUTH["colors"], "ls": "--", "lw": 1.0},
-        "nuclei": {"color": "#1f6fd6", "lw": 0.6},
-    }
-    handles = [Line2D([], [], label=label, **style) for label, style in lines.items()]
-    ax.legend(handles=handles, loc="upper right", framealpha=0.9)
+    handles = [
+        Line2D([], [], label="ucs", color="black", linewidth=1.8),
+        Line2D([], [], label="true cells", color=_TRUTH_COLOR, linewidth=1.0, linestyle="--"),
+        Line2D([], [], label="nuclei", color="#1f6fd6", linewidth=0.6),
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=len(handles))

@@ -77,7 +77,7 @@ GENERIC = Platform(
     points_keys=("transcripts", ".*transcripts.*", ".*"),
     nuclei_keys=(r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)"),
     gene_columns=("feature_name", "gene", "gene_name", "target", "feature", "genes"),
-    count_columns=("count", "counts", "MIDCounts", "MIDCount", "UMICount"),
+    count_columns=("count", "counts", "MIDCounts", "MIDCount", "UMICount", "UMICounts"),
     controls=_CONTROLS,
 )
 

@@ -160,8 +160,15 @@ def test_learning_rate_rises_and_falls():
 # Both nets
 
 
-def test_one_seed_gives_one_model(data):
-    """With the layers as they are, and whatever others do with torch's random numbers."""
+@pytest.fixture
+def two_threads():
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
+def test_one_seed_gives_one_model(data, two_threads):
+    """With the layers as they are, several threads, and whatever others do with torch's random numbers."""
     params = TrainParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
     torch.manual_seed(1)
     one = train_nets(data, params, device=CPU, seed=7)

@@ -8,7 +8,7 @@ from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
 from helpers import cheap_copy
-from scenes import affine, scaling, translation
+from scenes import affine, make_points, scaling, translation
 from ucs.pp._sample import find_source, prepare
 
 
@@ -40,9 +40,8 @@ def test_nuclei_where_they_belong_are_aligned(simulated, caplog):
 )
 def test_misplaced_nuclei_are_an_error_that_names_the_remedy(simulated, matrix, remedy):
     sdata = moved(simulated, matrix)
-    with pytest.raises(
-        ValueError, match=rf"nuclei 'nucleus_labels' do not lie where .* 'transcripts' are: {remedy}.*check_alignment=False"
-    ):
+    message = rf"nuclei 'nucleus_labels' do not lie where .* 'transcripts' are: {remedy}.*check_alignment=False"
+    with pytest.raises(ValueError, match=message):
         prepare(sdata, find_source(sdata))
     assert prepare(sdata, find_source(sdata), check_alignment=False).alignment == "unchecked"
 
@@ -57,8 +56,6 @@ def test_what_cannot_be_decided_is_a_warning(simulated, caplog):
     points = sdata["transcripts"].compute()
     rng = np.random.default_rng(0)
     points["x"], points["y"] = (rng.uniform(0, 200, len(points)).astype(np.float32) for _ in range(2))
-    from scenes import make_points
-
     element = make_points(points, get_transformation(sdata["transcripts"], get_all=True))
     del sdata["transcripts"]
     sdata["transcripts"] = element

@@ -45,8 +45,8 @@ def centroids(moments_: NDArray[np.int64]) -> NDArray[np.float64]:
 def eccentricities(moments_: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return ``(n,)`` eccentricities of the ellipses with the same second moments.
 
-    0 for a circle, towards 1 for a line. Each pixel counts as a unit square (second moment 1/12), so that a row of pixels
-    has a width.
+    0 for a circle, towards 1 for a line. Each pixel counts as a unit square (second moment 1/12), so that a row of
+    pixels has a width.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         area = moments_[:, 0].astype(np.float64)

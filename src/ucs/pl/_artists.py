@@ -55,7 +55,7 @@ def draw_image(ax: Axes, pixels: NDArray, to_points: NDArray[np.float64]) -> Non
 def draw_transcripts(
     ax: Axes,
     frame: DataFrame,
-    color: str | Sequence[str] | Mapping[str, str],
+    color: str | Sequence[str] | Mapping[str, Any],
     bounds: Bounds,
     um_per_unit: float,
 ) -> None:
@@ -74,7 +74,8 @@ def draw_transcripts(
     genes, code = np.unique(frame["gene"].to_numpy(dtype=str), return_inverse=True)
     of_gene = _palette(genes, color)
     named = np.array([gene in of_gene for gene in genes])[code]
-    ax.scatter(frame["x"][~named], frame["y"][~named], color=_OTHER_GENES, zorder=1, **style)
+    others = style | {"s": style["s"] / 2, "color": _OTHER_GENES, "zorder": 1}
+    ax.scatter(frame["x"][~named], frame["y"][~named], **others)
     colors = np.array([to_rgba(of_gene.get(gene, _OTHER_GENES)) for gene in genes])
     ax.scatter(frame["x"][named], frame["y"][named], c=colors[code[named]], zorder=2, **style)
     if color != "gene" and len(of_gene) <= _MAX_LEGEND:
@@ -83,7 +84,7 @@ def draw_transcripts(
         ax.legend(loc="upper right", fontsize="small", framealpha=0.8)
 
 
-def _palette(genes: Sequence[str], color: str | Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
+def _palette(genes: NDArray, color: str | Sequence[str] | Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the colour of each gene that has one."""
     from matplotlib import colormaps
 
@@ -91,8 +92,8 @@ def _palette(genes: Sequence[str], color: str | Sequence[str] | Mapping[str, Any
         return {gene: _gene_color(gene) for gene in genes}
     if isinstance(color, Mapping):
         return color
-    cycle = colormaps["tab10" if len(color) <= 10 else "tab20"].colors
-    return {gene: cycle[k % len(cycle)] for k, gene in enumerate(color)}
+    cycle = colormaps["tab10" if len(color) <= 10 else "tab20"]
+    return {gene: cycle(k % cycle.N) for k, gene in enumerate(color)}
 
 
 def _gene_color(gene: str) -> tuple[float, float, float]:
@@ -112,7 +113,7 @@ def draw_outlines(ax: Axes, geometry: NDArray, style: Mapping[str, Any]) -> None
 
 def draw_scale_bar(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
     """Draw a bar of 1, 2 or 5 times a power of ten um, about a fifth of the picture's width."""
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
 
     target = (bounds[2] - bounds[0]) * um_per_unit / 5
     power = 10.0 ** np.floor(np.log10(target))

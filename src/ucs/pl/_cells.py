@@ -37,7 +37,7 @@ def cells(
     image_key: str | None = None,
     channel: str | None = None,
     gene_key: str | None = None,
-    color: str | Sequence[str] | Mapping[str, str] = "gene",
+    color: str | Sequence[str] | Mapping[str, Any] = "gene",
     coordinate_system: str | None = None,
     bounds: Bounds | None = None,
     show: Collection[str] = LAYERS,
@@ -111,10 +111,9 @@ def cells(
     image_key = _find_image(sdata, image_key) if "image" in show else None
     nuclei_key = _find_nuclei(sdata, source.platform, nuclei_key) if "nuclei" in show else None
     limit = max_transcripts if "transcripts" in show else 0
-    points = crop_points(
-        sdata.points[source.points_key], source.columns, _checked_bounds(bounds), limit=limit, name=source.points_key
-    )
-    shown = points.extent if bounds is None else _checked_bounds(bounds)
+    asked = _checked_bounds(bounds)
+    points = crop_points(sdata.points[source.points_key], source.columns, asked, limit=limit, name=source.points_key)
+    shown = asked or points.extent
 
     def crop(key: str, **options: Any) -> Any:
         to_points = transformation_matrix(sdata, key, source.points_key, coordinate_system=coordinate_system)
@@ -124,7 +123,7 @@ def cells(
     # Read everything before the first stroke, so that an error leaves neither an empty figure nor half a picture.
     outlines = crop(shapes_key)
     _check_not_empty(points, outlines, shown)
-    nuclei = [] if nuclei_key is None else crop(nuclei_key)
+    nuclei = None if nuclei_key is None else crop(nuclei_key)
     image = None if image_key is None else crop(image_key, channel=_channel_number(sdata, image_key, channel))
 
     ax = _axes(shown) if ax is None else ax
@@ -134,14 +133,15 @@ def cells(
     if points.n_within > limit > 0:
         logger.info("Drawing %d of %d transcripts, at random.", limit, points.n_within)
     draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
-    draw_outlines(ax, nuclei, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
+    if nuclei is not None:
+        draw_outlines(ax, nuclei, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
     draw_outlines(ax, outlines, {"colors": "black", "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
     if "scale_bar" in show:
         draw_scale_bar(ax, shown, source.um_per_unit)
     return ax
 
 
-def _check_options(show: Collection[str], color: str | Sequence[str] | Mapping[str, str]) -> None:
+def _check_options(show: Collection[str], color: str | Sequence[str] | Mapping[str, Any]) -> None:
     from matplotlib.colors import is_color_like
 
     unknown = sorted(set(show) - set(LAYERS))
@@ -179,7 +179,8 @@ def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
     if values.shape != (4,) or not np.isfinite(values).all() or not (values[:2] < values[2:]).all():
         msg = f"bounds={bounds!r} must be (x_min, y_min, x_max, y_max) with x_min < x_max and y_min < y_max."
         raise ValueError(msg)
-    return tuple(values.tolist())
+    x_min, y_min, x_max, y_max = values.tolist()
+    return x_min, y_min, x_max, y_max
 
 
 def _find_image(sdata: SpatialData, image_key: str | None) -> str | None:

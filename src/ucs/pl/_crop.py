@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -148,10 +148,11 @@ def _levels(element: DataArray | DataTree) -> list[DataArray]:
 
     if not isinstance(element, DataTree):
         return [element]
-    return [next(iter(element[name].values())) for name in element]
+    scales: Any = element
+    return [next(iter(scales[name].values())) for name in scales]
 
 
-def _affine(geometry: object, matrix: NDArray[np.float64]) -> NDArray:
+def _affine(geometry: object, matrix: NDArray) -> NDArray:
     import shapely
 
     return shapely.transform(geometry, lambda xy: xy @ matrix[:2, :2].T + matrix[:2, 2])

@@ -77,7 +77,10 @@ def _fitting(pattern: str, available: Sequence[str]) -> tuple[str, ...]:
 
 
 def highly_variable(transcripts: Transcripts, n: int) -> tuple[str, ...]:
-    """Return the ``n`` most highly variable genes, by scanpy on counts binned to 10 um; all if there are no more."""
+    """Return the ``n`` most highly variable genes; all if there are no more.
+
+    By scanpy on counts binned to 10 um, by the variance of Pearson residuals (Lause et al., Genome Biology 2021).
+    """
     if n >= len(transcripts.genes):
         return transcripts.genes
     try:
@@ -88,9 +91,8 @@ def highly_variable(transcripts: Transcripts, n: int) -> tuple[str, ...]:
     from anndata import AnnData
 
     bins = AnnData(binned_counts(transcripts).astype(np.float32))
-    sc.pp.normalize_total(bins)
-    sc.pp.log1p(bins)
-    sc.pp.highly_variable_genes(bins, n_top_genes=n)
+    # Pearson residuals need no normalisation, which would be noise in bins with a handful of transcripts.
+    sc.experimental.pp.highly_variable_genes(bins, flavor="pearson_residuals", n_top_genes=n)
     variable = bins.var["highly_variable"].to_numpy()
     return tuple(name for name, chosen in zip(transcripts.genes, variable, strict=True) if chosen)
 

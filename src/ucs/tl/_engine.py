@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._checks import check_positive, listed
+from ucs._checks import check_positive
 from ucs._core.assign import assign_pixels
 from ucs._core.background import beyond_distance, beyond_paper_dilation
 from ucs._core.calibrate import calibrate_background
@@ -22,6 +22,7 @@ from ucs.nn.model import UCSModel, match_genes
 from ucs.nn.params import TrainParams
 from ucs.nn.patches import TrainingData
 from ucs.nn.training import train_nets
+from ucs.pp._genes import choose_genes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,28 +46,6 @@ class Prediction:
 
     labels: NDArray[np.int32]
     probability: NDArray[np.uint8]
-
-
-def choose_genes(genes: str | Sequence[str], available: Sequence[str]) -> tuple[str, ...]:
-    """Return the genes that the nets see.
-
-    Raises
-    ------
-    ValueError
-        If ``genes`` is no known word, or a listed gene is not in the data.
-    """
-    if isinstance(genes, str):
-        if genes != "all":
-            msg = f"genes={genes!r} is unknown; pass 'all' or a list of gene names."
-            raise ValueError(msg)
-        return tuple(available)
-    unknown = sorted(set(genes) - set(available))
-    if unknown or not len(genes):
-        msg = f"genes lists {len(unknown)} names that the data does not have: {listed(unknown)}." if unknown else (
-            "genes is an empty list; pass 'all' or at least one gene."
-        )
-        raise ValueError(msg)
-    return tuple(sorted(set(genes)))
 
 
 def find_background(
@@ -118,7 +97,7 @@ def find_background(
 def train_model(
     sample: Sample,
     *,
-    genes: str | Sequence[str],
+    genes: str | int | Sequence[str],
     train: TrainParams | Mapping[str, Any] | None,
     background: str | float,
     device: str,
@@ -129,7 +108,7 @@ def train_model(
     """Train both nets on one sample; see :func:`ucs.tl.train`."""
     params = TrainParams.resolve(train)
     where = resolve_device(device)
-    chosen_genes = choose_genes(genes, sample.transcripts.genes)
+    chosen_genes = choose_genes(genes, sample.transcripts)
     keep, index = match_genes(chosen_genes, sample.transcripts.genes + sample.transcripts.controls)
     transcripts = sample.transcripts.map.select(keep, index, len(chosen_genes))
     far, chosen = find_background(sample, background)

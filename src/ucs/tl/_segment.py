@@ -39,7 +39,7 @@ def segment(
     resolution: float | None = None,
     um_per_unit: float | None = None,
     gene_key: str | None = None,
-    genes: str | Sequence[str] = "all",
+    genes: str | int | Sequence[str] = "all",
     model: UCSModel | str | Path | None = None,
     train: TrainParams | Mapping[str, Any] | None = None,
     background: str | float = "auto",
@@ -82,7 +82,8 @@ def segment(
     gene_key
         Column with the gene of each transcript; found by itself if None.
     genes
-        Genes that the nets see, ``"all"`` or a list; the table has all genes in any case.
+        Genes that the nets see: ``"all"``; ``"hvg"`` for the 1000 most highly variable ones, or their number (by scanpy
+        on counts in bins of 10 um); a list of names; or a regular expression. The table has all genes in any case.
     model
         A trained model, or the path of a saved one; None trains one.
     train

@@ -28,7 +28,7 @@ def train(
     resolution: float | None = None,
     um_per_unit: float | None = None,
     gene_key: str | None = None,
-    genes: str | Sequence[str] = "all",
+    genes: str | int | Sequence[str] = "all",
     train: TrainParams | Mapping[str, Any] | None = None,
     background: str | float = "auto",
     check_alignment: bool = True,

@@ -1,0 +1,450 @@
+"""The one call: what it leaves in the object, what it leaves alone, and that it works on the least of data."""
+
+from __future__ import annotations
+
+import logging
+from copy import deepcopy
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+import spatialdata as sd
+from geopandas import GeoDataFrame
+from spatialdata import SpatialData
+from spatialdata.models import TableModel
+from spatialdata.transformations import get_transformation
+
+import scenes
+import ucs
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells
+from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
+from ucs.tl import _segment
+
+
+class TestResult:
+    def test_invariants(self, cells):
+        assert_invariants(cells, nuclei=scene().nuclei)
+
+    def test_these_cells_are_worth_testing(self, cells):
+        """Cytoplasm, background and neighbours that touch: else the other tests would say little."""
+        labels, nuclei = labels_of(cells), scene().nuclei
+        assert 2 * (nuclei > 0).sum() < (labels > 0).sum() < 0.9 * labels.size
+        right, below = (labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])
+        assert sum(((a != b) & (a > 0) & (b > 0)).sum() for a, b in (right, below)) > 50
+
+    def test_the_record_says_what_was_done(self, cells):
+        record = cells.tables["ucs_table"].uns["ucs"]
+        assert record["version"] == ucs.__version__
+        parameters = record["parameters"]
+        assert parameters["platform"] == "xenium"
+        assert parameters["points_key"] == "transcripts"
+        assert parameters["nuclei_key"] == "nucleus_labels"
+        assert parameters["resolution"] == 1.0
+        assert parameters["train"]["max_steps"] == scenes.SHORT["max_steps"]
+        background = record["model"]["background"]
+        assert (background["method"], background["distance_um"]) == ("given", 5.0)
+        assert set(record["model"]["curves"]) == {"foreground", "cell"}
+        assert record["model"]["seed"] == 0
+        assert {"torch", "numpy", "numba", "spatialdata-ucs"} <= set(record["model"]["versions"])
+        assert record["qc"]["n_kept"] == len(scene().points)
+        assert record["qc"]["n_nuclei"] == 31
+        assert list(record["qc"]["grid_shape"]) == [72, 96]
+        assert list(record["qc"]["grid_origin"]) == [scenes.X0, scenes.Y0]
+        assert set(record["timings"]) >= {"read", "predict", "total"}
+
+    def test_one_line_per_stage(self, caplog):
+        caplog.set_level(logging.INFO, logger="ucs")
+        segmented(scene().sdata())
+        lines = [record.getMessage() for record in caplog.records if record.name == "ucs"]
+        assert len(lines) == 2
+        assert lines[0].startswith("Input: xenium, points 'transcripts' (4201 of 4201 transcripts, 40 genes, ")
+        assert lines[1].startswith("Added labels 'ucs_cells', shapes 'ucs_boundaries', table 'ucs_table', ")
+        assert "31 cells" in lines[1]
+
+    def test_points_get_a_column_and_keep_all_else(self, cells):
+        before, after = scene().sdata()["transcripts"], cells["transcripts"]
+        assert after.npartitions == before.npartitions
+        assert list(after.columns) == [*before.columns, "ucs_cell_id"]
+        pd.testing.assert_frame_equal(after.compute().drop(columns="ucs_cell_id"), before.compute())
+        assert after.attrs["spatialdata_attrs"] == before.attrs["spatialdata_attrs"]
+        assert get_transformation(after, get_all=True) == get_transformation(before, get_all=True)
+
+    def test_labels_and_outlines_lie_on_each_other_in_spatialdata(self, cells):
+        labels, shapes = labels_of(cells), cells["ucs_boundaries"]
+        rows, columns = np.flatnonzero(labels.any(axis=1)), np.flatnonzero(labels.any(axis=0))
+        extent = sd.get_extent(shapes, coordinate_system="global")
+        x0, y0 = scenes.X0, scenes.Y0
+        assert extent["x"] == (x0 + columns[0], x0 + columns[-1] + 1)
+        assert extent["y"] == (y0 + rows[0], y0 + rows[-1] + 1)
+        whole = sd.get_extent(cells["ucs_cells"], coordinate_system="global")
+        assert whole["x"] == (x0, x0 + 96)
+        assert whole["y"] == (y0, y0 + 72)
+
+
+class TestKeys:
+    def test_results_go_where_they_are_sent(self, cells):
+        sdata = segmented(
+            scene().sdata(),
+            labels_key_added="a",
+            shapes_key_added="b",
+            table_key_added="c",
+            points_column_added="d",
+        )
+        assert {"a", "b", "c"} <= {name for _, name, _ in sdata.gen_elements()}
+        assert "ucs_cells" not in sdata
+        np.testing.assert_array_equal(labels_of(sdata, "a"), labels_of(cells))
+        assert sdata["c"].uns["spatialdata_attrs"]["region"] == "b"
+        np.testing.assert_array_equal(
+            sdata["transcripts"]["d"].compute(), cells["transcripts"]["ucs_cell_id"].compute()
+        )
+
+    def test_overwrite_replaces_the_results_of_an_earlier_run(self, cells_copy):
+        sdata = cells_copy()
+        smaller = {"min_transcripts": 100, "inplace": True}
+        assert segmented(sdata, overwrite=True, **smaller) is None
+        table = sdata["ucs_table"]
+        assert 0 < table.n_obs < 31
+        assert len(sdata["ucs_boundaries"]) == table.n_obs
+        assert_invariants(sdata)
+        assert list(sdata["transcripts"].columns).count("ucs_cell_id") == 1
+
+    def test_points_and_nuclei_of_other_names(self, cells):
+        sdata = scene().sdata()
+        sdata["tx"], sdata["dapi"] = sdata["transcripts"], sdata["nucleus_labels"]
+        del sdata["transcripts"], sdata["nucleus_labels"]
+        result = segmented(sdata, "tx", "dapi")
+        np.testing.assert_array_equal(labels_of(result), labels_of(cells))
+        assert "ucs_cell_id" in result["tx"].columns
+
+    def test_another_gene_column(self, cells):
+        points = scene().points.rename(columns={"feature_name": "target"})
+        points["feature_name"] = pd.Categorical(["x"] * len(points))
+        result = segmented(scene().with_points(points).sdata(), gene_key="target")
+        np.testing.assert_array_equal(labels_of(result), labels_of(cells))
+
+
+class TestInputsStay:
+    def snapshot(self, sdata: SpatialData):
+        elements = {}
+        for kind, name, element in sdata.gen_elements():
+            if kind == "points":
+                parts = [part.compute() for part in element.to_delayed()]
+                elements[name] = (parts, list(element.columns), deepcopy(dict(element.attrs)))
+            elif kind == "tables":
+                elements[name] = element.copy()
+            elif kind == "shapes":
+                elements[name] = (element.copy(), deepcopy(element.attrs))
+            else:
+                levels = sd.get_pyramid_levels(element) if hasattr(element, "children") else [element]
+                elements[name] = ([np.asarray(level) for level in levels], deepcopy(dict(element.attrs)))
+        return elements, deepcopy(sdata.attrs), [name for _, name, _ in sdata.gen_elements()]
+
+    def assert_equal(self, before, after):
+        assert before[1:] == after[1:]
+        for name, element in before[0].items():
+            other = after[0][name]
+            if isinstance(element, tuple) and isinstance(element[0], list) and len(element) == 3:
+                assert element[1:] == other[1:]
+                for a, b in zip(element[0], other[0], strict=True):
+                    pd.testing.assert_frame_equal(a, b)
+            elif isinstance(element, tuple) and isinstance(element[0], list):
+                assert element[1] == other[1]
+                for a, b in zip(element[0], other[0], strict=True):
+                    np.testing.assert_array_equal(a, b)
+            elif isinstance(element, tuple):
+                assert element[1] == other[1]
+                pd.testing.assert_frame_equal(pd.DataFrame(element[0]), pd.DataFrame(other[0]))
+            else:
+                pd.testing.assert_frame_equal(element.obs, other.obs)
+                np.testing.assert_array_equal(element.X.toarray(), other.X.toarray())
+                assert element.uns == other.uns
+
+    @pytest.fixture
+    def rich(self, simulated):
+        """Every kind of element, cut down to the size of a block."""
+        sdata = cheap_copy(simulated)
+        points = sdata["transcripts"].compute()
+        points = points[(points["x"] < 60) & (points["y"] < 60)]
+        element = make_points(points, get_transformation(sdata["transcripts"], get_all=True))
+        del sdata["transcripts"]
+        sdata["transcripts"] = element
+        sdata.attrs["mine"] = {"a": [1, 2]}
+        return sdata
+
+    def test_inplace_adds_and_changes_nothing_else(self, rich):
+        before = self.snapshot(rich)
+        assert ucs.tl.segment(rich, train=TINY, progress=False) is None
+        for key in ("ucs_cells", "ucs_boundaries", "ucs_table"):
+            del rich[key]
+        rich["transcripts"] = rich["transcripts"].drop(columns="ucs_cell_id") if False else rich["transcripts"]
+        after = self.snapshot(rich)
+        parts, columns, attrs = after[0]["transcripts"]
+        assert columns[-1] == "ucs_cell_id"
+        after[0]["transcripts"] = ([part.drop(columns="ucs_cell_id") for part in parts], columns[:-1], attrs)
+        order = sorted(after[2], key=before[2].index)
+        self.assert_equal(before, (*after[:2], order))
+
+    def test_a_new_object_leaves_the_old_one_as_it_was(self, rich):
+        before = self.snapshot(rich)
+        result = ucs.tl.segment(rich, train=TINY, progress=False, inplace=False)
+        self.assert_equal(before, self.snapshot(rich))
+        assert result is not rich
+        assert result.attrs == rich.attrs
+        assert not result.is_backed()
+        assert {name for _, name, _ in result.gen_elements()} == {
+            *(name for _, name, _ in rich.gen_elements()),
+            "ucs_cells",
+            "ucs_boundaries",
+            "ucs_table",
+        }
+        assert_invariants(result)
+
+    def test_transformations_of_the_new_points_are_their_own(self):
+        from spatialdata.transformations import Identity, set_transformation
+
+        sdata = scene().sdata()
+        result = segmented(sdata)
+        set_transformation(result["transcripts"], Identity(), "elsewhere")
+        assert "elsewhere" not in get_transformation(sdata["transcripts"], get_all=True)
+
+    @pytest.mark.parametrize("step", ["train_model", "predict_cells", "build_elements"])
+    @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+    def test_a_failure_on_the_way_leaves_everything_as_it_was(self, step, error, monkeypatch):
+        def fail(*_args, **_options):
+            raise error("on the way")
+
+        sdata = scene().sdata()
+        before = self.snapshot(sdata)
+        monkeypatch.setattr(_segment, step, fail)
+        with pytest.raises(error, match="on the way"):
+            segmented(sdata, inplace=True, **({"model": None} if step == "train_model" else {}))
+        self.assert_equal(before, self.snapshot(sdata))
+
+    @pytest.mark.parametrize("failing", ["ucs_cells", "ucs_boundaries", "ucs_table", "transcripts"])
+    @pytest.mark.parametrize("again", [False, True], ids=["new", "overwrite"])
+    def test_a_failure_while_elements_are_added_takes_them_out_again(self, failing, again, cells_copy, monkeypatch):
+        sdata = cells_copy() if again else scene().sdata()
+        before = {name: element for _, name, element in sdata.gen_elements()}
+        original = SpatialData.__setitem__
+
+        def fail_once(self, key, value):
+            if key == failing and value is not before.get(key):
+                raise RuntimeError("cannot be added")
+            original(self, key, value)
+
+        monkeypatch.setattr(SpatialData, "__setitem__", fail_once)
+        with pytest.raises(RuntimeError, match="cannot be added"):
+            segmented(sdata, inplace=True, overwrite=again)
+        after = {name: element for _, name, element in sdata.gen_elements()}
+        assert set(after) == set(before)
+        assert all(after[name] is before[name] for name in before)
+
+
+class TestIds:
+    @pytest.mark.parametrize(
+        "ids",
+        [
+            np.arange(1, 32, dtype=np.uint64) + 2**63,
+            np.arange(1, 32, dtype=np.int64) * 2**33,
+            np.arange(1, 32, dtype=np.uint16) * 2000,
+        ],
+        ids=["uint64", "int64", "uint16"],
+    )
+    def test_of_labels_are_kept_in_the_table(self, ids, cells, tmp_path):
+        world = scene()
+        renumbered = np.concatenate([np.zeros(1, dtype=ids.dtype), ids])[world.nuclei]
+        result = segmented(make_sdata(renumbered, world.points, labels_to_um=world.to_um))
+        np.testing.assert_array_equal(labels_of(result), labels_of(cells))
+        assert result["ucs_table"].obs["nucleus_id"].dtype == ids.dtype
+        np.testing.assert_array_equal(result["ucs_table"].obs["nucleus_id"], ids)
+        assert result["ucs_table"].obs["cell_id"].tolist() == list(range(1, 32))
+        result.write(tmp_path / "store.zarr")
+        read = sd.read_zarr(tmp_path / "store.zarr")["ucs_table"].obs["nucleus_id"]
+        np.testing.assert_array_equal(read, ids)
+
+    def test_of_shapes_are_kept_in_the_table(self, tmp_path):
+        world = scene()
+        frame = ucs.tl.outlines(world.sdata(), "nucleus_labels", inplace=False)
+        names = np.array([f"cell-{k:02d}" for k in range(31, 0, -1)], dtype=object)
+        frame = GeoDataFrame({"geometry": frame.geometry.to_numpy()}, index=names)
+        result = segmented(make_sdata(frame, world.points, labels_to_um=world.to_um))
+        assert result["ucs_table"].obs["nucleus_id"].tolist() == sorted(names)
+        nuclei = np.concatenate([[0], np.arange(31, 0, -1)])[world.nuclei]
+        assert_invariants(result, nuclei=nuclei)
+        result.write(tmp_path / "store.zarr")
+        read = sd.read_zarr(tmp_path / "store.zarr")["ucs_table"].obs["nucleus_id"]
+        assert read.astype(str).tolist() == sorted(names)
+
+
+class TestMinTranscripts:
+    @pytest.mark.parametrize("n", [1, 80, 150])
+    def test_poor_cells_are_left_out_everywhere(self, n, cells):
+        result = segmented(scene().sdata(), min_transcripts=n)
+        all_cells = cells["ucs_table"].obs
+        expected = all_cells.loc[all_cells["n_transcripts"] >= n, "cell_id"]
+        np.testing.assert_array_equal(result["ucs_table"].obs["cell_id"], expected)
+        kept = np.isin(labels_of(cells), expected)
+        np.testing.assert_array_equal(labels_of(result), np.where(kept, labels_of(cells), 0))
+        assert_invariants(result, nuclei=scene().nuclei)
+
+    def test_more_than_any_cell_has_is_an_error(self):
+        sdata = scene().sdata()
+        with pytest.raises(ValueError, match=r"No cell has min_transcripts=5000 or more .*: the richest of 31 has \d+"):
+            segmented(sdata, min_transcripts=5000, inplace=True)
+        assert "ucs_cells" not in sdata
+
+
+class TestCountColumn:
+    def test_counts_are_honoured(self):
+        rng = np.random.default_rng(0)
+        points = scene().points.drop(columns="qv").assign(counts=rng.integers(0, 6, len(scene().points)))
+        points.loc[points.index[-2:], "counts"] = 1
+        result = segmented(scene().with_points(points).sdata())
+        assert_invariants(result, count_key="counts", nuclei=scene().nuclei)
+        assert result["ucs_table"].uns["ucs"]["parameters"]["platform"] == "generic"
+
+    def test_a_row_of_three_is_three_rows(self):
+        points = scene().points.drop(columns="qv")
+        thrice = pd.concat([points] * 3, ignore_index=True)
+        one = segmented(scene().with_points(thrice).sdata())
+        other = segmented(scene().with_points(points.assign(count=3)).sdata())
+        assert_same_cells(one, other)
+
+
+class TestLeast:
+    """The least of data works, training included."""
+
+    def run(self, nuclei, points, **options):
+        sdata = make_sdata(nuclei, points, labels_to_um=options.pop("labels_to_um", None))
+        ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False, **options)
+        assert_invariants(sdata)
+        return sdata
+
+    def points(self, x, y, genes="A"):
+        genes = [genes] * len(x) if isinstance(genes, str) else genes
+        return pd.DataFrame({"x": np.float64(x), "y": np.float64(y), "feature_name": pd.Categorical(genes)})
+
+    def test_one_transcript(self):
+        sdata = self.run(np.ones((1, 1), dtype=np.int32), self.points([0.5], [0.5]))
+        assert labels_of(sdata).tolist() == [[1]]
+        assert sdata["ucs_table"].X.toarray().tolist() == [[1]]
+
+    def test_one_nucleus_and_one_gene(self):
+        rng = np.random.default_rng(0)
+        nuclei = np.zeros((40, 50), dtype=np.int32)
+        nuclei[15:22, 20:28] = 9
+        sdata = self.run(nuclei, self.points(rng.uniform(0, 50, 300), rng.uniform(0, 40, 300)))
+        assert sdata["ucs_table"].obs["nucleus_id"].tolist() == [9]
+        assert sdata["ucs_table"].shape == (1, 1)
+
+    def test_one_nucleus_of_one_pixel_among_many_genes(self):
+        rng = np.random.default_rng(0)
+        nuclei = np.zeros((30, 30), dtype=np.int32)
+        nuclei[7, 7] = 1
+        genes = [f"g{k}" for k in rng.integers(0, 200, 300)]
+        sdata = self.run(nuclei, self.points(rng.uniform(0, 30, 300), rng.uniform(0, 30, 300), genes))
+        assert labels_of(sdata)[7, 7] == 1
+
+    def test_nuclei_without_a_transcript_in_them(self):
+        nuclei = np.zeros((40, 40), dtype=np.int32)
+        nuclei[10:14, 10:14], nuclei[30:33, 30:33] = 1, 2
+        sdata = self.run(nuclei, self.points([0.5, 39.5], [0.5, 39.5]))
+        assert sdata["ucs_table"].n_obs == 2
+        assert sdata["ucs_table"].layers["nucleus"].nnz == 0
+
+    def test_nuclei_on_the_border(self):
+        """Some are cut by the edge of the grid: what is on it counts."""
+        rng = np.random.default_rng(0)
+        nuclei = np.zeros((60, 60), dtype=np.int32)
+        nuclei[0:10, 0:10], nuclei[50:60, 25:35], nuclei[28:33, 55:60] = 1, 2, 3
+        points = self.points([5.5, 54.5, *rng.uniform(5, 55, 500)], [5.5, 54.5, *rng.uniform(5, 55, 500)])
+        sdata = self.run(nuclei, points)
+        assert labels_of(sdata).shape == (50, 50)
+        # The third one lies beyond the last transcript.
+        assert sdata["ucs_table"].obs["nucleus_id"].tolist() == [1, 2]
+        assert sdata["ucs_table"].obs["nucleus_area_um2"].tolist() == [25.0, 50.0]
+
+    def test_empty_space_between_two_far_islands(self):
+        """Tiles without transcripts, tiles without nuclei; the grid is much wider than what is in it."""
+        rng = np.random.default_rng(0)
+        x = np.concatenate([rng.uniform(0, 30, 200), rng.uniform(970, 1000, 200), [500.0]])
+        y = rng.uniform(0, 30, 401)
+        nuclei = np.zeros((30, 1000), dtype=np.int32)
+        nuclei[10:15, 10:16], nuclei[10:15, 980:986] = 1, 2
+        sdata = self.run(nuclei, self.points(x, y), tile_size=64)
+        labels = labels_of(sdata)
+        assert (labels[:, 100:900] == 0).all()
+        assert set(np.unique(labels)) == {0, 1, 2}
+
+    def test_a_tissue_full_of_nuclei_leaves_no_background(self, caplog):
+        nuclei = np.kron(np.arange(1, 26, dtype=np.int32).reshape(5, 5), np.ones((6, 6), dtype=np.int32))
+        rng = np.random.default_rng(0)
+        points = self.points(rng.uniform(0, 30, 500), rng.uniform(0, 30, 500), ["A", "B"] * 250)
+        sdata = self.run(nuclei, points)
+        np.testing.assert_array_equal(labels_of(sdata), nuclei)
+        assert "No pixel is far enough from nuclei to serve as background" in caplog.text
+
+    def test_touching_nuclei_and_nuclei_in_parts(self):
+        nuclei = np.zeros((40, 40), dtype=np.int32)
+        nuclei[10:15, 10:15], nuclei[10:15, 15:20] = 1, 2
+        nuclei[30:33, 5:8] = nuclei[30:33, 30:33] = 3
+        rng = np.random.default_rng(0)
+        points = self.points(rng.uniform(0, 40, 500), rng.uniform(0, 40, 500), ["A", "B"] * 250)
+        sdata = make_sdata(nuclei, points)
+        ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False)
+        grid_nuclei = nuclei[: labels_of(sdata).shape[0], : labels_of(sdata).shape[1]]
+        assert_invariants(sdata, nuclei=grid_nuclei)
+        assert shapely.get_type_id(sdata["ucs_boundaries"].geometry.loc[3]) in (3, 6)
+
+    def test_far_from_the_origin(self):
+        """Whole slides are centimetres wide; stage coordinates are larger still."""
+        world = scene()
+        far = world.points.assign(x=world.points["x"] + 2.0**24, y=world.points["y"] - 2.0**24)
+        result = segmented(make_sdata(world.nuclei, far, labels_to_um=scenes.translation(2.0**24, -(2.0**24)) @ world.to_um))
+        np.testing.assert_array_equal(labels_of(result), labels_of(scenes.cells()))
+
+
+def test_genes_to_see_can_be_chosen_and_the_table_has_all():
+    sdata = scene().sdata()
+    chosen = ["GENE0005", "GENE0002", "GENE0009"]
+    ucs.tl.segment(sdata, genes=chosen, train=TINY, progress=False, check_alignment=False)
+    assert_invariants(sdata, nuclei=scene().nuclei)
+    assert sdata["ucs_table"].n_vars == 40
+
+
+def test_every_kind_of_background():
+    world = scene()
+    methods = {}
+    for background in ("auto", "paper", 7):
+        sdata = world.sdata()
+        ucs.tl.segment(sdata, background=background, train=TINY, progress=False, check_alignment=False)
+        methods[background] = sdata["ucs_table"].uns["ucs"]["model"]["background"]
+    assert methods["auto"]["method"] == "auto"
+    assert 2 <= methods["auto"]["distance_um"] <= 20
+    assert methods["paper"]["method"] == "paper"
+    assert (methods[7]["method"], methods[7]["distance_um"]) == ("given", 7.0)
+    assert all(0 <= chosen["share_of_area"] <= 1 for chosen in methods.values())
+
+
+def test_the_table_is_a_table_of_spatialdata(cells):
+    table = cells["ucs_table"]
+    assert TableModel().validate(table) is table
+    assert (table.obs["region"] == "ucs_boundaries").all()
+    assert table.obs["region"].dtype == "category"
+
+
+def test_progress_goes_to_the_standard_error_only(capsys):
+    segmented(scene().sdata(), progress=True)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "predict" in captured.err
+
+
+def test_polygons_as_nuclei_need_no_more_than_their_key():
+    world = scene()
+    squares = boxes((-30, 0, -24, 6), (-10, 10, -4, 16), index=["b", "a"])
+    result = segmented(make_sdata(squares, world.points))
+    assert result["ucs_table"].obs["nucleus_id"].tolist() == ["a", "b"]
+    assert result["ucs_table"].uns["ucs"]["parameters"]["nuclei_key"] == "nucleus_boundaries"
