@@ -75,10 +75,10 @@ def cells() -> SpatialData:
     return segmented(scene().sdata())
 
 
-def segmented(sdata: SpatialData, **options: Any) -> SpatialData:
+def segmented(sdata: SpatialData, *keys: str, **options: Any) -> SpatialData:
     """A new object with the cells that the model finds."""
     defaults = {"model": model(), "check_alignment": False, "progress": False, "device": "cpu", "inplace": False}
-    return ucs.tl.segment(sdata, **{**defaults, **options})
+    return ucs.tl.segment(sdata, *keys, **{**defaults, **options})
 
 
 def labels_of(sdata: SpatialData, key: str = "ucs_cells") -> NDArray:

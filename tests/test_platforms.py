@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import ucs
 from scenes import boxes, make_points, make_sdata
 from ucs._platforms import (
     GENERIC,
@@ -42,13 +43,44 @@ def test_a_platform_of_ones_own_is_taken_as_it_is(sdata):
 
 
 def test_an_unknown_platform_is_an_error_that_lists_the_known(sdata):
-    with pytest.raises(ValueError, match=r"platform='visium' is unknown; known are 'auto', 'xenium', 'generic'"):
+    with pytest.raises(ValueError, match=r"platform='visium' is unknown; known are 'auto', 'xenium', 'merscope'"):
         resolve_platform(sdata, "visium", None)
 
 
 def test_xenium_is_recognised(breast, simulated):
     assert resolve_platform(breast, "auto", None) is XENIUM
     assert resolve_platform(simulated, "auto", None) is XENIUM
+
+
+def test_merscope_is_recognised_by_its_reader_or_by_names(sdata):
+    genes = POINTS.rename(columns={"feature_name": "gene"})
+    sdata["slide_region_transcripts"] = make_points(genes)
+    del sdata["transcripts"]
+    assert resolve_platform(sdata, "auto", None) is PLATFORMS["merscope"]
+    assert resolve_points_key(sdata, PLATFORMS["merscope"], None) == "slide_region_transcripts"
+    sdata["spots"] = make_points(genes)
+    assert resolve_platform(sdata, "auto", "spots") is GENERIC
+    sdata.attrs["spatialdata_io_reader"] = "merscope"
+    assert resolve_platform(sdata, "auto", "spots") is PLATFORMS["merscope"]
+
+
+def test_stereoseq_states_its_unit_and_the_weights_of_the_paper(sdata):
+    genes = POINTS.rename(columns={"feature_name": "gene"}).assign(count=2)
+    sdata["bin1_genes"] = make_points(genes)
+    del sdata["transcripts"]
+    source = find_source(sdata)
+    assert source.platform is PLATFORMS["stereoseq"]
+    assert (source.columns.count, source.um_per_unit, source.resolution) == ("count", 0.5, 0.5)
+    sdata.attrs["stereoseq"] = {"um_per_unit": 0.715}
+    assert find_source(sdata).um_per_unit == 0.715
+    assert find_source(sdata, um_per_unit=1.0).um_per_unit == 1.0
+    assert dict(source.platform.train) == {"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)}
+
+
+def test_platforms_are_listed():
+    table = ucs.platforms()
+    assert list(table.index) == list(PLATFORMS)
+    assert table.loc["xenium", "minimum_quality"] == 20
 
 
 def test_anything_else_is_generic(sdata):

@@ -13,11 +13,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from types import ModuleType
 
+    import pandas as pd
+
     from ucs import datasets, io, metrics, nn, pl, pp, tl
 
 __version__ = version("spatialdata-ucs")
 
-__all__ = ["__version__", "datasets", "io", "metrics", "nn", "pl", "pp", "tl"]
+__all__ = ["__version__", "datasets", "io", "metrics", "nn", "pl", "platforms", "pp", "tl"]
+
+
+def platforms() -> pd.DataFrame:
+    """List the platforms that are recognised and what is assumed of each: a row per platform."""
+    from ucs._platforms import platforms as known
+
+    return known()
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 from ucs._checks import choose_one, listed
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pandas as pd
     from dask.dataframe import DataFrame as DaskDataFrame
     from spatialdata import SpatialData
 
@@ -35,6 +38,12 @@ class Platform:
         Rows below this value of this column (if it is there) are left out.
     controls
         Pattern of the features that are no genes: counted, but never seen by the nets.
+    readers
+        Names under which readers sign the objects of this platform (``sdata.attrs["spatialdata_io_reader"]``).
+    signature
+        Columns by which its points are told from others, where no reader has signed.
+    train
+        Parameters of the training that differ from the defaults.
     """
 
     name: str
@@ -47,6 +56,9 @@ class Platform:
     quality_column: str | None = None
     minimum_quality: float = 0.0
     controls: str = r"(?!)"
+    readers: tuple[str, ...] = ()
+    signature: frozenset[str] = frozenset()
+    train: Mapping[str, Any] = field(default_factory=dict)
 
     def is_control(self, feature: str) -> bool:
         """Tell whether a feature is a control."""
@@ -58,6 +70,8 @@ _CONTROLS = (
     r"Intergenic"
 )
 
+_NUCLEI = (r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)")
+
 XENIUM = Platform(
     name="xenium",
     um_per_unit=1.0,
@@ -68,6 +82,34 @@ XENIUM = Platform(
     quality_column="qv",
     minimum_quality=20.0,
     controls=_CONTROLS,
+    readers=("xenium",),
+    signature=frozenset({"feature_name", "qv"}),
+)
+
+MERSCOPE = Platform(
+    name="merscope",
+    um_per_unit=1.0,
+    resolution=1.0,
+    points_keys=(r".+_transcripts",),
+    nuclei_keys=_NUCLEI,
+    gene_columns=("gene",),
+    controls=_CONTROLS,
+    readers=("merscope",),
+    signature=frozenset({"gene"}),
+)
+
+STEREOSEQ = Platform(
+    name="stereoseq",
+    um_per_unit=0.5,  # distance of two DNA nanoballs
+    resolution=0.5,
+    points_keys=("bin1_genes",),
+    nuclei_keys=_NUCLEI,
+    gene_columns=("gene",),
+    count_columns=("count",),
+    controls=_CONTROLS,
+    readers=("stereoseq",),
+    signature=frozenset({"gene", "count"}),
+    train={"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)},  # paper: w1 = w3 = 5
 )
 
 GENERIC = Platform(
@@ -75,13 +117,13 @@ GENERIC = Platform(
     um_per_unit=1.0,
     resolution=1.0,
     points_keys=("transcripts", ".*transcripts.*", ".*"),
-    nuclei_keys=(r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)"),
+    nuclei_keys=_NUCLEI,
     gene_columns=("feature_name", "gene", "gene_name", "target", "feature", "genes"),
     count_columns=("count", "counts", "MIDCounts", "MIDCount", "UMICount", "UMICounts"),
     controls=_CONTROLS,
 )
 
-PLATFORMS = {platform.name: platform for platform in (XENIUM, GENERIC)}
+PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, STEREOSEQ, GENERIC)}
 
 
 def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: str | None) -> Platform:
@@ -95,17 +137,43 @@ def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: s
     if isinstance(platform, Platform):
         return platform
     if platform == "auto":
-        return XENIUM if _looks_like_xenium(sdata, points_key or "transcripts") else GENERIC
+        return _recognise(sdata, points_key)
     if platform not in PLATFORMS:
         msg = f"platform={platform!r} is unknown; known are 'auto', {listed(PLATFORMS)}."
         raise ValueError(msg)
     return PLATFORMS[platform]
 
 
-def _looks_like_xenium(sdata: SpatialData, points_key: str) -> bool:
-    if sdata.attrs.get("spatialdata_io_reader") == "xenium":
-        return True
-    return points_key in sdata.points and {"feature_name", "qv"} <= set(sdata.points[points_key].columns)
+def _recognise(sdata: SpatialData, points_key: str | None) -> Platform:
+    """Go by the reader's signature, then by names and columns of the points."""
+    reader = sdata.attrs.get("spatialdata_io_reader")
+    for platform in PLATFORMS.values():
+        if reader in platform.readers:
+            return platform
+    keys = list(sdata.points) if points_key is None else [points_key] if points_key in sdata.points else []
+    for platform in PLATFORMS.values():
+        for key in keys:
+            # Of a key that the user names only a column as telling as a quality says more than its name does.
+            named = key == points_key and platform.quality_column is not None
+            named |= any(re.fullmatch(pattern, key) for pattern in platform.points_keys)
+            if platform.signature and named and platform.signature <= set(sdata.points[key].columns):
+                return platform
+    return GENERIC
+
+
+def resolve_um_per_unit(sdata: SpatialData, platform: Platform, um_per_unit: float | None) -> float:
+    """Return the length of the points' unit in um: the one given, the one that the object states, or the platform's."""
+    if um_per_unit is not None:
+        return um_per_unit
+    return sdata.attrs.get(platform.name, {}).get("um_per_unit", platform.um_per_unit)
+
+
+def platforms() -> pd.DataFrame:
+    """Return the platforms as a table; see :func:`ucs.platforms`."""
+    import pandas as pd
+
+    rows = [{f.name: getattr(platform, f.name) for f in fields(platform)} for platform in PLATFORMS.values()]
+    return pd.DataFrame(rows).set_index("name")
 
 
 def resolve_points_key(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:

@@ -13,9 +13,7 @@ TAU, REACH = 5.0, 12
 
 def assign(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.0):
     boxes = bounding_boxes(nuclei, int(nuclei.max()))
-    return assign_pixels(
-        nuclei, boxes, scalar, weight=weight, bias=bias, tau=tau, reach=reach, threshold=threshold
-    )
+    return assign_pixels(nuclei, boxes, scalar, weight=weight, bias=bias, tau=tau, reach=reach, threshold=threshold)
 
 
 def candidates_by_pixel(nuclei, reach):
@@ -151,9 +149,7 @@ def test_borders_of_blocks_do_not_show():
 def test_raster_larger_than_a_block_equals_the_oracle():
     nuclei = random_nuclei(9, (BLOCK + 6, 30), 25, radius=(1, 4))
     scalar = np.random.default_rng(9).normal(1, 6, size=nuclei.shape).astype(np.float32)
-    np.testing.assert_array_equal(
-        assign(nuclei, scalar, bias=-1.0)[0], assign_oracle(nuclei, scalar, bias=-1.0)[0]
-    )
+    np.testing.assert_array_equal(assign(nuclei, scalar, bias=-1.0)[0], assign_oracle(nuclei, scalar, bias=-1.0)[0])
 
 
 def test_threads_have_no_say(monkeypatch):

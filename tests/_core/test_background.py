@@ -67,8 +67,8 @@ def test_distance_must_be_measurable(distance):
 def paper_dilation_oracle(nuclei):
     """4 times: a pixel is set if one is set under the 10 x 10 kernel whose element (5, 5) lies on it.
 
-    scipy's dilation moves the kernel to the set pixels instead, which turns it round: it reaches 5 pixels up and left by
-    itself. Its origin of -1 moves that to 5 down and right.
+    scipy's dilation moves the kernel to the set pixels instead, which turns it round: it reaches 5 pixels up and left
+    by itself. Its origin of -1 moves that to 5 down and right.
     """
     return ndimage.binary_dilation(nuclei > 0, np.ones((10, 10)), iterations=4, origin=-1)
 

@@ -70,4 +70,6 @@ def test_nuclei_beyond_the_window_have_no_pairs():
 
 def test_no_nuclei():
     window = Window(0, 0, 4, 4)
-    assert [len(part) for part in pairs(np.zeros((9, 9), dtype=np.int32), np.ones((4, 4), dtype=bool), window)] == [0] * 4
+    assert [len(part) for part in pairs(np.zeros((9, 9), dtype=np.int32), np.ones((4, 4), dtype=bool), window)] == [
+        0
+    ] * 4

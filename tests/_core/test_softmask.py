@@ -72,16 +72,21 @@ PIXEL[8, 0] = 1
 @pytest.mark.parametrize("nuclei", [RING, HORSESHOE, PARTS, BORDER, FULL, PIXEL])
 def test_shapes(nuclei):
     h, w = nuclei.shape
-    for window in ((0, 0, h, w), (3, 2, 9, 8), (h // 2, w // 2, h, w), (-5, -6, 3, 4), (h, 0, h + 4, w), (-9, -9, -2, -1)):
+    for window in (
+        (0, 0, h, w),
+        (3, 2, 9, 8),
+        (h // 2, w // 2, h, w),
+        (-5, -6, 3, 4),
+        (h, 0, h + 4, w),
+        (-9, -9, -2, -1),
+    ):
         check(nuclei, 1, window)
 
 
 def test_other_nuclei_do_not_matter():
     nuclei = random_nuclei(5, SHAPE, 9, radius=(2, 6))
     alone = np.where(nuclei == 3, 3, 0).astype(np.int32)
-    np.testing.assert_array_equal(
-        compute(nuclei, 3, (0, 0, *SHAPE), 50), compute(alone, 3, (0, 0, *SHAPE), 50)
-    )
+    np.testing.assert_array_equal(compute(nuclei, 3, (0, 0, *SHAPE), 50), compute(alone, 3, (0, 0, *SHAPE), 50))
 
 
 def test_reach_is_kept_exactly():
@@ -89,9 +94,7 @@ def test_reach_is_kept_exactly():
     nuclei[30, 30] = 1
     squared = squared_distances(nuclei > 0)
     for reach in (0, 1, 5, 24, 25):  # 25 = hypot(7, 24) = hypot(15, 20)
-        np.testing.assert_array_equal(
-            compute(nuclei, 1, (0, 0, 61, 61), reach) > -np.inf, squared <= reach**2
-        )
+        np.testing.assert_array_equal(compute(nuclei, 1, (0, 0, 61, 61), reach) > -np.inf, squared <= reach**2)
 
 
 def test_boundary_is_half_way_between_pixels():

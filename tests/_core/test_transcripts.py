@@ -160,9 +160,7 @@ def test_no_transcripts():
 def test_sums_of_counts_do_not_overflow():
     n = 3
     place = np.arange(n)
-    made = TranscriptMap.from_positions(
-        place, place, place, np.full(n, 2**30), shape=(n, n), n_features=n
-    )
+    made = TranscriptMap.from_positions(place, place, place, np.full(n, 2**30), shape=(n, n), n_features=n)
     assert made.n_transcripts == n * 2**30
 
 

@@ -158,4 +158,6 @@ def test_the_order_of_transcripts_has_no_say(data):
     )
     window = [Window(-3, 4, 30, 60)]
     for name in ("pixel_start", "gene", "count"):
-        assert torch.equal(getattr(read_transcripts(again, window), name), getattr(read_transcripts(made, window), name))
+        assert torch.equal(
+            getattr(read_transcripts(again, window), name), getattr(read_transcripts(made, window), name)
+        )

@@ -13,6 +13,7 @@ from ucs._platforms import (
     resolve_nuclei_key,
     resolve_platform,
     resolve_points_key,
+    resolve_um_per_unit,
 )
 from ucs.pp._alignment import check_placement
 from ucs.pp._nuclei import Nuclei, read_nuclei
@@ -59,7 +60,7 @@ def find_source(
     points = sdata.points[key]
     columns = TranscriptColumns.of(points, resolve_gene_key(points, found, gene_key, key), found)
     resolution = found.resolution if resolution is None else resolution
-    um_per_unit = found.um_per_unit if um_per_unit is None else um_per_unit
+    um_per_unit = resolve_um_per_unit(sdata, found, um_per_unit)
     check_positive(resolution, "resolution")
     check_positive(um_per_unit, "um_per_unit")
     return Source(key, columns, found, float(um_per_unit), float(resolution))

@@ -48,6 +48,16 @@ class Prediction:
     probability: NDArray[np.uint8]
 
 
+def check_background(background: str | float) -> None:
+    """Raise ``ValueError`` unless it is ``"auto"``, ``"paper"`` or a positive distance."""
+    if background in ("auto", "paper"):
+        return
+    if isinstance(background, str):
+        msg = f"background={background!r} is unknown; pass 'auto', 'paper' or a distance in um."
+        raise ValueError(msg)
+    check_positive(background, "background")
+
+
 def find_background(
     sample: Sample, background: str | float
 ) -> tuple[NDArray[np.bool_], dict[str, Any]]:
@@ -65,6 +75,7 @@ def find_background(
     ValueError
         If it is none of these, or leaves no pixel.
     """
+    check_background(background)
     nuclei, um_per_px = sample.nuclei.labels, sample.transcripts.grid.um_per_px
     chosen: dict[str, Any]
     if background == "paper":
@@ -75,12 +86,8 @@ def find_background(
         )
         far = beyond_distance(nuclei, distance / um_per_px)
         chosen = {"method": "auto", "distance_um": distance, "profile": profile}
-    elif isinstance(background, str):
-        msg = f"background={background!r} is unknown; pass 'auto', 'paper' or a distance in um."
-        raise ValueError(msg)
     else:
-        check_positive(background, "background")
-        far = beyond_distance(nuclei, background / um_per_px)
+        far = beyond_distance(nuclei, float(background) / um_per_px)
         chosen = {"method": "given", "distance_um": float(background)}
     chosen["share_of_area"] = float(far.mean())
     logger.info(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -66,7 +67,7 @@ def with_label_column(
     meta = pd.Series([], dtype=lookup.labels.dtype, index=points._meta.index)
     label = points[columns.names()].map_partitions(label_column, lookup, columns, meta=meta)
     out = points.assign(**{name: label})
-    out.attrs.update(points.attrs.copy())
+    out.attrs.update(deepcopy(dict(points.attrs)))  # so that the new element's transformations are its own
     return out
 
 

@@ -14,7 +14,7 @@ from ucs.nn.device import resolve_device
 from ucs.nn.model import UCSModel
 from ucs.nn.params import TrainParams
 from ucs.pp._sample import Sample, find_source, prepare
-from ucs.tl._engine import predict_cells, train_model
+from ucs.tl._engine import check_background, predict_cells, train_model
 from ucs.tl._keys import OutputKeys
 from ucs.tl._result import build_elements
 from ucs.tl._store import check_store
@@ -145,6 +145,7 @@ def segment(
     check_at_least(tile_size, 1, "tile_size")
     check_at_least(min_transcripts, 0, "min_transcripts")
     check_at_least(seed, 0, "seed")
+    check_background(background)
     if write and not inplace:
         msg = "write=True writes to the object's own store and needs inplace=True."
         raise ValueError(msg)
@@ -158,7 +159,7 @@ def segment(
         check_store(sdata, keys.kinds(), overwrite=overwrite)
     if model is not None and not isinstance(model, UCSModel):
         model = UCSModel.load(model)
-    params = TrainParams.resolve(train)
+    params = TrainParams.resolve(train, **source.platform.train)
 
     timings: dict[str, float] = {}
     start = time.perf_counter()

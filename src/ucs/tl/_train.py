@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ucs._checks import check_at_least
 from ucs.nn.device import resolve_device
+from ucs.nn.params import TrainParams
 from ucs.pp._sample import find_source, prepare
-from ucs.tl._engine import train_model
+from ucs.tl._engine import check_background, train_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
 
     from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
-    from ucs.nn.params import TrainParams
 
 
 def train(
@@ -49,17 +50,20 @@ def train(
     KeyError, ValueError, MemoryError
         As :func:`segment`, for what concerns its input.
     """
+    check_at_least(seed, 0, "seed")
+    check_background(background)
     resolve_device(device)
     source = find_source(
         sdata, points_key, platform=platform, gene_key=gene_key, resolution=resolution, um_per_unit=um_per_unit
     )
+    params = TrainParams.resolve(train, **source.platform.train)
     sample = prepare(
         sdata, source, nuclei_key, coordinate_system=coordinate_system, check_alignment=check_alignment
     )
     return train_model(
         sample,
         genes=genes,
-        train=train,
+        train=params,
         background=background,
         device=device,
         seed=seed,

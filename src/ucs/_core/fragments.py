@@ -1,0 +1,299 @@
+"""Fragments of nuclei, known by their sums only, put together to nuclei.
+
+A watershed that finds every nucleus cuts some of them into pieces. Which pieces are one nucleus is decided here for all
+of an image at once, from a few numbers per piece and per contact: no pixels are needed, so nothing depends on the tiles
+that they were counted in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_EDGES_PER_LENGTH = 4 / np.pi  # pixel edges along a line of random direction, per pixel of its length
+
+
+@dataclass(frozen=True)
+class Fragments:
+    """Pieces of nuclei.
+
+    Attributes
+    ----------
+    sums
+        ``(n, 6)`` int64: pixels, and the sums of x, y, x*x, y*y, x*y.
+    box
+        ``(n, 4)`` int64: lowest row, lowest column, highest row, highest column.
+    level
+        ``(n,)`` brightness.
+    height
+        ``(n,)`` height of the peak in the landscape that was cut.
+    """
+
+    sums: NDArray[np.int64]
+    box: NDArray[np.int64]
+    level: NDArray[np.float64]
+    height: NDArray[np.float32]
+
+    def grouped_members(self, member: NDArray[np.int64], group: NDArray[np.int64]) -> Fragments:
+        """Return the unions of groups that may share pieces: piece and group of each membership, groups from 0 on."""
+        pieces = Fragments(self.sums[member], self.box[member], self.level[member], self.height[member])
+        return pieces.grouped(group, int(group.max(initial=-1)) + 1)
+
+    def grouped(self, group: NDArray[np.int64], n: int) -> Fragments:
+        """Return the union of the pieces of each group 0..n-1; levels are averaged over pixels."""
+        sums = np.zeros((n, self.sums.shape[1]), dtype=np.int64)
+        np.add.at(sums, group, self.sums)
+        box = np.concatenate([np.full((n, 2), np.iinfo(np.int64).max), np.full((n, 2), -1)], axis=1)
+        np.minimum.at(box[:, :2], group, self.box[:, :2])
+        np.maximum.at(box[:, 2:], group, self.box[:, 2:])
+        level = np.bincount(group, weights=self.level * self.sums[:, 0], minlength=n) / np.maximum(sums[:, 0], 1)
+        height = np.full(n, -np.inf, dtype=np.float32)
+        np.maximum.at(height, group, self.height)
+        return Fragments(sums, box, level, height)
+
+
+@dataclass(frozen=True)
+class Borders:
+    """Which pieces touch: index of both (``low < high``), pixel edges between them, highest pass in two rasters."""
+
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    n_edges: NDArray[np.int64]
+    value: NDArray[np.float32]
+    landscape: NDArray[np.float32]
+
+    @classmethod
+    def collect(
+        cls,
+        low: NDArray[np.int64],
+        high: NDArray[np.int64],
+        n_edges: NDArray[np.int64],
+        value: NDArray[np.float32],
+        landscape: NDArray[np.float32],
+    ) -> Borders:
+        """Put the parts of each border together; a border of a piece with itself is none."""
+        low, high = np.minimum(low, high), np.maximum(low, high)
+        keep = low != high
+        low, high, n_edges, value, landscape = (a[keep] for a in (low, high, n_edges, value, landscape))
+        order = np.lexsort((high, low))
+        low, high, n_edges, value, landscape = (a[order] for a in (low, high, n_edges, value, landscape))
+        starts = np.flatnonzero(np.append(True, (np.diff(low) != 0) | (np.diff(high) != 0))[: len(low)])
+        if len(starts) == 0:
+            return cls(low, high, n_edges, value, landscape)
+        return cls(
+            low[starts],
+            high[starts],
+            np.add.reduceat(n_edges, starts),
+            np.maximum.reduceat(value, starts),
+            np.maximum.reduceat(landscape, starts),
+        )
+
+    def grouped(self, group: NDArray[np.int64]) -> Borders:
+        """Return the borders between groups of pieces."""
+        return Borders.collect(group[self.low], group[self.high], self.n_edges, self.value, self.landscape)
+
+
+@dataclass(frozen=True)
+class MergeLimits:
+    """When two pieces are one nucleus; lengths and areas in pixels.
+
+    Attributes
+    ----------
+    depth
+        Peaks that rise less than this above the pass to a higher one are not peaks of their own.
+    ellipse
+        Least share of the ellipse with the same moments that the union has to fill: 1 for an ellipse, 0.89 for two
+        discs that touch.
+    neck
+        Least length of the contact, relative to the width of the union.
+    valley
+        Least brightness of the pass between the two, relative to the dimmer one.
+    similar
+        Least brightness of the dimmer one, relative to the brighter one.
+    largest_area, longest
+        Limits of a union: area, and side of its box.
+    """
+
+    depth: float
+    ellipse: float
+    neck: float
+    valley: float
+    similar: float
+    largest_area: float
+    longest: float
+
+
+def group_fragments(fragments: Fragments, borders: Borders, limits: MergeLimits) -> tuple[NDArray[np.int64], int]:
+    """Return the nucleus of each piece, ``(n,)`` 0..m-1, and m.
+
+    First pieces whose peaks are not peaks of their own join the higher one, in the order of the passes. Then, round by
+    round, two pieces join that are each other's best partner: those whose union fills its ellipse best.
+    """
+    order = np.lexsort((borders.high, borders.low, -borders.landscape))
+    root = np.arange(len(fragments.level))
+    _join_shallow(
+        root, fragments.height.copy(), fragments.box.copy(),
+        borders.low[order], borders.high[order], borders.landscape[order], limits.depth, limits.longest,
+    )  # fmt: skip
+    group, n = _dense(root)
+    while True:
+        merged, between = fragments.grouped(group, n), borders.grouped(group)
+        root = _join_best(merged, between, limits)
+        if root is None:
+            return group, n
+        step, n = _dense(root)
+        group = step[group]
+
+
+def _dense(root: NDArray[np.int64]) -> tuple[NDArray[np.int64], int]:
+    unique, group = np.unique(root, return_inverse=True)
+    return group.astype(np.int64), len(unique)
+
+
+@njit(cache=True, nogil=True)
+def _join_shallow(
+    root: NDArray[np.int64],
+    height: NDArray[np.float32],
+    box: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    passes: NDArray[np.float32],
+    depth: float,
+    longest: float,
+) -> None:
+    """Unite pieces over descending passes, in place in ``root``, where the lower peak rises less than ``depth``."""
+    for e in range(low.size):
+        a, b = low[e], high[e]
+        while root[a] != a:
+            a = root[a]
+        while root[b] != b:
+            b = root[b]
+        if a == b:
+            continue
+        if height[b] > height[a] or (height[b] == height[a] and b < a):
+            a, b = b, a
+        top, left = min(box[a, 0], box[b, 0]), min(box[a, 1], box[b, 1])
+        bottom, right = max(box[a, 2], box[b, 2]), max(box[a, 3], box[b, 3])
+        if height[b] - passes[e] >= depth or max(bottom - top, right - left) + 1 > longest:
+            continue
+        root[b] = a
+        box[a, 0], box[a, 1], box[a, 2], box[a, 3] = top, left, bottom, right
+    for k in range(root.size):
+        a = k
+        while root[a] != a:
+            a = root[a]
+        root[k] = a
+
+
+def _join_best(fragments: Fragments, borders: Borders, limits: MergeLimits) -> NDArray[np.int64] | None:
+    """Return the root of each piece after a round of uniting best groups, None if there is nothing to unite."""
+    group, member, fill = _candidates(fragments, borders, limits)
+    if len(fill) == 0:
+        return None
+    first = np.flatnonzero(np.append(True, np.diff(group) != 0))
+    order = np.lexsort((member[first], -fill))  # ties have a rule: the first piece of the raster
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[order] = np.arange(len(order))
+    best = np.full(len(fragments.level), len(order))
+    np.minimum.at(best, member, rank[group])
+    chosen = np.logical_and.reduceat(best[member] == rank[group], first)
+    root = np.arange(len(fragments.level))
+    lowest = np.minimum.reduceat(member, first)
+    root[member[chosen[group]]] = lowest[group[chosen[group]]]
+    return root
+
+
+def _candidates(
+    fragments: Fragments, borders: Borders, limits: MergeLimits
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Return groups of pieces that may be one nucleus: group and piece of each membership, fill of each group."""
+    dim = np.minimum(fragments.level[borders.low], fragments.level[borders.high])
+    bright = np.maximum(fragments.level[borders.low], fragments.level[borders.high])
+    alike = (borders.value >= limits.valley * dim) & (dim >= limits.similar * bright)
+    a, b, n_edges = borders.low[alike], borders.high[alike], borders.n_edges[alike]
+    n = len(fragments.level)
+    start, neighbour = _neighbours(a, b, n)
+    three = _triangles(start, neighbour)
+    several = np.flatnonzero(np.diff(start) > 2)
+    star = np.repeat(several, np.diff(start)[several])
+    around = np.concatenate([neighbour[start[k] : start[k + 1]] for k in several]) if len(several) else star
+    offsets = np.cumsum([0, len(a), len(three)])
+    group = np.concatenate(
+        [
+            np.repeat(np.arange(len(a)), 2),
+            np.repeat(np.arange(len(three)), 3) + offsets[1],
+            np.arange(len(several)) + offsets[2],
+            np.searchsorted(several, star) + offsets[2],
+        ]
+    )
+    member = np.concatenate([np.stack([a, b], axis=1).ravel(), three.ravel(), several, around]).astype(np.int64)
+    order = np.argsort(group, kind="stable")
+    group, member = group[order], member[order]
+    if len(group) == 0:
+        return group, member, np.zeros(0)
+    union = fragments.grouped_members(member, group)
+    fill, width = _ellipse(union.sums)
+    extent = (union.box[:, 2:] - union.box[:, :2]).max(axis=1) + 1
+    fits = (fill >= limits.ellipse) & (union.sums[:, 0] <= limits.largest_area) & (extent <= limits.longest)
+    fits[: len(a)] &= n_edges / _EDGES_PER_LENGTH >= limits.neck * width[: len(a)]
+    kept = fits[group]
+    return (np.cumsum(fits) - 1)[group[kept]], member[kept], fill[fits]
+
+
+def _neighbours(
+    a: NDArray[np.int64], b: NDArray[np.int64], n: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where the neighbours of each piece start, ``(n + 1,)``, and the neighbours, ascending."""
+    source, target = np.concatenate([a, b]), np.concatenate([b, a])
+    order = np.lexsort((target, source))
+    return np.searchsorted(source[order], np.arange(n + 1)), target[order]
+
+
+def _triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return triples of pieces that all touch each other, ``(m, 3)`` ascending."""
+    n = _find_triangles(start, neighbour, np.empty((0, 3), dtype=np.int64))
+    out = np.empty((n, 3), dtype=np.int64)
+    _find_triangles(start, neighbour, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _find_triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64], out: NDArray[np.int64]) -> int:
+    n = 0
+    for a in range(start.size - 1):
+        for p in range(start[a], start[a + 1]):
+            b = neighbour[p]
+            if b < a:
+                continue
+            for q in range(p + 1, start[a + 1]):
+                c = neighbour[q]
+                for r in range(start[b], start[b + 1]):
+                    if neighbour[r] == c:
+                        if n < len(out):
+                            out[n, 0], out[n, 1], out[n, 2] = a, b, c
+                        n += 1
+    return n
+
+
+def _ellipse(sums: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the share of the ellipse with the same second moments that is filled, and its width.
+
+    Each pixel counts as a unit square (second moment 1/12).
+    """
+    n, x, y, xx, yy, xy = sums.T
+    cx, cy = x // n, y // n  # whole numbers: moments about a near point, without loss
+    x, xx = x - n * cx, xx - 2 * cx * x + n * cx * cx
+    xy = xy - cx * y - cy * (x + n * cx) + n * cx * cy
+    y, yy = y - n * cy, yy - 2 * cy * y + n * cy * cy
+    var_x, var_y = xx / n - (x / n) ** 2 + 1 / 12, yy / n - (y / n) ** 2 + 1 / 12
+    cov = xy / n - (x / n) * (y / n)
+    root = np.sqrt((var_x - var_y) ** 2 + 4 * cov**2)
+    minor = np.sqrt(np.maximum(var_x + var_y - root, 1 / 6) / 2)
+    major = np.sqrt((var_x + var_y + root) / 2)
+    return n / (4 * np.pi * major * minor), 4 * minor

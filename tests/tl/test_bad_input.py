@@ -1,0 +1,289 @@
+"""Bad input: an error that names what was given, what is valid and how to mend it, and an object as it was before."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from geopandas import GeoDataFrame
+from spatialdata.models import Labels2DModel
+
+import ucs
+from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
+
+# Every call must fail before it trains, so none of the tests takes long.
+WITHOUT = {"progress": False, "check_alignment": False}
+
+
+def raises(sdata, error, match, call=ucs.tl.segment, **options):
+    """The call fails with the message, and leaves the very same elements behind."""
+    before = {name: element for _, name, element in sdata.gen_elements()}
+    columns = {name: list(element.columns) for name, element in sdata.points.items()}
+    attrs = dict(sdata.attrs)
+    with pytest.raises(error, match=match):
+        call(sdata, **{**WITHOUT, **options})
+    after = {name: element for _, name, element in sdata.gen_elements()}
+    assert list(after) == list(before)
+    assert all(after[name] is before[name] for name in before)
+    assert {name: list(element.columns) for name, element in sdata.points.items()} == columns
+    assert sdata.attrs == attrs
+
+
+@pytest.fixture(autouse=True)
+def _no_training(cells, monkeypatch):  # the cells first: their model is trained
+    def fail(*_args, **_options):
+        raise AssertionError("training began")
+
+    monkeypatch.setattr("ucs.tl._engine.train_nets", fail)
+
+
+@pytest.fixture
+def sdata():
+    return scene().sdata()
+
+
+def with_points(change):
+    points = scene().points.copy()
+    points = change(points)
+    return scene().with_points(points).sdata()
+
+
+def points_at(frame, row, **values):
+    for column, value in values.items():
+        frame.loc[row, column] = value
+    return frame
+
+
+STEPS = pytest.mark.parametrize("call", [ucs.tl.segment, ucs.tl.train], ids=["segment", "train"])
+
+
+class TestKeys:
+    @STEPS
+    def test_points_that_are_not_there(self, sdata, call):
+        raises(sdata, KeyError, r"points_key='spots' is not in this SpatialData; there are: 'transcripts'", call,
+               points_key="spots")  # fmt: skip
+
+    @STEPS
+    def test_nuclei_that_are_not_there(self, sdata, call):
+        raises(sdata, KeyError, r"nuclei_key='dapi' is not in this SpatialData; there are: 'nucleus_labels'", call,
+               nuclei_key="dapi")  # fmt: skip
+
+    def test_no_points_at_all(self, sdata):
+        del sdata["transcripts"]
+        raises(sdata, KeyError, r"Found no points element.*there are: none\. Name it with points_key=")
+
+    def test_no_nuclei_at_all(self, sdata):
+        del sdata["nucleus_labels"]
+        raises(sdata, KeyError, r"Found no labels or shapes element with nuclei.*Name it with nuclei_key=")
+
+    @STEPS
+    def test_a_gene_column_that_is_not_there(self, sdata, call):
+        raises(sdata, KeyError, r"No gene column .* looked for 'symbol', found 'x', 'y', 'feature_name'", call,
+               gene_key="symbol")  # fmt: skip
+
+    @STEPS
+    def test_an_unknown_platform(self, sdata, call):
+        raises(sdata, ValueError, r"platform='merfish' is unknown; known are 'auto', 'xenium'", call,
+               platform="merfish")  # fmt: skip
+
+    @STEPS
+    def test_an_unknown_coordinate_system(self, sdata, call):
+        raises(sdata, ValueError, r"coordinate_system='slide' is not one of both elements: .*'global'", call,
+               coordinate_system="slide")  # fmt: skip
+
+
+class TestOutputs:
+    @pytest.mark.parametrize(
+        ("key", "message"),
+        [
+            ("ucs_cells", r"labels\['ucs_cells'\] exists; pass overwrite=True"),
+            ("ucs_boundaries", r"shapes\['ucs_boundaries'\] exists; pass overwrite=True"),
+            ("ucs_table", r"tables\['ucs_table'\] exists; pass overwrite=True"),
+        ],
+    )
+    def test_elements_that_exist(self, sdata, cells, key, message):
+        sdata[key] = cells[key]
+        raises(sdata, ValueError, message)
+
+    def test_a_column_that_exists(self):
+        sdata = with_points(lambda points: points.assign(ucs_cell_id=0))
+        raises(sdata, ValueError, r"has a column 'ucs_cell_id'; pass overwrite=True to replace it or another")
+
+    @pytest.mark.parametrize("column", ["x", "y", "feature_name", "qv"])
+    def test_columns_of_the_data_are_never_replaced(self, sdata, column):
+        message = rf"points_column_added='{column}' is a column of the data itself"
+        raises(sdata, ValueError, message, points_column_added=column, overwrite=True)
+
+    def test_elements_of_another_kind_are_never_replaced(self, sdata):
+        message = r"table_key_added='nucleus_labels' is the .* nuclei"
+        raises(sdata, ValueError, message, table_key_added="nucleus_labels", overwrite=True)
+        message = r"table_key_added='transcripts' is the name of an element in points"
+        raises(sdata, ValueError, message, table_key_added="transcripts", overwrite=True)
+
+    def test_the_nuclei_are_never_replaced(self, sdata):
+        message = r"labels_key_added='nucleus_labels' is the key of the nuclei themselves"
+        raises(sdata, ValueError, message, labels_key_added="nucleus_labels", overwrite=True)
+
+    def test_two_outputs_of_one_name(self, sdata):
+        message = r"shapes_key_added='a' and labels_key_added='a' must differ"
+        raises(sdata, ValueError, message, labels_key_added="a", shapes_key_added="a")
+
+    @pytest.mark.parametrize("name", ["my cells", "a/b", "__cells", "", ".", "..", 3])
+    @pytest.mark.parametrize("argument", ["labels_key_added", "table_key_added", "points_column_added"])
+    def test_names_that_spatialdata_does_not_take(self, sdata, argument, name):
+        raises(sdata, ValueError, rf"{argument}=.* is no valid name", **{argument: name})
+
+    def test_names_that_differ_in_case_only(self, sdata):
+        sdata["UCS_cells"] = Labels2DModel.parse(np.ones((2, 2), dtype=int), dims=("y", "x"))
+        raises(sdata, ValueError, r"labels_key_added='ucs_cells' differs from 'UCS_cells' in case only")
+
+    def test_writing_what_has_no_store(self, sdata):
+        message = r"write=True needs an object with a Zarr store: call sdata.write\(path\) first"
+        raises(sdata, ValueError, message, write=True)
+        raises(sdata, ValueError, r"write=True .* needs inplace=True", write=True, inplace=False)
+
+
+class TestPoints:
+    @STEPS
+    @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+    def test_positions_that_are_not_finite(self, value, call):
+        sdata = with_points(lambda points: points_at(points, 9, y=value))
+        raises(sdata, ValueError, r"points\['transcripts'\].*1 of \d+ positions have a NaN or infinite y", call)
+
+    @STEPS
+    def test_genes_that_are_null(self, call):
+        sdata = with_points(lambda points: points_at(points, [3, 4], feature_name=None))
+        raises(sdata, ValueError, r"2 of \d+ rows have no value in 'feature_name'. Drop these rows", call)
+
+    @STEPS
+    def test_negative_counts(self, call):
+        sdata = with_points(lambda points: points.drop(columns="qv").assign(count=np.arange(len(points)) - 1))
+        raises(sdata, ValueError, r"1 of \d+ values of 'count' are negative, .*e\.g\. -1", call)
+
+    def test_none_of_good_quality(self):
+        sdata = with_points(lambda points: points.assign(qv=np.float32(3)))
+        raises(sdata, ValueError, r"\['transcripts'\] has no transcripts to work with: all 4201 rows have qv < 20")
+
+    def test_none_at_all(self):
+        sdata = make_sdata(scene().nuclei, scene().points.iloc[:0], npartitions=1)
+        raises(sdata, ValueError, r"points\['transcripts'\] has no transcripts to work with: the element is empty")
+
+    def test_controls_only(self):
+        sdata = with_points(lambda points: points.assign(feature_name=pd.Categorical(["BLANK_0001"] * len(points))))
+        raises(sdata, ValueError, r"points\['transcripts'\] holds control features only: 'BLANK_0001'")
+
+
+class TestNuclei:
+    @STEPS
+    def test_none_where_the_transcripts_are(self, call):
+        sdata = scene().sdata(labels_to_um=translation(5000, 0))
+        message = r"No nucleus of 'nucleus_labels' lies where the transcripts of 'transcripts' are \(x, y in \[-37, 59\]"
+        raises(sdata, ValueError, message, call)
+
+    def test_none_at_all(self):
+        sdata = make_sdata(np.zeros_like(scene().nuclei), scene().points)
+        raises(sdata, ValueError, r"No nucleus of 'nucleus_labels' lies where")
+
+    def test_unconnected_coordinate_systems(self):
+        sdata = scene().sdata(points_systems={"a": np.eye(3)}, nuclei_systems={"b": np.eye(3)})
+        message = r"share no coordinate system and no path connects them: .* is in 'b', .* in 'a'.*set_transformation"
+        raises(sdata, ValueError, message)
+
+    def test_a_transformation_onto_a_line(self):
+        sdata = scene().sdata(nuclei_systems={"global": scaling(0, 1)})
+        raises(sdata, ValueError, r"The transformation of 'nucleus_labels' to 'global' cannot be inverted")
+
+    def test_repeated_ids(self):
+        sdata = make_sdata(boxes((-30, 0, -20, 9), (0, 0, 9, 9), (20, 9, 30, 20), index=[1, 2, 1]), scene().points)
+        raises(sdata, ValueError, r"shapes\['nucleus_boundaries'\] has 1 ids that occur more than once \(1\)")
+
+    def test_negative_ids(self):
+        nuclei = np.where(scene().nuclei == 3, -3, scene().nuclei)
+        sdata = make_sdata(nuclei, scene().points, labels_to_um=scene().to_um)
+        raises(sdata, ValueError, r"negative ids \(lowest -3\)")
+        sdata = make_sdata(boxes((-30, 0, -20, 9), (0, 0, 9, 9), index=[1, -2]), scene().points)
+        raises(sdata, ValueError, r"shapes\['nucleus_boundaries'\] has negative ids \(-2\)")
+
+    def test_nuclei_without_a_pixel_are_named_and_left_out(self, caplog):
+        """A warning, not an error."""
+        squares = boxes((-30, 0, -20, 9), (5.1, 5.1, 5.3, 5.3), (0, 10, 9, 19), index=["a", "tiny", "c"])
+        sdata = make_sdata(GeoDataFrame(squares), scene().points)
+        result = segmented(sdata)
+        assert result["ucs_table"].obs["nucleus_id"].tolist() == ["a", "c"]
+        assert "1 nuclei have no pixel (too small for the resolution, or covered by others)" in caplog.text
+        assert "'tiny'" in caplog.text
+
+
+class TestNumbers:
+    @STEPS
+    @pytest.mark.parametrize("value", [0, -1.0, np.nan, np.inf, "1"])
+    def test_a_resolution_that_is_not_positive(self, sdata, call, value):
+        raises(sdata, ValueError, r"resolution=.* must be a positive number", call, resolution=value)
+
+    @STEPS
+    def test_a_resolution_finer_than_memory_allows(self, sdata, call):
+        message = r"resolution=1e-06 um gives a grid of .*, which needs about .* GiB; .* finest resolution that fits is"
+        raises(sdata, MemoryError, message, call, resolution=1e-6)
+
+    @STEPS
+    def test_a_unit_that_is_not_positive(self, sdata, call):
+        raises(sdata, ValueError, r"um_per_unit=-1 must be a positive number", call, um_per_unit=-1)
+
+    @pytest.mark.parametrize("value", [0, -3, 1.5, "1024", None, np.nan])
+    def test_a_tile_size_that_is_none(self, sdata, value):
+        raises(sdata, ValueError, r"tile_size=.* must be a whole number, 1 or above", tile_size=value)
+
+    @pytest.mark.parametrize("value", [-1, 0.5, "3", None])
+    def test_min_transcripts_that_is_none(self, sdata, value):
+        raises(sdata, ValueError, r"min_transcripts=.* must be a whole number, 0 or above", min_transcripts=value)
+
+    @STEPS
+    @pytest.mark.parametrize("value", [-1, 0.5, "3", None])
+    def test_a_seed_that_is_none(self, sdata, call, value):
+        raises(sdata, ValueError, r"seed=.* must be a whole number, 0 or above", call, seed=value)
+
+    @STEPS
+    @pytest.mark.parametrize(
+        ("value", "message"),
+        [
+            (-2, r"background=-2 must be a positive number"),
+            (np.nan, r"background=nan must be a positive number"),
+            ("far", r"background='far' is unknown; pass 'auto', 'paper' or a distance in um"),
+        ],
+    )
+    def test_a_background_that_is_none(self, sdata, call, value, message):
+        raises(sdata, ValueError, message, call, background=value)
+
+
+class TestOptions:
+    @STEPS
+    @pytest.mark.parametrize("device", ["tpu", "cuda:99", "gpu"])
+    def test_a_device_that_is_not_there(self, sdata, call, device):
+        raises(sdata, ValueError, rf"device='{device}' is not .*available here: cpu", call, device=device)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="here is one")
+    def test_no_cuda(self, sdata):
+        raises(sdata, ValueError, r"device='cuda' is not there; available here: cpu", device="cuda")
+
+    @STEPS
+    @pytest.mark.parametrize(
+        ("genes", "message"),
+        [
+            (["GENE0001", "EPCAM"], r"genes lists 1 names that the data does not have: 'EPCAM'"),
+            ([], r"genes is an empty list; pass 'all' or at least one gene"),
+            ("EPCAM", r"genes='EPCAM' "),
+            (["NegControlProbe_00001"], r"genes lists 1 names that the data does not have"),
+        ],
+    )
+    def test_genes_that_are_not_there(self, sdata, call, genes, message):
+        raises(sdata, ValueError, message, call, genes=genes)
+
+    @STEPS
+    def test_unknown_parameters_of_the_training(self, sdata, call):
+        message = r"train has unknown fields \['epochs'\]; known are \["
+        raises(sdata, ValueError, message, call, train={**TINY, "epochs": 3})
+        raises(sdata, TypeError, r"train=3 must be a TrainParams, a mapping", call, train=3)
+
+    def test_a_model_that_is_not_there(self, sdata, tmp_path):
+        raises(sdata, FileNotFoundError, r"holds no model: model.json is missing", model=tmp_path / "nothing")
