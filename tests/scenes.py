@@ -94,7 +94,7 @@ def make_points(
     """A points element that keeps the order of the rows."""
     return PointsModel.parse(
         dd.from_pandas(points, npartitions=npartitions, sort=False),
-        feature_key="feature_name",
+        feature_key="feature_name" if "feature_name" in points else None,
         transformations=transformations or {"global": affine(np.eye(3))},
     )
 

@@ -1,4 +1,4 @@
-"""What must not matter to the cells: tiles, partitions, the order of things, and the frame in which all is expressed."""
+"""What must not matter to the cells: tiles, partitions, the order of things, the frame in which all is expressed."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class TestSeed:
 
 
 class TestAffines:
-    """The same tissue through other transformations: what points and nuclei carry, their own coordinates as they were."""
+    """The same tissue through other transformations, with the coordinates of points and nuclei as they were."""
 
     @pytest.mark.parametrize("name", AFFINES)
     def test_of_both(self, name, cells):

@@ -27,6 +27,8 @@ FALLBACK_UM = 6.0
 """Distance in um if the profile does not tell."""
 
 _FARTHEST_UM = 30.0
+_CYTOPLASM_UM = 1.0  # so far from nuclei everything is taken for cytoplasm
+_ROWS_AT_ONCE = 1024
 _NEAREST_UM, _LARGEST_UM = 2.0, 20.0
 _TAIL_SHARE = 0.1  # of the area outside nuclei, the farthest part: what lies there is taken for background
 _CONTRAST = 1.5  # cytoplasm over background: below that the two cannot be told apart by density
@@ -40,9 +42,13 @@ def radial_profile(totals: NDArray, nuclei: NDArray, *, limit: int) -> tuple[NDA
     squared = squared_distance(nuclei, limit)
     bins = np.ceil(np.sqrt(np.arange(limit * limit + 2))).astype(np.int64)
     bins[-1] = limit + 1
-    index = bins[squared].ravel()
-    pixels = np.bincount(index, minlength=limit + 2)
-    return pixels, np.bincount(index, weights=totals.ravel(), minlength=limit + 2).astype(np.int64)
+    pixels, transcripts = np.zeros(limit + 2, dtype=np.int64), np.zeros(limit + 2, dtype=np.int64)
+    for first in range(0, len(squared), _ROWS_AT_ONCE):
+        rows = slice(first, first + _ROWS_AT_ONCE)
+        index = bins[squared[rows]].ravel()
+        pixels += np.bincount(index, minlength=limit + 2)
+        transcripts += np.bincount(index, weights=totals[rows].ravel(), minlength=limit + 2).astype(np.int64)
+    return pixels, transcripts
 
 
 def calibrate_background(
@@ -77,7 +83,8 @@ def calibrate_background(
     if tail <= 1 or pixels[1] == 0:
         return FALLBACK_UM, report
     background = float(tail_counts[tail] / tail_pixels[tail])
-    cytoplasm = float(density[1])
+    rings = slice(1, 1 + max(1, round(_CYTOPLASM_UM / um_per_px)))
+    cytoplasm = float(counts[rings].sum() / pixels[rings].sum())
     report["cytoplasm_per_um2"] = cytoplasm / um_per_px**2
     report["background_per_um2"] = background / um_per_px**2
     if cytoplasm <= _CONTRAST * background:

@@ -220,21 +220,24 @@ def _candidates(
     n = len(fragments.level)
     start, neighbour = _neighbours(a, b, n)
     three = _triangles(start, neighbour)
-    several = np.flatnonzero(np.diff(start) > 2)
-    star = np.repeat(several, np.diff(start)[several])
-    around = np.concatenate([neighbour[start[k] : start[k + 1]] for k in several]) if len(several) else star
-    offsets = np.cumsum([0, len(a), len(three)])
-    group = np.concatenate(
-        [
-            np.repeat(np.arange(len(a)), 2),
-            np.repeat(np.arange(len(three)), 3) + offsets[1],
-            np.arange(len(several)) + offsets[2],
-            np.searchsorted(several, star) + offsets[2],
-        ]
-    )
-    member = np.concatenate([np.stack([a, b], axis=1).ravel(), three.ravel(), several, around]).astype(np.int64)
-    order = np.argsort(group, kind="stable")
-    group, member = group[order], member[order]
+    degree = np.diff(start)
+    centre = np.repeat(np.arange(n), degree)  # of stars: a piece and all its neighbours
+    stars = degree > 2
+    island = _islands(a, b, n)
+    size = np.bincount(island, minlength=n)
+    islands = size > 3
+    offset = np.cumsum([0, len(a), len(three), n])
+    parts = [
+        (np.repeat(np.arange(len(a)), 2), np.stack([a, b], axis=1).ravel()),
+        (np.repeat(np.arange(len(three)), 3) + offset[1], three.ravel()),
+        (np.flatnonzero(stars) + offset[2], np.flatnonzero(stars)),
+        (centre[stars[centre]] + offset[2], neighbour[stars[centre]]),
+        (island[islands[island]] + offset[3], np.flatnonzero(islands[island])),
+    ]
+    name, member = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    order = np.lexsort((member, name))
+    member = member[order]
+    group = np.unique(name[order], return_inverse=True)[1]
     if len(group) == 0:
         return group, member, np.zeros(0)
     union = fragments.grouped_members(member, group)
@@ -261,6 +264,24 @@ def _triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64]) -> NDArra
     out = np.empty((n, 3), dtype=np.int64)
     _find_triangles(start, neighbour, out)
     return out
+
+
+@njit(cache=True, nogil=True)
+def _islands(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+    """Return the lowest piece that each of n pieces is connected to."""
+    root = np.arange(n)
+    for e in range(a.size):
+        p, q = a[e], b[e]
+        while root[p] != p:
+            root[p] = root[root[p]]
+            p = root[p]
+        while root[q] != q:
+            root[q] = root[root[q]]
+            q = root[q]
+        root[max(p, q)] = min(p, q)
+    for k in range(n):
+        root[k] = root[root[k]]
+    return root
 
 
 @njit(cache=True, nogil=True)

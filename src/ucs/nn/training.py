@@ -80,7 +80,7 @@ def train_nets(
         Called with ``(steps done, steps at most)``.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
         foreground = ForegroundNet(data.transcripts.n_features).to(device, memory_format=torch.channels_last)
         cell = CellNet(foreground.feature_width).to(device)
     patches = PatchSource(data, size=params.patch_size, held_out=params.held_out, seed=seed)

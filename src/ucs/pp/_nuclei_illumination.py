@@ -22,6 +22,7 @@ _SAMPLES = 8  # samples along the side of a block
 _LOW_RANK = 3  # of a block's 64 samples: its dark ones
 _RANKS = np.arange(4, 64, 8)  # those that stand for the block's distribution
 _LOW_PERCENT = 20  # of the blocks around: nuclei cover most of some blocks
+_DIFFERENCE_TO_SPREAD = 1.4826 / np.sqrt(2)  # median absolute difference of two normal deviates to their spread
 _LEVEL_UM = 64.0  # over what distance the brightness of nuclei is averaged
 _PRIOR = 0.02  # weight of the image's average against the blocks around, in blocks full of nuclei
 _DIMMEST = 1 / 3  # of nuclei anywhere, relative to the image's average: empty glass must not be scaled up
@@ -40,7 +41,7 @@ class Illumination:
     typical
         Brightness of nuclei above background over the whole image.
     noise
-        Spread of the background's samples around it.
+        Standard deviation that noise alone gives a mean over about 1 um.
     """
 
     background: NDArray[np.float32]
@@ -71,10 +72,13 @@ def measure_illumination(
     low = np.empty(shape)
     ranked = np.empty((*shape, len(_RANKS)), dtype=np.float32)
     varies = np.empty(shape, dtype=bool)
-    for window, values in zip(windows, in_order(lambda w: _block_samples(raster, w, sample), windows), strict=True):
+    grain = np.empty(shape)
+    for window, (values, differences) in zip(
+        windows, in_order(lambda w: _block_samples(raster, w, sample), windows), strict=True
+    ):
         place = np.s_[window.top // side : -(-window.bottom // side), window.left // side : -(-window.right // side)]
         low[place], ranked[place] = values[..., _LOW_RANK], values[..., _RANKS]
-        varies[place] = values[..., 0] != values[..., -1]
+        varies[place], grain[place] = values[..., 0] != values[..., -1], differences
         advance()
     if not varies.any() and ranked.min() == ranked.max():
         msg = (
@@ -84,17 +88,27 @@ def measure_illumination(
         raise ValueError(msg)
     varies |= not varies.any()
     background = _background(low, varies, max(1, round(background_um / (side * um_per_px))))
-    level, typical, noise = _levels(ranked - background[..., None], varies, _LEVEL_UM / (side * um_per_px))
+    level, typical = _levels(ranked - background[..., None], varies, _LEVEL_UM / (side * um_per_px))
+    noise = _DIFFERENCE_TO_SPREAD * float(np.median(grain[varies])) / sample
     return Illumination(background.astype(np.float32), level.astype(np.float32), side, typical, noise)
 
 
-def _block_samples(raster: Raster, window: Window, sample: int) -> NDArray[np.float32]:
-    """Return the sorted means of each block, ``(rows, columns, 64)``; what is missing at the far edges is repeated."""
-    means = block_means(raster.read_means(window), sample)
-    means = np.pad(means, ((0, -means.shape[0] % _SAMPLES), (0, -means.shape[1] % _SAMPLES)), mode="edge")
-    rows, columns = means.shape[0] // _SAMPLES, means.shape[1] // _SAMPLES
-    blocks = means.reshape(rows, _SAMPLES, columns, _SAMPLES).transpose(0, 2, 1, 3)
-    return np.sort(blocks.reshape(rows, columns, -1), axis=-1)
+def _block_samples(raster: Raster, window: Window, sample: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return the sorted means of each block, ``(rows, columns, 64)``, and the median difference of its pixels to the next.
+
+    What is missing of blocks at the far edges is repeated.
+    """
+    image = raster.read_means(window)
+    means = _blocks(block_means(image, sample), _SAMPLES)
+    differences = np.median(_blocks(np.abs(np.diff(image, axis=1, append=image[:, -1:])), _SAMPLES * sample), axis=-1)
+    return np.sort(means, axis=-1), differences
+
+
+def _blocks(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
+    """Return the values of each block, ``(rows, columns, side * side)``."""
+    values = np.pad(values, ((0, -values.shape[0] % side), (0, -values.shape[1] % side)), mode="edge")
+    rows, columns = values.shape[0] // side, values.shape[1] // side
+    return values.reshape(rows, side, columns, side).transpose(0, 2, 1, 3).reshape(rows, columns, -1)
 
 
 def _background(low: NDArray[np.float64], varies: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
@@ -108,22 +122,20 @@ def _background(low: NDArray[np.float64], varies: NDArray[np.bool_], size: int) 
 
 def _levels(
     above: NDArray[np.float32], varies: NDArray[np.bool_], sigma: float
-) -> tuple[NDArray[np.float64], float, float]:
-    """Return the brightness of nuclei per block and over the image, and the spread of the background."""
+) -> tuple[NDArray[np.float64], float]:
+    """Return the brightness of nuclei per block and over the image."""
     from scipy import ndimage
     from skimage.filters import threshold_otsu
 
-    values = above[varies]
-    positive = values[values > 0]
+    positive = above[varies]
+    positive = positive[positive > 0]
     if positive.size == 0:
-        return np.ones(varies.shape), 1.0, 0.0
+        return np.ones(varies.shape), 1.0
     # Of the root: a few very bright spots would otherwise take the upper class for themselves.
     threshold = float(threshold_otsu(np.sqrt(positive))) ** 2
     typical = float(np.median(positive[positive >= threshold]))
-    dark = values[values < threshold]
-    noise = 1.4826 * float(np.median(np.abs(dark - np.median(dark)))) if dark.size else 0.0
     bright = (above > threshold) & varies[..., None]
     share = ndimage.gaussian_filter(bright.mean(axis=-1), sigma, mode="nearest")
     total = ndimage.gaussian_filter((above * bright).mean(axis=-1, dtype=np.float64), sigma, mode="nearest")
     level = (total + _PRIOR * typical) / (share + _PRIOR)
-    return np.maximum(level, _DIMMEST * typical), typical, noise
+    return np.maximum(level, _DIMMEST * typical), typical

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from ucs.pp._nuclei_tiles import Raster
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
-_LEAST_HEIGHT = 0.01  # of a peak: below that it is rounding
 _LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
 
 
@@ -43,6 +42,8 @@ class WatershedParams:
         Brightness above background from which a pixel may be in a nucleus.
     edge
         Where a nucleus ends, relative to its own brightness.
+    peak
+        Least blob contrast of a nucleus; a typical one has 0.3 to 1.
     depth
         Depth of the valley that parts two peaks of blob contrast (the h of h-maxima).
     ellipse, neck, valley, similar
@@ -60,12 +61,13 @@ class WatershedParams:
     smoothing: float = 0.4
     blob: float = 1.6
     background: float = 40.0
-    contrast: float = 0.15
+    contrast: float = 0.2
     edge: float = 0.5
+    peak: float = 0.06
     depth: float = 0.03
     ellipse: float = 0.95
     neck: float = 0.7
-    valley: float = 0.97
+    valley: float = 0.92
     similar: float = 0.6
     opening: float = 0.4
     reach: float = 12.0
@@ -183,7 +185,7 @@ def _find_pieces(
     value = normalise(image, light.background, light.level, outer.top, outer.left, light.side)
     landscape = ndimage.gaussian_laplace(np.sqrt(value), blob, truncate=_TRUNCATE, mode="nearest")
     landscape *= np.float32(-(blob**2))
-    basins = ascend(landscape, value > params.contrast, reach=reach, minimum=_LEAST_HEIGHT)
+    basins = ascend(landscape, value > params.contrast, reach=reach, minimum=params.peak)
     labels, n = basins.labels, len(basins.row)
     level = basin_quantiles(labels, n, value, landscape > 0, _LEVEL_QUANTILE)
     keep_above(labels, value, np.float32(params.edge) * level)
