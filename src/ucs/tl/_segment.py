@@ -101,7 +101,7 @@ def segment(
     points_column_added
         Column of the points with the cell of each transcript, 0 = none.
     tile_size
-        Side in pixels of what is held in memory at once, and of the chunks of the labels.
+        Side in pixels of the chunks of the labels and, on a GPU, of what goes through the nets at once.
     device
         ``"auto"`` (CUDA, MPS or CPU), or a torch device.
     seed
