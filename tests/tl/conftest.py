@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from spatialdata import SpatialData
 
 import scenes
 from helpers import cheap_copy
+from ucs.tl import _segment
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -25,6 +27,22 @@ def _one_thread() -> Iterator[None]:
 def cells(_one_thread: None) -> SpatialData:
     """The scene with its cells; not to be written to."""
     return scenes.cells()
+
+
+_remembered: list[Any] = []
+
+
+@pytest.fixture
+def instant(cells: SpatialData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scene is predicted once, for tests of what comes before and after."""
+    original = _segment.predict_cells
+
+    def predict_once(*arguments: Any, **options: Any) -> Any:
+        if not _remembered:
+            _remembered.append(original(*arguments, **options))
+        return _remembered[0]
+
+    monkeypatch.setattr(_segment, "predict_cells", predict_once)
 
 
 @pytest.fixture

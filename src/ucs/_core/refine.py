@@ -142,7 +142,7 @@ def _merge_claims(
 @njit(cache=True, nogil=True)
 def _squared_distance(nuclei: NDArray, box: NDArray, nucleus: int, row: int, column: int) -> int:
     """Squared distance from a pixel to the nearest pixel of a nucleus (its cell's box holds it)."""
-    best = np.int64(1) << 60
+    best = 1 << 60
     for i in range(box[0], box[2]):
         for j in range(box[1], box[3]):
             if nuclei[i, j] == nucleus:

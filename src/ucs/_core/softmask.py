@@ -39,7 +39,7 @@ def signed_distance(
     top, left, bottom, right = box[0], box[1], box[2], box[3]
     a, b = out.shape
     width = right - left
-    far = np.int64(1) << 40
+    far = 1 << 40
     # Vertical distance to the nucleus in each of its columns, for each row of `out`.
     vertical = np.empty((a, width), dtype=np.int64)
     for j in range(width):
@@ -93,7 +93,7 @@ def _vertical_distances(
 @njit(cache=True, nogil=True)
 def _depth(nuclei: NDArray, nucleus: int, top: int, left: int, bottom: int, right: int, row: int, column: int) -> float:
     """Distance of a nucleus pixel to the nearest pixel outside the nucleus, less 0.5."""
-    best = np.int64(1) << 40
+    best = 1 << 40
     for k in range(left - 1, right + 1):
         dx = (k - column) * (k - column)
         if dx >= best:

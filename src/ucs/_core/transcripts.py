@@ -47,7 +47,7 @@ class Window:
 
     def read(self, raster: NDArray, fill: int = 0) -> NDArray:
         """Read the window of a raster of shape ``(h, w)``; what lies outside is ``fill``."""
-        inside = self.clipped(raster.shape)  # type: ignore[arg-type]
+        inside = self.clipped(raster.shape)
         if inside == self:
             return raster[self.slices]
         out = np.full(self.shape, fill, dtype=raster.dtype)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -27,7 +29,8 @@ class CellNet(nn.Module):
     def weight_bias(self) -> tuple[Tensor, Tensor]:
         """Return ``w`` and ``b``: the difference of the two classes of H."""
         weight = self.head.weight[1, 0, 0, 0] - self.head.weight[0, 0, 0, 0]
-        return weight, self.head.bias[1] - self.head.bias[0]
+        bias = cast("Tensor", self.head.bias)  # a convolution may have none; this one has
+        return weight, bias[1] - bias[0]
 
     def pair_logits(self, scalar: Tensor, softmask: Tensor) -> Tensor:
         """Return ``logit q`` for pairs of a pixel's f and a nucleus' softmask at that pixel, both ``(n,)``."""

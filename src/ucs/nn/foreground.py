@@ -7,6 +7,7 @@ pixel has seen its whole receptive field (8 pixels on each side) and no border i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -63,6 +64,11 @@ class TranscriptEmbedding(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self._initialise()
 
+    @property
+    def _linear(self) -> tuple[nn.Linear, nn.Linear, nn.Linear]:
+        """The three layers by their type, which a ``ModuleList`` does not keep."""
+        return cast("tuple[nn.Linear, nn.Linear, nn.Linear]", tuple(self.layers))
+
     @torch.no_grad()
     def _initialise(self) -> None:
         """Begin as a count of transcripts plus something of each gene's own.
@@ -70,17 +76,17 @@ class TranscriptEmbedding(nn.Module):
         Customary bounds shrink with the number of inputs. Here an input is a few transcripts out of thousands of genes:
         the first vectors would be next to nothing, and the more so the larger the panel.
         """
-        first, second, third = self.layers
+        first, second, third = self._linear
         shared = torch.randn(first.out_features, 1)
         first.weight.copy_(shared + _OWN_SHARE * torch.randn_like(first.weight))
         for layer in (second, third):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)
-        for layer in self.layers:
+        for layer in (first, second, third):
             nn.init.zeros_(layer.bias)
 
     def table(self) -> tuple[Tensor, Tensor]:
         """Return the vector of each gene, shape ``(n_genes, 64)``, and the constant, shape ``(64,)``."""
-        first, second, third = self.layers
+        first, second, third = self._linear
         following = third.weight @ second.weight  # (64, 256)
         constant = following @ first.bias + third.weight @ second.bias + third.bias
         return first.weight.t() @ following.t(), constant
@@ -139,7 +145,7 @@ class ForegroundNet(nn.Module):
         for layer in [*self.blocks.modules(), *self.classifier]:
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-                nn.init.zeros_(layer.bias)
+                nn.init.zeros_(cast("Tensor", layer.bias))  # a convolution may have none; these have
 
     def encode(self, embedded: Tensor) -> Tensor:
         """Return E, the concatenation of the embedding and the four blocks: ``(B, 640, h - 16, w - 16)``."""

@@ -109,7 +109,9 @@ class UCSModel:
             msg = f"{path} has model format {description.get('format')!r}; this version reads format {_FORMAT}."
             raise ValueError(msg)
         weights = load_file(path / _WEIGHTS)
-        foreground = ForegroundNet(len(description["genes"])).to(memory_format=torch.channels_last)
+        foreground = ForegroundNet(len(description["genes"]))
+        # torch's annotations lack memory_format.
+        foreground.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         cell = CellNet(foreground.feature_width)
         for prefix, net in (("foreground.", foreground), ("cell.", cell)):
             net.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})

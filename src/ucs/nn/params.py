@@ -97,7 +97,7 @@ class TrainParams:
         TypeError
             If ``value`` is none of these.
         """
-        if isinstance(value, cls):
+        if isinstance(value, TrainParams):
             return value
         if value is None:
             return cls(**defaults)
@@ -109,8 +109,8 @@ class TrainParams:
         if unknown:
             msg = f"train has unknown fields {unknown}; known are {sorted(known)}."
             raise ValueError(msg)
-        lists = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return replace(cls(**defaults), **lists)
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return replace(cls(**defaults), **given)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -81,7 +81,9 @@ def train_nets(
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
-        foreground = ForegroundNet(data.transcripts.n_features).to(device, memory_format=torch.channels_last)
+        foreground = ForegroundNet(data.transcripts.n_features)
+        # torch's annotations lack memory_format.
+        foreground.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         cell = CellNet(foreground.feature_width).to(device)
     patches = PatchSource(data, size=params.patch_size, held_out=params.held_out, seed=seed)
     total = params.max_steps + params.cell_steps

@@ -113,7 +113,7 @@ def draw_outlines(ax: Axes, geometry: NDArray, style: Mapping[str, Any]) -> None
 
 def draw_scale_bar(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
     """Draw a bar of 1, 2 or 5 times a power of ten um, about a fifth of the picture's width."""
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar  # type: ignore[import-untyped]
+    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
 
     target = (bounds[2] - bounds[0]) * um_per_unit / 5
     power = 10.0 ** np.floor(np.log10(target))

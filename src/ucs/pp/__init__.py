@@ -1,5 +1,6 @@
 """Preparation: transcripts and nuclei on one raster."""
 
+from ucs.pp._nuclei_image import nuclei
 from ucs.pp._rasterize import rasterize
 
-__all__ = ["rasterize"]
+__all__ = ["nuclei", "rasterize"]

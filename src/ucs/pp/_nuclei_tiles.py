@@ -50,6 +50,13 @@ class Window(NamedTuple):
         )
 
 
+class FoundNuclei(NamedTuple):
+    """Labels ``(y, x)`` uint32 with ids 1..n in the order of their first pixels, and the areas of the n in pixels."""
+
+    labels: da.Array
+    areas: NDArray[np.int64]
+
+
 def tiles(shape: tuple[int, int], side: int) -> list[Window]:
     """Return tiles that share out the pixels of a raster, in raster order."""
     h, w = shape
@@ -171,3 +178,15 @@ def renumbering(first: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np
     table = np.zeros(len(first), dtype=np.uint32)
     table[ids[np.argsort(first[ids], kind="stable")]] = np.arange(1, len(ids) + 1)
     return table
+
+
+def count_pixels(
+    labels: NDArray[np.uint32], window: Window, width: int, area: NDArray[np.int64], first: NDArray[np.int64]
+) -> None:
+    """Add a tile's pixels to the areas and first pixels (flat index in a raster of that width) of ids, in place."""
+    flat = labels.ravel()
+    pixel = np.flatnonzero(flat)
+    ids, start, n = np.unique(flat[pixel], return_index=True, return_counts=True)
+    area[ids] += n
+    row, column = np.divmod(pixel[start], labels.shape[1])
+    first[ids] = np.minimum(first[ids], (row + window.top) * width + column + window.left)

@@ -7,20 +7,28 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ucs._core.clean import clean_labels
 from ucs._core.fragments import Borders, Fragments, MergeLimits, group_fragments
 from ucs._core.watershed import ascend, basin_quantiles, contacts, keep_above, normalise, sums
 from ucs.pp._nuclei_illumination import measure_illumination
-from ucs.pp._nuclei_tiles import Window, in_order, lazy_labels, new_store, renumbering, tiles
+from ucs.pp._nuclei_tiles import (
+    FoundNuclei,
+    count_pixels,
+    in_order,
+    lazy_labels,
+    new_store,
+    renumbering,
+    tiles,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import dask.array as da
     import zarr
     from numpy.typing import NDArray
 
     from ucs.pp._nuclei_illumination import Illumination
-    from ucs.pp._nuclei_tiles import Raster
+    from ucs.pp._nuclei_tiles import Raster, Window
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
 _LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
@@ -56,6 +64,9 @@ class WatershedParams:
         Greatest extent of a nucleus along x or y.
     min_area, max_area
         Smallest and largest nucleus.
+    min_signal
+        Least brightness of nuclei, in standard deviations of the noise of a mean over 1 um: below that the image is
+        taken for empty. Noise alone has 2 to 4.
     """
 
     smoothing: float = 0.4
@@ -74,6 +85,7 @@ class WatershedParams:
     longest: float = 40.0
     min_area: float = 8.0
     max_area: float = 400.0
+    min_signal: float = 5.0
 
     def __post_init__(self) -> None:
         """Check the bounds."""
@@ -124,8 +136,8 @@ def watershed(
     *,
     tile_size: int,
     update: Callable[[int, int], None],
-) -> tuple[da.Array, int]:
-    """Return labels ``(y, x)`` uint32 of an image's first channel, 0 = background, and their number.
+) -> FoundNuclei:
+    """Find nuclei in an image's first channel.
 
     1. Background and brightness of nuclei are measured over the whole image (:func:`measure_illumination`).
     2. In each tile, the image is smoothed, freed from the background and scaled; the negative Laplacian of Gaussian of
@@ -136,6 +148,11 @@ def watershed(
 
     A pixel's label depends on what lies within a margin that every tile is read with, and on figures of the whole image:
     the same labels for any tiles. Ids are 1..n in the order of their first pixels.
+
+    Raises
+    ------
+    ValueError
+        If all pixels are equal, some are not finite, or nothing stands out of the noise.
     """
     windows = tiles(raster.shape, tile_size)
     n_coarse, done = len(windows), 0
@@ -148,6 +165,13 @@ def watershed(
     light = measure_illumination(
         raster, um_per_px, background_um=params.background, tile_size=tile_size, advance=advance
     )
+    if light.typical < params.min_signal * light.noise:
+        msg = (
+            f"Nothing in images[{raster.name!r}] stands out of the noise: what is brightest lies "
+            f"{light.typical / light.noise:.1f} standard deviations of the noise above the background, and nuclei at least "
+            f"{params.min_signal:g}. Choose another channel= or image_key=, or lower min_signal=."
+        )
+        raise ValueError(msg)
     store = new_store(raster.shape, tile_size, np.uint64)
     found = []
     for window, pieces in zip(
@@ -164,11 +188,13 @@ def watershed(
         windows, in_order(lambda w: _clean(store, w, margin, peaks, nucleus, params, um_per_px), windows), strict=True
     ):
         final[window.slices] = labels
-        _count(labels, window, raster.shape[1], area, first)
+        count_pixels(labels, window, raster.shape[1], area, first)
         advance()
     um2 = area * um_per_px**2
-    table = renumbering(first, (um2 >= params.min_area) & (um2 <= params.max_area))
-    return lazy_labels(final, table, raster.factor, raster.image.shape[-2:]), int(table.max(initial=0))
+    kept = (um2 >= params.min_area) & (um2 <= params.max_area) & (area > 0)
+    table = renumbering(first, kept)
+    labels = lazy_labels(final, table, raster.factor, raster.image.shape[-2:])
+    return FoundNuclei(labels, area[kept] * raster.factor**2)
 
 
 def _find_pieces(
@@ -242,41 +268,9 @@ def _clean(
     um_per_px: float,
 ) -> NDArray[np.uint32]:
     """Return a tile's nuclei, each opened, reduced to its largest part and filled."""
-    from scipy import ndimage
-    from skimage.morphology import disk
-    from skimage.segmentation import relabel_sequential
-
     outer = window.grown(margin, store.shape)
     raw = store[outer.slices]
     labels = np.zeros(raw.shape, dtype=np.uint32)
     inside = raw > 0
     labels[inside] = nucleus[np.searchsorted(peaks, raw[inside].astype(np.int64) - 1)]
-    dense, _, original = relabel_sequential(labels)
-    out = np.zeros_like(labels)
-    radius = round(params.opening / um_per_px)
-    element = disk(radius) if radius else None
-    for k, box in enumerate(ndimage.find_objects(dense), start=1):
-        part = dense[box] == k
-        if element is not None:
-            part = ndimage.binary_opening(np.pad(part, radius), element)[radius:-radius, radius:-radius]
-        pieces, n_pieces = ndimage.label(part)
-        if n_pieces == 0:
-            continue
-        if n_pieces > 1:
-            part = pieces == np.bincount(pieces.ravel())[1:].argmax() + 1
-        part = ndimage.binary_fill_holes(part)
-        # A hole may hold another nucleus, which keeps its pixels.
-        out[box][part & ((dense[box] == k) | (dense[box] == 0))] = original[k]
-    return out[window.within(outer).slices]
-
-
-def _count(
-    labels: NDArray[np.uint32], window: Window, width: int, area: NDArray[np.int64], first: NDArray[np.int64]
-) -> None:
-    """Add a tile's pixels to areas and first pixels, in place."""
-    flat = labels.ravel()
-    pixel = np.flatnonzero(flat)
-    ids, start, n = np.unique(flat[pixel], return_index=True, return_counts=True)
-    area[ids] += n
-    row, column = np.divmod(pixel[start], labels.shape[1])
-    first[ids] = np.minimum(first[ids], (row + window.top) * width + column + window.left)
+    return clean_labels(labels, round(params.opening / um_per_px))[window.within(outer).slices]
