@@ -69,9 +69,7 @@ def test_polygons_and_labels_agree_through_any_affine(name):
     # The same squares in a frame of their own, which lies in um as `to_um` says.
     back = np.linalg.inv(to_um)
     squares = boxes((3, 2, 7, 5), (8, 6, 15, 11), (0, 0, 2, 2), index=[1, 2, 3])
-    squares["geometry"] = shapely.transform(
-        squares.geometry.to_numpy(), lambda xy: xy @ back[:2, :2].T + back[:2, 2]
-    )
+    squares["geometry"] = shapely.transform(squares.geometry.to_numpy(), lambda xy: xy @ back[:2, :2].T + back[:2, 2])
     np.testing.assert_array_equal(read(sdata_of(squares, to_um)).labels, SQUARES)
 
 
@@ -119,6 +117,13 @@ class TestIds:
         assert nuclei.labels.dtype == np.int32
         assert nuclei.ids.dtype == dtype
         assert nuclei.ids.tolist() == ids
+
+    @given(st.lists(st.integers(1, 2**64 - 1), min_size=3, max_size=3, unique=True))
+    def test_of_labels_may_be_anything_above_zero(self, ids):
+        nuclei = read(sdata_of(np.array([0, *ids], dtype=np.uint64)[SQUARES]))
+        assert nuclei.ids.tolist() == sorted(ids)
+        back = np.array([0, *nuclei.ids.tolist()], dtype=np.uint64)[nuclei.labels]
+        np.testing.assert_array_equal(back, np.array([0, *ids], dtype=np.uint64)[SQUARES])
 
     @pytest.mark.parametrize("index", [["b-1", "c-1", "a-1"], [5, 2**40, 0], np.array([5, 2**63, 1], dtype=np.uint64)])
     def test_shapes_keep_theirs_in_ascending_order(self, index):
@@ -197,9 +202,7 @@ class TestPlaces:
     def test_a_third_element_connects(self):
         sdata = sdata_of(SQUARES, points_systems={"a": scaling(2)}, nuclei_systems={"b": translation(2, 1)})
         sdata["image"] = Labels2DModel.parse(np.ones((4, 4), int), dims=("y", "x"))
-        set_transformation(
-            sdata["image"], {"a": affine(scaling(2)), "b": affine(translation(2, 1))}, set_all=True
-        )
+        set_transformation(sdata["image"], {"a": affine(scaling(2)), "b": affine(translation(2, 1))}, set_all=True)
         np.testing.assert_array_equal(read(sdata).labels, SQUARES)
 
     def test_no_connection_is_an_error_that_lists_both(self):

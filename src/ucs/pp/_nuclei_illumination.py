@@ -94,7 +94,7 @@ def measure_illumination(
 
 
 def _block_samples(raster: Raster, window: Window, sample: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the sorted means of each block, ``(rows, columns, 64)``, and the median difference of its pixels to the next.
+    """Return the sorted means of each block, ``(rows, columns, 64)``, and its median difference from pixel to pixel.
 
     What is missing of blocks at the far edges is repeated.
     """
@@ -120,9 +120,7 @@ def _background(low: NDArray[np.float64], varies: NDArray[np.bool_], size: int) 
     return ndimage.gaussian_filter(local, 1.5, mode="nearest")
 
 
-def _levels(
-    above: NDArray[np.float32], varies: NDArray[np.bool_], sigma: float
-) -> tuple[NDArray[np.float64], float]:
+def _levels(above: NDArray[np.float32], varies: NDArray[np.bool_], sigma: float) -> tuple[NDArray[np.float64], float]:
     """Return the brightness of nuclei per block and over the image."""
     from scipy import ndimage
     from skimage.filters import threshold_otsu

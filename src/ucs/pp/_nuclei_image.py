@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._checks import check_at_least, check_free_keys, check_name, check_positive, listed
+from ucs._checks import check_at_least, check_free_keys, check_name, listed
 from ucs._logging import logger
-from ucs._platforms import resolve_platform
 from ucs._progress import stage
-from ucs.pp._nuclei import affine_matrix, transformation_matrix
+from ucs.pp._nuclei import affine_matrix
 from ucs.pp._nuclei_methods import WATERSHED, check_method, load_network, name_of
+from ucs.pp._nuclei_stain import find_stain, pixel_size, working_level
 from ucs.pp._nuclei_tiles import Raster
 
 if TYPE_CHECKING:
@@ -25,11 +23,7 @@ if TYPE_CHECKING:
 
     from ucs.pp._nuclei_tiles import FoundNuclei
 
-_STAINS = (r"dapi", r"hoechst", r"(ss|ds)?dna", r"draq5", r"nucle(us|i|ar)")  # the preferred one first
-_IMAGES = (r"morphology_focus", r"morphology_mip", *_STAINS, r"morphology", r"mip")  # that show it in a single channel
-_COARSEST_UM = 0.3  # of the levels of a multiscale image: a nucleus has twenty pixels across
 _WORKING_UM = 0.5  # blocks up to this size lose nothing that the watershed needs
-_PIXEL_UM = (0.02, 2.0)  # sizes of pixels that nuclei can be seen at
 _AREA_UM2 = (5.0, 500.0)  # median areas that nuclei can have
 
 
@@ -63,7 +57,7 @@ def nuclei(
         Name (or position) of the channel; the one named after a nuclear stain if None. Several are passed on, in the
         order given, to methods that take them; the built-in method takes one.
     method
-        ``"watershed"``: built in, needs no weights (see Notes). ``"cellpose"``, ``"stardist"``, ``"instanseg"``: through
+        ``"watershed"``: built in, needs no weights (see Notes). ``"cellpose"``, ``"stardist"``, ``"instanseg"``: by
         their own packages. Or a function from ``(c, y, x)``, in the type of the image, to integer labels ``(y, x)``,
         which is called for windows of up to ``tile_size`` pixels and a margin of 40 um, and should not depend on more.
     labels_key_added
@@ -106,18 +100,20 @@ def nuclei(
     Notes
     -----
     The built-in method smooths the image, takes off the local background, scales it by the local brightness of nuclei,
-    and cuts its blob contrast (negative Laplacian of Gaussian) into basins by steepest ascent. Each is cut at half its
-    own brightness; those of one nucleus are put together again where the valley is shallow or the union is an ellipse.
+    and cuts its blob contrast (negative Laplacian of Gaussian of the root) into basins by steepest ascent. Each basin
+    is cut halfway between its own brightness and what is darkest in it. Those of one nucleus are put together again:
+    where the valley between their peaks is shallow, or where their union is an ellipse.
     """
     check_name(labels_key_added, "labels_key_added")
     check_at_least(tile_size, 32, "tile_size")
     check_free_keys(sdata, {"labels_key_added": ("labels", labels_key_added)}, overwrite=overwrite)
     check_method(method, options)
-    source = _find_stain(sdata, image_key, channel)
-    um_per_px = _pixel_size(sdata, source.key, um_per_px)
-    image, level_scale = _choose_level(source, um_per_px)
+    source = find_stain(sdata, image_key, channel)
+    um_per_px = pixel_size(sdata, source.key, um_per_px)
+    image, level_scale = working_level(source, um_per_px)
     level_um = um_per_px * float(np.sqrt(level_scale[0] * level_scale[1]))
-    with stage("nuclei", (timings := {}), progress=progress, unit="tile") as update:
+    timings: dict[str, float] = {}
+    with stage("nuclei", timings, progress=progress, unit="tile") as update:
         found = _run(method, options, image, source.key, level_um, int(tile_size), update)
     _check_found(found, level_um, um_per_px, method)
     result = sdata if inplace else _shallow_copy(sdata)
@@ -134,159 +130,6 @@ def nuclei(
         timings["nuclei"],
     )
     return None if inplace else result
-
-
-@dataclass(frozen=True)
-class _Stain:
-    """Levels of an image ``(c, y, x)``, finest first, and the chosen channels by name and position."""
-
-    key: str
-    levels: list[DataArray]
-    channels: list[Any]
-    positions: list[int]
-
-
-def _find_stain(sdata: SpatialData, key: str | None, channel: str | int | Sequence[str | int] | None) -> _Stain:
-    """Find the image and the channel, or check those given."""
-    if key is not None and key not in sdata.images:
-        msg = f"image_key={key!r} is not in this SpatialData; its images are: {listed(sdata.images)}."
-        raise KeyError(msg)
-    keys = list(sdata.images) if key is None else [key]
-    if key is None:
-        keys = _best(keys, lambda name: _rank(sdata.images[name], name, channel))
-        if not keys:
-            images = "; ".join(f"{name!r} with channels {listed(_channels(sdata.images[name]))}" for name in sdata.images)
-            wanted = "a nuclear stain (DAPI, Hoechst, DNA, ...)" if channel is None else f"channel={channel!r}"
-            msg = f"No image shows {wanted}; there are: {images or 'none'}. Name it with image_key= and channel=."
-            raise KeyError(msg)
-        if len(keys) > 1:
-            msg = f"Several images show the nuclear stain: {listed(keys)}. Name the right one with image_key=."
-            raise ValueError(msg)
-    element = sdata.images[keys[0]]
-    levels = _levels(element)
-    if "z" in levels[0].dims:
-        msg = (
-            f"images[{keys[0]!r}] has dimensions {levels[0].dims}, but nuclei are found in images (c, y, x): add a plane or "
-            "a projection, e.g. Image2DModel.parse(image.max('z')), and name it with image_key=."
-        )
-        raise ValueError(msg)
-    names = _channels(element)
-    positions = _positions(names, channel, keys[0])
-    return _Stain(keys[0], levels, [names[k] for k in positions], positions)
-
-
-def _levels(element: DataArray | DataTree) -> list[DataArray]:
-    from xarray import DataTree
-
-    return [next(iter(element[name].values())) for name in element] if isinstance(element, DataTree) else [element]
-
-
-def _channels(element: DataArray | DataTree) -> list[Any]:
-    return _levels(element)[0].coords["c"].to_numpy().tolist()
-
-
-def _best(names: Sequence[Any], rank: Callable[[Any], int | None]) -> list[Any]:
-    """Return those of the best rank; None is no rank at all."""
-    ranks = {k: value for k, name in enumerate(names) if (value := rank(name)) is not None}
-    return [names[k] for k, value in ranks.items() if value == min(ranks.values())]
-
-
-def _stain_rank(name: object, patterns: Sequence[str] = _STAINS) -> int | None:
-    """Return which pattern a name holds as a word of its own, or at the start of one."""
-    for rank, pattern in enumerate(patterns):
-        if re.search(rf"(?<![a-z]){pattern}", str(name).lower()):
-            return rank
-    return None
-
-
-def _rank(element: DataArray | DataTree, key: str, channel: object) -> int | None:
-    """Return how likely an image shows the nuclei: the lower the likelier, None if it does not."""
-    names = _channels(element)
-    if channel is not None:
-        wanted = channel if isinstance(channel, list | tuple) else [channel]
-        if not all(_match(names, each) for each in wanted):
-            return None
-    ranks = [rank for name in names if (rank := _stain_rank(name)) is not None]
-    by_name = _stain_rank(key, _IMAGES)
-    # Xenium v1 has the same stain twice: sharpest plane and projection. The names of the images decide.
-    if ranks or (len(names) == 1 and by_name is not None) or channel is not None:
-        return len(_IMAGES) if by_name is None else min(by_name, 2)
-    return None
-
-
-def _match(names: Sequence[Any], channel: str | int) -> list[int]:
-    """Return the positions of a channel: by name, regardless of case if need be, or by position."""
-    exact = [k for k, name in enumerate(names) if name == channel or str(name) == str(channel)]
-    if exact:
-        return exact
-    if isinstance(channel, int) and not isinstance(channel, bool):
-        return [channel] if 0 <= channel < len(names) else []
-    return [k for k, name in enumerate(names) if str(name).lower() == str(channel).lower()]
-
-
-def _positions(names: Sequence[Any], channel: str | int | Sequence[str | int] | None, key: str) -> list[int]:
-    if channel is None:
-        found = _best(range(len(names)), lambda k: _stain_rank(names[k])) or ([0] if len(names) == 1 else [])
-        if len(found) == 1:
-            return found
-        problem = "no channel named after a nuclear stain" if not found else "several channels with a nuclear stain"
-        shown = listed(names[k] for k in found) if found else listed(names)
-        msg = f"images[{key!r}] has {problem}: {shown}. Name the right one with channel=."
-        raise (ValueError if found else KeyError)(msg)
-    positions = []
-    for each in channel if isinstance(channel, list | tuple) else [channel]:
-        found = _match(names, each)
-        if len(found) != 1:
-            problem = "is not a channel" if not found else "is the name of several channels"
-            msg = f"channel={each!r} {problem} of images[{key!r}]; its channels are: {listed(names)}."
-            raise KeyError(msg)
-        positions += found
-    if not positions:
-        msg = f"channel={channel!r} names no channel; those of images[{key!r}] are: {listed(names)}."
-        raise ValueError(msg)
-    return positions
-
-
-def _pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
-    """Return the side of a pixel of an image in um, from the transcripts if it is not given."""
-    if given is not None:
-        check_positive(given, "um_per_px")
-        return float(given)
-    platform = resolve_platform(sdata, "auto", None)
-    sizes: dict[str, float] = {}
-    for points_key in sdata.points:
-        if not any(re.fullmatch(pattern, points_key) for pattern in platform.points_keys):
-            continue
-        try:
-            matrix = transformation_matrix(sdata, key, points_key)
-        except ValueError:  # not connected
-            continue
-        sizes[points_key] = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * platform.um_per_unit
-    size = next(iter(sizes.values()), None)
-    problem = None
-    if size is None:
-        problem = f"no transcripts share a coordinate system with it (points: {listed(sdata.points)})"
-    elif max(sizes.values()) > 1.01 * min(sizes.values()):
-        problem = f"the transcripts disagree ({', '.join(f'{k!r}: {v:.4g} um' for k, v in sizes.items())})"
-    elif not _PIXEL_UM[0] <= size <= _PIXEL_UM[1]:
-        problem = f"the transformations make it {size:.4g} um, which cannot be right"
-    elif platform.name == "generic" and abs(size - 1) < 1e-6:  # noqa: PLR2004
-        problem = "image and transcripts have the same unit, which may be anything"
-    if problem:
-        msg = f"The size of a pixel of images[{key!r}] is not known: {problem}. Give it with um_per_px=."
-        raise ValueError(msg)
-    return float(size)  # type: ignore[arg-type]
-
-
-def _choose_level(source: _Stain, um_per_px: float) -> tuple[DataArray, tuple[float, float]]:
-    """Return the level to work on, its channels chosen, and the size of its pixels (y, x) in those of the finest."""
-    full = source.levels[0].shape[-2:]
-    chosen, scale = source.levels[0], (1.0, 1.0)
-    for level in source.levels[1:]:
-        factor = full[0] / level.shape[-2], full[1] / level.shape[-1]
-        if um_per_px * max(factor) <= _COARSEST_UM:
-            chosen, scale = level, factor
-    return chosen.transpose("c", "y", "x")[source.positions], scale
 
 
 def _run(
@@ -323,7 +166,10 @@ def _run(
 
 def _check_found(found: FoundNuclei, level_um: float, um_per_px: float, method: str | Callable) -> None:
     if len(found.areas) == 0:
-        msg = f"{name_of(method)} found no nuclei (pixels of {um_per_px:g} um). Look at the image, channel= and um_per_px=."
+        msg = (
+            f"{name_of(method)} found no nuclei (pixels of {um_per_px:g} um). Look at the image, at channel= and at "
+            "um_per_px=, or take another method=."
+        )
         raise ValueError(msg)
     median = float(np.median(found.areas)) * level_um**2
     if not _AREA_UM2[0] <= median <= _AREA_UM2[1]:

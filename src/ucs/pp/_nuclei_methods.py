@@ -159,7 +159,7 @@ def load_network(method: str, um_per_px: float, options: dict[str, Any]) -> Labe
         raise ImportError(msg) from error
     except Exception as error:
         msg = (
-            f"The weights for method={method!r} could not be loaded ({type(error).__name__}: {error}). They are "
+            f"method={method!r} could not be loaded ({type(error).__name__}: {error}). Its weights are "
             f"{network.weights}. method='watershed' needs none."
         )
         raise RuntimeError(msg) from error
@@ -179,7 +179,7 @@ def checked_labels(labels: Any, shape: tuple[int, int], method: str) -> NDArray[
         if array.dtype.kind == "i" and array.size and array.min() < 0:
             found += f" with negative values (lowest {array.min()})"
         msg = (
-            f"{method} returned {found} for a window of shape {shape}: it must return integer labels of just that shape, "
+            f"{method} returned {found} for a window of shape {shape}: it must return integer labels of that shape, "
             "0 = background. From a mask they come with skimage.measure.label(mask)."
         )
         raise ValueError(msg)

@@ -58,8 +58,8 @@ def measure_scaling(raster: Raster, *, tile_size: int, advance: Callable[[], Non
     low = np.where(high > low, low, values.min(axis=1)).astype(np.float32)
     if not (high > low).all():
         msg = (
-            f"images[{raster.name!r}] is constant ({low.min():g} everywhere): there is nothing to find nuclei in. Choose "
-            "another channel= or image_key=."
+            f"images[{raster.name!r}] is constant ({low.min():g} everywhere): there is nothing to find nuclei in. "
+            "Choose another channel= or image_key=."
         )
         raise ValueError(msg)
     return Scaling(low[:, None, None], high[:, None, None])
@@ -119,7 +119,7 @@ def label_objects(
         advance()
     area, first = np.zeros(n + 1, dtype=np.int64), np.full(n + 1, np.iinfo(np.int64).max)
     for window in windows:
-        count_pixels(store[window.slices], window, raster.shape[1], area, first)
+        count_pixels(np.asarray(store[window.slices]), window, raster.shape[1], area, first)
         advance()
     table = renumbering(first, area > 0)
     return FoundNuclei(lazy_labels(store, table, 1, raster.shape), area[area > 0])
@@ -134,7 +134,7 @@ def _write_own(store: zarr.Array, labels: NDArray, window: Window, outer: Window
     own = window.within(outer)
     column, row = sums[:, 1] // sums[:, 0], sums[:, 2] // sums[:, 0]
     mine = (row >= own.top) & (row < own.bottom) & (column >= own.left) & (column < own.right)
-    written = store[outer.slices]
+    written = np.asarray(store[outer.slices])
     taken = np.bincount(dense[written > 0], minlength=len(ids) + 1)[1:]
     mine &= taken <= _MOST_TAKEN * sums[:, 0]
     new_id = np.zeros(len(ids) + 1, dtype=np.uint32)

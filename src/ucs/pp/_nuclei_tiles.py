@@ -34,7 +34,7 @@ class Window(NamedTuple):
         """For indexing the raster."""
         return slice(self.top, self.bottom), slice(self.left, self.right)
 
-    def grown(self, margin: int, shape: tuple[int, int]) -> Window:
+    def grown(self, margin: int, shape: tuple[int, ...]) -> Window:
         """Return the window with a margin, as far as the raster goes."""
         return Window(
             max(self.top - margin, 0),
@@ -45,9 +45,7 @@ class Window(NamedTuple):
 
     def within(self, outer: Window) -> Window:
         """Return the window in pixels of a window that holds it."""
-        return Window(
-            self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left
-        )
+        return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
 
 
 class FoundNuclei(NamedTuple):
@@ -136,7 +134,7 @@ class Raster:
 
     def read_means(self, window: Window) -> NDArray[np.float32]:
         """Return the block means of the first channel, ``(h, w)``."""
-        return block_means(np.ascontiguousarray(self.read(window)[0]), self.factor)
+        return block_means(np.ascontiguousarray(self.read(window)[0], dtype=np.float32), self.factor)
 
 
 def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
@@ -153,7 +151,8 @@ def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape
     """Return labels ``(h, w)`` uint32 on Dask: the ids of a store looked up in a table, every pixel as a block."""
     import dask.array as da
 
-    lazy = da.from_zarr(store)
+    # Not from_zarr, by which SpatialData recognises what is stored on disk.
+    lazy = da.from_array(store, chunks=store.chunks, name=False)
     if factor == 1:
         return lazy.map_blocks(lambda block: table[block], dtype=np.uint32)
     chunks = tuple(tuple(factor * n for n in sizes) for sizes in lazy.chunks)

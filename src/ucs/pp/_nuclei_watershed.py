@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
 _LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
+_FLOOR_QUANTILE = 0.05  # of a basin's pixels: what is around the nucleus, light scattered by its neighbours included
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class WatershedParams:
     contrast
         Brightness above background from which a pixel may be in a nucleus.
     edge
-        Where a nucleus ends, relative to its own brightness.
+        Where a nucleus ends, from what is darkest around it (0) to its own brightness (1).
     peak
         Least blob contrast of a nucleus; a typical one has 0.3 to 1.
     depth
@@ -141,13 +142,13 @@ def watershed(
 
     1. Background and brightness of nuclei are measured over the whole image (:func:`measure_illumination`).
     2. In each tile, the image is smoothed, freed from the background and scaled; the negative Laplacian of Gaussian of
-       its square root is cut into basins (:func:`ucs._core.watershed.ascend`); each basin is cut at half its own
-       brightness.
+       its square root is cut into basins (:func:`ucs._core.watershed.ascend`); each basin is cut halfway between
+       its own brightness and what is darkest in it.
     3. Basins are put together to nuclei, all at once (:func:`ucs._core.fragments.group_fragments`).
     4. In each tile, nuclei are opened, freed from splinters and filled.
 
-    A pixel's label depends on what lies within a margin that every tile is read with, and on figures of the whole image:
-    the same labels for any tiles. Ids are 1..n in the order of their first pixels.
+    A pixel's label depends on what lies within a margin that every tile is read with, and on figures of the whole
+    image: the same labels for any tiles. Ids are 1..n in the order of their first pixels.
 
     Raises
     ------
@@ -168,8 +169,8 @@ def watershed(
     if light.typical < params.min_signal * light.noise:
         msg = (
             f"Nothing in images[{raster.name!r}] stands out of the noise: what is brightest lies "
-            f"{light.typical / light.noise:.1f} standard deviations of the noise above the background, and nuclei at least "
-            f"{params.min_signal:g}. Choose another channel= or image_key=, or lower min_signal=."
+            f"{light.typical / light.noise:.1f} standard deviations of the noise above the background, nuclei lie "
+            f"{params.min_signal:g} or more. Choose another channel= or image_key=, or lower min_signal=."
         )
         raise ValueError(msg)
     store = new_store(raster.shape, tile_size, np.uint64)
@@ -211,10 +212,12 @@ def _find_pieces(
     value = normalise(image, light.background, light.level, outer.top, outer.left, light.side)
     landscape = ndimage.gaussian_laplace(np.sqrt(value), blob, truncate=_TRUNCATE, mode="nearest")
     landscape *= np.float32(-(blob**2))
-    basins = ascend(landscape, value > params.contrast, reach=reach, minimum=params.peak)
+    basins = ascend(landscape, reach=reach, minimum=params.peak)
     labels, n = basins.labels, len(basins.row)
     level = basin_quantiles(labels, n, value, landscape > 0, _LEVEL_QUANTILE)
-    keep_above(labels, value, np.float32(params.edge) * level)
+    floor = np.minimum(basin_quantiles(labels, n, value, labels > 0, _FLOOR_QUANTILE), level)
+    edge = floor + np.float32(params.edge) * (level - floor)
+    keep_above(labels, value, np.maximum(edge, np.float32(params.contrast)))
     mine = labels[own.slices]
     total, box = sums(mine, n, window.top, window.left)
     touching = contacts(labels, value, landscape, own)
@@ -269,7 +272,7 @@ def _clean(
 ) -> NDArray[np.uint32]:
     """Return a tile's nuclei, each opened, reduced to its largest part and filled."""
     outer = window.grown(margin, store.shape)
-    raw = store[outer.slices]
+    raw = np.asarray(store[outer.slices])
     labels = np.zeros(raw.shape, dtype=np.uint32)
     inside = raw > 0
     labels[inside] = nucleus[np.searchsorted(peaks, raw[inside].astype(np.int64) - 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,6 +149,22 @@ def train_model(
         sample.transcripts.grid.um_per_px,
         history,
     )
+
+
+def as_model(model: object) -> UCSModel:
+    """Return a model, read from its directory if it is a path.
+
+    Raises
+    ------
+    TypeError
+        If it is neither.
+    """
+    if isinstance(model, UCSModel):
+        return model
+    if not isinstance(model, str | Path):
+        msg = f"model={model!r} must be a UCSModel or the path of one."
+        raise TypeError(msg)
+    return UCSModel.load(model)
 
 
 def predict_cells(

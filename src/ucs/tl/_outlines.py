@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_any_label, check_free_keys, choose_one
+from ucs._checks import check_any_label, check_free_keys, check_positive, choose_one
 from ucs._core.ids import densify
 from ucs._core.outline import outlines_to_polygons, trace_outlines
 from ucs._grid import planar
@@ -68,9 +68,8 @@ def outlines(
     shapes_key_added = shapes_key_added or f"{labels_key}_boundaries"
     if inplace:
         check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
-    if simplify < 0:
-        msg = f"simplify={simplify!r} must be 0 (exact) or a tolerance in pixels."
-        raise ValueError(msg)
+    if simplify != 0:
+        check_positive(simplify, "simplify")
     element = sdata.labels[labels_key]
     array = finest_level(element)
     dense, ids = densify(np.asarray(array))

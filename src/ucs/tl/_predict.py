@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ucs.tl._engine import as_model
 from ucs.tl._segment import segment
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def predict(
     Raises
     ------
     TypeError
-        If an option belongs to the training.
+        If an option belongs to the training, or ``model`` is neither a model nor a path.
     ValueError
         If the data has too few of the model's genes, and as :func:`segment`.
     """
@@ -49,4 +50,4 @@ def predict(
     if of_training:
         msg = f"predict takes no {', '.join(of_training)}: the model is trained already."
         raise TypeError(msg)
-    return segment(sdata, points_key, nuclei_key, model=model, **options)
+    return segment(sdata, points_key, nuclei_key, model=as_model(model), **options)

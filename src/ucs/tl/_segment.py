@@ -14,7 +14,7 @@ from ucs.nn.device import resolve_device
 from ucs.nn.model import UCSModel
 from ucs.nn.params import TrainParams
 from ucs.pp._sample import Sample, find_source, prepare
-from ucs.tl._engine import check_background, predict_cells, train_model
+from ucs.tl._engine import as_model, check_background, predict_cells, train_model
 from ucs.tl._keys import OutputKeys
 from ucs.tl._result import build_elements
 from ucs.tl._store import check_store
@@ -157,8 +157,8 @@ def segment(
     keys.check(sdata, source, nuclei_key, overwrite=overwrite)
     if write:
         check_store(sdata, keys.kinds(), overwrite=overwrite)
-    if model is not None and not isinstance(model, UCSModel):
-        model = UCSModel.load(model)
+    if model is not None:
+        model = as_model(model)
     params = TrainParams.resolve(train, **source.platform.train)
 
     timings: dict[str, float] = {}

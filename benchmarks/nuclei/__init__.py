@@ -1,0 +1,1 @@
+"""How well nuclei are found in images of them."""
