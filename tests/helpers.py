@@ -16,8 +16,8 @@ from anndata import AnnData
 from dask.dataframe import DataFrame as DaskDataFrame
 from scipy.sparse import coo_array
 from spatialdata import SpatialData
-from spatialdata.models import PointsModel, ShapesModel, TableModel
-from spatialdata.transformations import Scale
+from spatialdata.models import Image2DModel, PointsModel, ShapesModel, TableModel
+from spatialdata.transformations import Affine, Scale
 from xarray import DataArray, DataTree
 
 XENIUM_PIXEL_SIZE = 0.2125  # um per px of the morphology image, the pixels of `global`
@@ -125,3 +125,40 @@ def _copy_element(
     elif not isinstance(element, AnnData):
         copied.attrs = deepcopy(element.attrs)
     return copied
+
+
+MERSCOPE_PIXEL_SIZE = 0.10863  # um per px of the mosaic
+MERSCOPE_ORIGIN = (6399.977, 4699.967)  # um of the mosaic's corner
+
+
+def merscope_sdata(path: Path) -> SpatialData:
+    """The MERSCOPE mouse brain crop as ``spatialdata_io.merscope`` lays a run out: transcripts in um, a mosaic in px.
+
+    There are no nuclei: the vendor's polygons are cells.
+    """
+    import imageio.v3 as imageio
+
+    frame = pd.read_csv(path / "vizgen_transcripts_crop500x450.csv.gz").rename(
+        columns={"global_x": "x", "global_y": "y", "global_z": "z"}
+    )
+    frame["gene"] = frame["gene"].astype("category")
+    step = 1 / MERSCOPE_PIXEL_SIZE
+    x0, y0 = MERSCOPE_ORIGIN
+    to_mosaic = Affine(
+        np.array([[step, 0, -x0 * step], [0, step, -y0 * step], [0, 0, 1]]),
+        input_axes=("x", "y"),
+        output_axes=("x", "y"),
+    )
+    points = PointsModel.parse(
+        dd.from_pandas(frame, npartitions=2), feature_key="gene", transformations={"global": to_mosaic}
+    )
+    planes = [
+        imageio.imread(path / "images" / f"mini_dataset_{stain}_z0.jpg") for stain in ("dapi", "polyT")
+    ]
+    planes = [plane if plane.ndim == 2 else plane[..., 0] for plane in planes]
+    image = Image2DModel.parse(np.stack(planes), dims=("c", "y", "x"), c_coords=["DAPI", "PolyT"])
+    return SpatialData(
+        points={"brain_region_0_transcripts": points},
+        images={"brain_region_0_z0": image},
+        attrs={"spatialdata_io_reader": "merscope"},
+    )

@@ -44,7 +44,8 @@ def nuclei(
     """Find nuclei in an image of a nuclear stain.
 
     The image is read tile by tile and the labels are kept compressed, so neither is ever in memory as a whole. With the
-    built-in method the result does not depend on ``tile_size``.
+    built-in method the result does not depend on ``tile_size``. Images that come from a file in one piece are read anew
+    for every tile: write such an object to Zarr first.
 
     Parameters
     ----------
@@ -73,8 +74,10 @@ def nuclei(
     progress
         Whether to show a progress bar.
     **options
-        Of the method. ``"watershed"``: the fields of ``WatershedParams``, e.g. ``blob`` (um), ``contrast``,
-        ``min_area`` and ``max_area`` (um^2). The networks: ``model`` (name or path of the weights), ``gpu`` or
+        Of the method. ``"watershed"``: ``blob=1.6`` (um, about half the radius of the smallest nuclei: 1.2 where they
+        are small and crowded, 2.0 where they are large), ``contrast=0.2`` (of the brightness of nuclei around: lower
+        finds dimmer ones), ``min_area=8`` and ``max_area=400`` (um^2), and the other fields of
+        ``ucs.pp._nuclei_watershed.WatershedParams``. The networks: ``model`` (name or path of the weights), ``gpu`` or
         ``device``, and whatever their function for one image takes.
 
     Returns

@@ -48,7 +48,7 @@ class WatershedParams:
     background
         Side of the neighbourhood in which the background is looked for.
     contrast
-        Brightness above background from which a pixel may be in a nucleus.
+        Least brightness above background of a pixel in a nucleus, and of a nucleus above what is around it.
     edge
         Where a nucleus ends, from what is darkest around it (0) to its own brightness (1).
     peak
@@ -216,8 +216,9 @@ def _find_pieces(
     labels, n = basins.labels, len(basins.row)
     level = basin_quantiles(labels, n, value, landscape > 0, _LEVEL_QUANTILE)
     floor = np.minimum(basin_quantiles(labels, n, value, labels > 0, _FLOOR_QUANTILE), level)
-    edge = floor + np.float32(params.edge) * (level - floor)
-    keep_above(labels, value, np.maximum(edge, np.float32(params.contrast)))
+    contrast = np.float32(params.contrast)
+    edge = np.maximum(floor + np.float32(params.edge) * (level - floor), contrast)
+    keep_above(labels, value, np.where(level - floor < contrast, np.float32(np.inf), edge))
     mine = labels[own.slices]
     total, box = sums(mine, n, window.top, window.left)
     touching = contacts(labels, value, landscape, own)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ucs._checks import check_positive
 from ucs._logging import logger
@@ -17,10 +17,16 @@ from ucs._platforms import (
 )
 from ucs.pp._alignment import check_placement
 from ucs.pp._nuclei import Nuclei, read_nuclei
+from ucs.pp._nuclei_image import nuclei as nuclei_from_image
+from ucs.pp._nuclei_stain import find_stain
 from ucs.pp._transcripts import TranscriptColumns, Transcripts, read_transcripts
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+
+
+NUCLEI_KEY = "ucs_nuclei"
+"""Labels of nuclei that :func:`ucs.pp.nuclei` finds."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class Sample:
     transcripts: Transcripts
     nuclei: Nuclei
     alignment: str
+    found: dict[str, Any] = field(default_factory=dict)
+    """Labels of nuclei that were not there but found in an image, by their key."""
 
 
 def find_source(
@@ -66,6 +74,24 @@ def find_source(
     return Source(key, columns, found, float(um_per_unit), float(resolution))
 
 
+def find_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str:
+    """Return the key of the nuclei; if there are none, but an image of a nuclear stain, the key of those to be made.
+
+    Raises what :func:`ucs._platforms.resolve_nuclei_key` raises.
+    """
+    try:
+        return resolve_nuclei_key(sdata, platform, nuclei_key)
+    except KeyError as no_nuclei:
+        if nuclei_key is not None:
+            raise
+        try:
+            find_stain(sdata, None, None)
+        except (KeyError, ValueError) as no_stain:
+            msg = f"{no_nuclei.args[0]} Nor can nuclei be found in an image: {no_stain.args[0]}"
+            raise KeyError(msg) from no_stain
+        return NUCLEI_KEY
+
+
 def prepare(
     sdata: SpatialData,
     source: Source,
@@ -73,12 +99,18 @@ def prepare(
     *,
     coordinate_system: str | None = None,
     check_alignment: bool = True,
+    progress: bool = False,
 ) -> Sample:
     """Read and check transcripts and nuclei; nothing in ``sdata`` is changed.
 
-    See :func:`ucs.tl.segment` for the parameters and errors.
+    ``nuclei_key`` is that of :func:`find_nuclei_key`, which is called if it is None; see :func:`ucs.tl.segment` for the
+    other parameters and the errors.
     """
-    nuclei_key = resolve_nuclei_key(sdata, source.platform, nuclei_key)
+    nuclei_key = nuclei_key or find_nuclei_key(sdata, source.platform, None)
+    found = {}
+    if nuclei_key not in sdata:
+        sdata = nuclei_from_image(sdata, labels_key_added=nuclei_key, inplace=False, progress=progress)
+        found[nuclei_key] = sdata[nuclei_key]
     transcripts = read_transcripts(
         sdata.points[source.points_key],
         source.columns,
@@ -108,4 +140,4 @@ def prepare(
         width,
         transcripts.grid.um_per_px,
     )
-    return Sample(source, nuclei_key, transcripts, nuclei, alignment)
+    return Sample(source, nuclei_key, transcripts, nuclei, alignment, found)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._checks import check_at_least
 from ucs._logging import logger
-from ucs._platforms import resolve_nuclei_key
 from ucs._progress import stage
 from ucs.nn.device import resolve_device
 from ucs.nn.model import UCSModel
 from ucs.nn.params import TrainParams
-from ucs.pp._sample import Sample, find_source, prepare
+from ucs.pp._sample import Sample, find_nuclei_key, find_source, prepare
 from ucs.tl._engine import as_model, check_background, predict_cells, train_model
 from ucs.tl._keys import OutputKeys
 from ucs.tl._result import build_elements
@@ -70,7 +69,8 @@ def segment(
     points_key
         Key of the transcripts; found by itself if None.
     nuclei_key
-        Key of the nuclei, labels or shapes; found by itself if None.
+        Key of the nuclei, labels or shapes; found by itself if None. If there are none, but an image of a nuclear
+        stain, they are found in it by :func:`ucs.pp.nuclei` and added as ``labels["ucs_nuclei"]``.
     platform
         ``"auto"``, ``"xenium"``, ``"generic"``, or a platform. Sets units, columns, quality cut, controls, resolution.
     coordinate_system
@@ -153,7 +153,7 @@ def segment(
     source = find_source(
         sdata, points_key, platform=platform, gene_key=gene_key, resolution=resolution, um_per_unit=um_per_unit
     )
-    nuclei_key = resolve_nuclei_key(sdata, source.platform, nuclei_key)
+    nuclei_key = find_nuclei_key(sdata, source.platform, nuclei_key)
     keys.check(sdata, source, nuclei_key, overwrite=overwrite)
     if write:
         check_store(sdata, keys.kinds(), overwrite=overwrite)
@@ -170,6 +170,7 @@ def segment(
             nuclei_key,
             coordinate_system=coordinate_system,
             check_alignment=check_alignment,
+            progress=progress,
         )
     if model is None:
         model = train_model(
@@ -195,6 +196,7 @@ def segment(
             tile_size=int(tile_size),
             uns=_record(sample, model, keys, min_transcripts=min_transcripts),
         )
+    elements.new.update(sample.found)
     timings["total"] = time.perf_counter() - start
     elements.new[keys.table].uns["ucs"]["timings"] = timings
     target = sdata if inplace else shallow_copy(sdata)

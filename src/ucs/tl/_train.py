@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ucs._checks import check_at_least
 from ucs.nn.device import resolve_device
 from ucs.nn.params import TrainParams
-from ucs.pp._sample import find_source, prepare
+from ucs.pp._sample import find_nuclei_key, find_source, prepare
 from ucs.tl._engine import check_background, train_model
 
 if TYPE_CHECKING:
@@ -58,7 +58,12 @@ def train(
     )
     params = TrainParams.resolve(train, **source.platform.train)
     sample = prepare(
-        sdata, source, nuclei_key, coordinate_system=coordinate_system, check_alignment=check_alignment
+        sdata,
+        source,
+        find_nuclei_key(sdata, source.platform, nuclei_key),
+        coordinate_system=coordinate_system,
+        check_alignment=check_alignment,
+        progress=progress,
     )
     return train_model(
         sample,
