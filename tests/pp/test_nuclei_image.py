@@ -17,7 +17,7 @@ from spatialdata.models import Image2DModel, Image3DModel, Labels2DModel, Points
 from spatialdata.transformations import Affine, Identity, Scale, Sequence, Translation, get_transformation
 
 import ucs
-from helpers import cheap_copy, require_data
+from helpers import cheap_copy
 from ucs.pp._nuclei_objects import label_objects
 from ucs.pp._nuclei_tiles import Raster, in_order, renumbering, tiles
 from ucs.pp._nuclei_watershed import WatershedParams
@@ -78,11 +78,10 @@ class TestWatershed:
         image, truth = dapi(0, 120, tissue)
         assert f1(truth, find(sdata_of(image))) >= 0.9
 
-    def test_breast(self):
-        sdata = sd.read_zarr(require_data("xenium_breast_rep1_crop.zarr"))
-        ucs.pp.nuclei(sdata, progress=False)
-        truth = np.asarray(sdata.labels["nucleus_labels"]["scale0"]["image"])
-        assert f1(truth, np.asarray(sdata.labels["ucs_nuclei"])) >= 0.85
+    def test_breast(self, breast):
+        ucs.pp.nuclei(breast, progress=False)
+        truth = np.asarray(breast.labels["nucleus_labels"]["scale0"]["image"])
+        assert f1(truth, np.asarray(breast.labels["ucs_nuclei"])) >= 0.85
 
     def test_the_same_for_any_tiles(self, small):
         sdata = sdata_of(small[0])

@@ -80,9 +80,9 @@ class Borders:
         """Put the parts of each border together; a border of a piece with itself is none."""
         low, high = np.minimum(low, high), np.maximum(low, high)
         keep = low != high
-        low, high, n_edges, value, landscape = (a[keep] for a in (low, high, n_edges, value, landscape))
-        order = np.lexsort((high, low))
-        low, high, n_edges, value, landscape = (a[order] for a in (low, high, n_edges, value, landscape))
+        order = np.flatnonzero(keep)[np.lexsort((high[keep], low[keep]))]
+        low, high, n_edges = low[order], high[order], n_edges[order]
+        value, landscape = value[order], landscape[order]
         starts = np.flatnonzero(np.append(True, (np.diff(low) != 0) | (np.diff(high) != 0))[: len(low)])
         if len(starts) == 0:
             return cls(low, high, n_edges, value, landscape)
@@ -144,10 +144,10 @@ def group_fragments(fragments: Fragments, borders: Borders, limits: MergeLimits)
     group, n = _dense(root)
     while True:
         merged, between = fragments.grouped(group, n), borders.grouped(group)
-        root = _join_best(merged, between, limits)
-        if root is None:
+        joined = _join_best(merged, between, limits)
+        if joined is None:
             return group, n
-        step, n = _dense(root)
+        step, n = _dense(joined)
         group = step[group]
 
 

@@ -120,7 +120,7 @@ def _background(low: NDArray[np.float64], varies: NDArray[np.bool_], size: int) 
     return ndimage.gaussian_filter(local, 1.5, mode="nearest")
 
 
-def _levels(above: NDArray[np.float32], varies: NDArray[np.bool_], sigma: float) -> tuple[NDArray[np.float64], float]:
+def _levels(above: NDArray[np.floating], varies: NDArray[np.bool_], sigma: float) -> tuple[NDArray[np.float64], float]:
     """Return the brightness of nuclei per block and over the image."""
     from scipy import ndimage
     from skimage.filters import threshold_otsu

@@ -109,7 +109,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
-def check_method(method: str | Labeller, options: dict[str, Any]) -> None:
+def check_method(method: object, options: dict[str, Any]) -> None:
     """Check a method by its name, before anything is read.
 
     Raises

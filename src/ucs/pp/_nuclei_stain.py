@@ -81,7 +81,9 @@ def _find_image(sdata: SpatialData, channel: Channel) -> str:
 def _levels(element: DataArray | DataTree) -> list[DataArray]:
     from xarray import DataTree
 
-    return [next(iter(element[name].values())) for name in element] if isinstance(element, DataTree) else [element]
+    if isinstance(element, DataTree):
+        return [next(iter(level.data_vars.values())) for level in element.children.values()]
+    return [element]
 
 
 def _channels(levels: list[DataArray]) -> list[Any]:
