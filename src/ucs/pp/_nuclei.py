@@ -155,7 +155,8 @@ def _read_parts(
     """Read, strip by strip, what grid rows need of labels larger than memory: (first row, part, its origin)."""
     for row0 in range(0, shape[0], _READ_ROWS):
         row1 = min(row0 + _READ_ROWS, shape[0])
-        top, left, bottom, right = source_window(matrix, (row0, 0, row1, shape[1]), source.shape)
+        window = (row0, 0, row1, shape[1])
+        top, left, bottom, right = source_window(matrix, window, (source.sizes["y"], source.sizes["x"]))
         if bottom > top and right > left:
             yield row0, np.asarray(source[top:bottom, left:right]), (top, left)
 
@@ -183,7 +184,7 @@ def _choose_level(
 
     if not isinstance(element, DataTree):
         return element, grid_to_labels
-    levels = [next(iter(element[name].values())) for name in element]
+    levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
     full = np.array(levels[0].shape, dtype=float)
     chosen, matrix = levels[0], grid_to_labels
     for level in levels[1:]:
@@ -224,7 +225,7 @@ def _from_shapes(
     return new_id[labels], index[areas > 0], n_outside
 
 
-def _fill(geometry: NDArray, to_grid: NDArray[np.float64], shape: tuple[int, int]) -> NDArray[np.int32]:
+def _fill(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
     import shapely
 
     if len(geometry) == 0:

@@ -35,7 +35,7 @@ class LabelLookup:
     """
 
     labels: NDArray
-    placement: Grid | NDArray[np.float64]
+    placement: Grid | NDArray[np.floating]
 
     def at(self, x: NDArray, y: NDArray) -> NDArray:
         """Return the label at each position, 0 outside the raster."""

@@ -87,7 +87,7 @@ def finest_level(element: DataArray | DataTree) -> DataArray:
     """Return the array of a labels element, the finest one of a multiscale element."""
     from xarray import DataTree
 
-    return next(iter(element["scale0"].values())) if isinstance(element, DataTree) else element
+    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
 
 
 def polygon_frame(

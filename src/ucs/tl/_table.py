@@ -25,7 +25,7 @@ def build_table(
     controls: Sequence[str],
     ids: NDArray,
     region: str,
-    area_um2: NDArray[np.float64],
+    area_um2: NDArray[np.floating],
     centroid_um: NDArray[np.float64],
     obs: Mapping[str, Any],
     layers: Mapping[str, csr_matrix],
