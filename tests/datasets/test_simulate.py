@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import spatialdata as sd
@@ -11,12 +8,12 @@ from skimage.measure import label as connected_components
 from skimage.measure import regionprops_table
 from spatialdata.transformations import get_transformation
 
+from helpers import require_data
 from ucs.datasets import REGIMES, SimulationParams, simulate
 from ucs.datasets._raster import Outlines, draw
 from ucs.metrics import expand_nuclei, match, transcript_assignment
 
 UM_PER_PX = 0.2125
-DATA = Path(os.environ.get("UCS_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 
 
 @pytest.fixture(scope="module")
@@ -72,10 +69,7 @@ def test_layout_is_that_of_the_reader(sdata, transcripts):
 
 
 def test_transformations_are_those_of_the_reader(sdata):
-    path = DATA / "xenium_breast_rep1_crop.zarr"
-    if not path.exists():
-        pytest.skip(f"no real data at {path}")
-    real = sd.read_zarr(path)
+    real = sd.read_zarr(require_data("xenium_breast_rep1_crop.zarr"))
     for name in ("transcripts", "nucleus_boundaries"):
         ours, theirs = (get_transformation(s[name]).to_affine_matrix(("x", "y"), ("x", "y")) for s in (sdata, real))
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)
