@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,8 @@ from typer.testing import CliRunner, Result
 import ucs
 from ucs import _demo
 from ucs._new_store import write_new_store
-from ucs.cli import _in_options, app
+from ucs._terminal import in_options
+from ucs.cli import app
 
 QUICK = {"max_steps": 5, "cell_steps": 20}
 ADDED = {"ucs_cells", "ucs_boundaries", "ucs_table"}
@@ -199,8 +201,9 @@ def test_errors_of_others_are_named(store: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_library_messages_speak_of_options():
     said = "'a' exists; pass overwrite=True to replace it or another shapes_key_added=. Or gene_key=, or seed=3 (x=1)."
-    assert _in_options(said) == "'a' exists; pass --overwrite to replace it. Or --gene-key, or --seed 3 (x=1)."
-    assert _in_options("Pass check_alignment=False to go on.") == "Pass --no-alignment-check to go on."
+    options = ["shapes_key_added", "gene_key", "seed", "points_key"]
+    assert in_options(said, options) == "'a' exists; pass --overwrite to replace it. Or --gene-key, or --seed 3 (x=1)."
+    assert in_options("Pass check_alignment=False to go on.", options) == "Pass --no-alignment-check to go on."
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, method: str, at: int, *, done: bool) -> None:
@@ -299,3 +302,51 @@ def test_demo_scores_the_truth_with_one():
     assert (scores.loc["best nuclear expansion"] < 1).all()
     assert (scores.loc["best nuclear expansion"] > 0.2).all()
     assert scores.loc["its radius in um"].between(1, 8).all()
+
+
+def test_check_tells_what_segment_would_use(store: Path):
+    before = tree(store)
+    result = call("check", store, "--device", "cpu")
+    assert result.exit_code == 0, result.stderr
+    for word in ("xenium", "'transcripts'", "'nucleus_labels'", "left out", "aligned", "memory", "time", "ready"):
+        assert word in result.stdout
+    assert tree(store) == before
+    found = json.loads(call("check", store, "--json", "--no-estimate", "--genes", 5, "--resolution", 0.5).stdout)
+    assert found["ok"]
+    assert found["transcripts"]["genes_seen"] == 5
+    assert found["grid"]["resolution_um"] == 0.5
+    assert found["estimate"]["seconds"] is None
+
+
+def test_check_fails_where_segment_would(segmented: Path):
+    result = call("check", segmented, "--no-estimate")
+    assert result.exit_code == 1
+    shown = " ".join(result.stdout.replace("│", "").split())
+    assert "labels['ucs_cells'] exists; pass --overwrite to replace it" in shown
+    assert "Traceback" not in result.output
+    assert call("check", segmented, "--no-estimate", "--overwrite").exit_code == 0
+    result = call("check", segmented, "--no-estimate", "--points-key", "spots", "--json")
+    assert result.exit_code == 1
+    assert "--points-key 'spots' is not in this SpatialData" in json.loads(result.stdout)["problems"][0]["message"]
+
+
+def test_check_of_bad_options_and_stores(store: Path, tmp_path: Path):
+    assert_bad_input(call("check", store, "--platform", "visium"), "'visium'", "'xenium'")
+    assert_bad_input(call("check", store, "--resolution", -1), "--resolution", "positive")
+    assert_bad_input(call("check", tmp_path / "missing.zarr"), "missing.zarr does not exist")
+
+
+def test_options_of_segment_reach_it(store: Path, monkeypatch: pytest.MonkeyPatch):
+    got = {}
+
+    def segment(_sdata: SpatialData, points_key: object, nuclei_key: object, **options: object) -> None:
+        got.update(options, points_key=points_key, nuclei_key=nuclei_key)
+        raise ValueError("enough")
+
+    monkeypatch.setattr("ucs.tl.segment", segment)
+    options = ["--genes", "hvg", "--z-planes", 1, "--z-planes", 2.5, "--regions", 1200, "--fuse-nuclei"]
+    call("segment", store, *options, "--points-key", "a", "--points-key", "b", "--background", "6.5")
+    assert (got["genes"], got["z_planes"], got["regions"], got["fuse_nuclei"]) == ("hvg", [1, 2.5], 1200, True)
+    assert (got["points_key"], got["nuclei_key"], got["background"]) == (["a", "b"], None, 6.5)
+    call("segment", store, "--points-key", "a", "--regions", "fov", "--genes", "20")
+    assert (got["points_key"], got["regions"], got["genes"], got["z_planes"]) == ("a", "fov", 20, None)

@@ -14,9 +14,11 @@ import pandas as pd
 
 import ucs
 from benchmarks._machine import describe
+from benchmarks.accuracy import real
+from benchmarks.accuracy.samples import SAMPLES
 from ucs._core.sample import sample_labels
-from ucs.pp._nuclei import transformation_matrix
 from ucs.pp._sample import find_source, prepare
+from ucs.pp._transformations import transformation_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,6 +101,8 @@ def main() -> None:
     parser.add_argument("--size", type=float, default=600.0, help="side of the tissue in um")
     parser.add_argument("--resolution", type=float, default=1.0, help="um per pixel")
     parser.add_argument("--backgrounds", nargs="+", default=["auto", "paper"])
+    parser.add_argument("--real", nargs="*", choices=list(SAMPLES), help="real samples too; all if none is named")
+    real.add_arguments(parser)
     options = parser.parse_args()
     rows: list[dict] = []
     for regime in options.regimes:
@@ -111,6 +115,8 @@ def main() -> None:
     means = table.groupby(["regime", kind], sort=False)[["F1@0.5", "F1@0.7", "transcript F1"]].mean()
     print("\nMean over seeds")
     print(means.to_string(float_format=lambda x: f"{x:.3f}"))
+    if options.real is not None:
+        real.run(options.real or list(SAMPLES), options)
 
 
 if __name__ == "__main__":

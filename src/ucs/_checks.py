@@ -10,7 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -119,42 +118,6 @@ def check_name(name: str, argument: str) -> None:
         raise ValueError(msg)
 
 
-def check_free_column(
-    points: DaskDataFrame, column: str, *, points_key: str, used: Iterable[str], overwrite: bool
-) -> None:
-    """Check that a column can be added to a points element.
-
-    Parameters
-    ----------
-    points, points_key
-        The element and its key.
-    column
-        Name of the new column.
-    used
-        Columns that are read, which are never replaced, nor are positions and those that ``spatialdata_attrs`` names.
-    overwrite
-        Whether any other column may be replaced.
-
-    Raises
-    ------
-    ValueError
-        If the name is not valid or taken.
-    """
-    check_name(column, "points_column_added")
-    if column not in points.columns:
-        return
-    attributes = points.attrs.get("spatialdata_attrs", {})
-    if column in {"x", "y", "z", attributes.get("instance_key"), attributes.get("feature_key"), *used}:
-        msg = f"points_column_added={column!r} is a column of the data itself; choose another."
-        raise ValueError(msg)
-    if not overwrite:
-        msg = (
-            f"points[{points_key!r}] has a column {column!r}; pass overwrite=True to replace it or another "
-            "points_column_added=."
-        )
-        raise ValueError(msg)
-
-
 def check_any_label(ids: NDArray, key: str) -> None:
     """Raise ``ValueError`` if there are no ids."""
     if len(ids) == 0:
@@ -175,4 +138,11 @@ def check_ids(ids: NDArray, element: str) -> None:
     if np.issubdtype(values.dtype, np.number) and len(values) and values.min() < 0:
         negative = listed(values[values < 0][:5].tolist())
         msg = f"{element} has negative ids ({negative}); ids must be 0 (background) or above."
+        raise ValueError(msg)
+
+
+def check_option(value: object, name: str, allowed: Sequence[str]) -> None:
+    """Raise ``ValueError`` unless a value is one of those allowed."""
+    if value not in allowed:
+        msg = f"{name}={value!r} is unknown; pass {' or '.join(repr(one) for one in allowed)}."
         raise ValueError(msg)

@@ -13,7 +13,7 @@ from ucs._core.sample import sample_labels
 from ucs._new_store import check_new_store, write_new_store
 from ucs.datasets import simulate
 from ucs.metrics import expand_nuclei, match
-from ucs.pp._nuclei import transformation_matrix
+from ucs.pp._transformations import transformation_matrix
 from ucs.tl import segment
 
 if TYPE_CHECKING:

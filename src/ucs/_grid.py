@@ -83,18 +83,23 @@ class Grid:
         """Return the pixel ``(row, column)`` of each intrinsic position; outside the grid they exceed its shape."""
         return pixel_index(y, self.step) - self.row0, pixel_index(x, self.step) - self.column0
 
-    def transformations(self, points_transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
+    def transformations(
+        self, points_transformations: dict[str, Any], to_points: NDArray[np.floating] | None = None
+    ) -> dict[str, BaseTransformation]:
         """Compose grid -> intrinsic with every transformation of the points.
 
         Parameters
         ----------
         points_transformations
             Coordinate system -> transformation, as ``get_transformation(points, get_all=True)`` returns it.
+        to_points
+            ``(3, 3)`` from the coordinates of the grid to those of the points, if they are not the same.
         """
         from spatialdata.transformations import Affine, Sequence
 
         axes = {"input_axes": ("x", "y"), "output_axes": ("x", "y")}
-        to_intrinsic = Affine(self.px_to_intrinsic, **axes)
+        matrix = self.px_to_intrinsic if to_points is None else to_points @ self.px_to_intrinsic
+        to_intrinsic = Affine(matrix, **axes)
         return {
             name: Sequence([to_intrinsic, transformation])
             for name, transformation in planar(points_transformations).items()

@@ -7,12 +7,17 @@ after the package is imported.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-__all__ = ["logger"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["collected", "logger"]
 
 
 class _ProgressAwareHandler(logging.Handler):
@@ -41,3 +46,29 @@ def _set_up_logger() -> logging.Logger:
 
 
 logger = _set_up_logger()
+
+
+class _Collector(logging.Handler):
+    """Keep what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record."""
+        self.records.append(record)
+
+
+@contextlib.contextmanager
+def collected() -> Iterator[list[logging.LogRecord]]:
+    """Collect what the package has to say, from INFO on, instead of saying it."""
+    handler = _Collector()
+    before = logger.handlers, logger.propagate, logger.level
+    logger.handlers, logger.propagate = [handler], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield handler.records
+    finally:
+        logger.handlers, logger.propagate = before[:2]
+        logger.setLevel(before[2])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ucs._checks import choose_one, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import pandas as pd
     from dask.dataframe import DataFrame as DaskDataFrame
@@ -29,15 +29,34 @@ class Platform:
     resolution
         Side of a pixel in um, if none is asked for.
     points_keys, nuclei_keys
-        Patterns (regular expressions, whole names) of the elements, the preferred one first.
+        Patterns (regular expressions, whole names) of the elements, the preferred one first. Where there is one points
+        element for each field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` stands
+        for it in the keys of nuclei and in ``image_key`` and ``cell_labels_key``.
+    table_keys
+        Patterns of the tables that count genes in bins.
+    bin_um
+        Side of these bins in um.
     gene_columns
         Names of the column with the gene of a transcript, the preferred one first.
     count_columns
         Names of a column with the number of molecules that a row stands for.
     quality_column, minimum_quality
         Rows below this value of this column (if it is there) are left out.
+    plane_columns
+        Names of a column with the plane in z of a transcript, the preferred one first; empty if there are no planes.
     controls
         Pattern of the features that are no genes: counted, but never seen by the nets.
+    is_gene_column, category_column, gene_category
+        Columns (if they are there) that say whether a row's feature is a gene: a boolean, or a category that fits the
+        pattern if it is. What is none is a control.
+    image_key, stain_images, stain_channel
+        Key of the image of a field of view; patterns of images with nothing but a nuclear stain; position of the
+        channel with the nuclear stain in images whose channels have no names.
+    cell_labels_key, nuclear_rows
+        Key of the vendor's cells in a field of view; column of the points and its value where a transcript lies in the
+        nucleus of its cell.
+    shared_nucleus_ids
+        Whether several polygons of nuclei may have one id, that of their cell.
     readers
         Names under which readers sign the objects of this platform (``sdata.attrs["spatialdata_io_reader"]``).
     signature
@@ -55,7 +74,19 @@ class Platform:
     count_columns: tuple[str, ...] = ()
     quality_column: str | None = None
     minimum_quality: float = 0.0
+    plane_columns: tuple[str, ...] = ()
     controls: str = r"(?!)"
+    is_gene_column: str | None = None
+    category_column: str | None = None
+    gene_category: str = r".*"
+    table_keys: tuple[str, ...] = ()
+    bin_um: float | None = None
+    image_key: str | None = None
+    stain_images: tuple[str, ...] = ()
+    stain_channel: int | None = None
+    cell_labels_key: str | None = None
+    nuclear_rows: tuple[str, str] | None = None
+    shared_nucleus_ids: bool = False
     readers: tuple[str, ...] = ()
     signature: frozenset[str] = frozenset()
     train: Mapping[str, Any] = field(default_factory=dict)
@@ -67,7 +98,7 @@ class Platform:
 
 _CONTROLS = (
     r"NegControl|NegPrb|Negative|SystemControl|FalseCode|antisense_|BLANK|Blank-|UnassignedCodeword|DeprecatedCodeword|"
-    r"Intergenic"
+    r"Intergenic|(?i:genomic[ _]?control)"
 )
 
 _NUCLEI = (r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)")
@@ -82,6 +113,10 @@ XENIUM = Platform(
     quality_column="qv",
     minimum_quality=20.0,
     controls=_CONTROLS,
+    is_gene_column="is_gene",
+    category_column="codeword_category",
+    gene_category=r"(predesigned|custom)_gene",
+    shared_nucleus_ids=True,
     readers=("xenium",),
     signature=frozenset({"feature_name", "qv"}),
 )
@@ -93,9 +128,27 @@ MERSCOPE = Platform(
     points_keys=(r".+_transcripts",),
     nuclei_keys=_NUCLEI,
     gene_columns=("gene",),
+    plane_columns=("z", "global_z"),  # the reader makes `z` of the vendor's `global_z`
     controls=_CONTROLS,
     readers=("merscope",),
     signature=frozenset({"gene"}),
+)
+
+COSMX = Platform(
+    name="cosmx",
+    um_per_unit=0.12028,  # what the object says goes before: see ucs.pp._unit
+    resolution=0.5,
+    points_keys=(r"(?P<fov>.+)_points",),
+    nuclei_keys=("{fov}_nucleus_labels", "{fov}_nuclei", "{fov}_ucs_nuclei", *_NUCLEI[:2]),
+    gene_columns=("target",),
+    plane_columns=("z", "z_raw"),  # the reader makes `z_raw` of the vendor's `z`
+    controls=_CONTROLS,
+    image_key="{fov}_image",
+    stain_channel=2,  # the composite is an RGB picture with DAPI in blue
+    cell_labels_key="{fov}_labels",
+    nuclear_rows=("CellComp", "Nuclear"),
+    readers=("cosmx",),
+    signature=frozenset({"target", "fov"}),
 )
 
 STEREOSEQ = Platform(
@@ -107,9 +160,24 @@ STEREOSEQ = Platform(
     gene_columns=("gene",),
     count_columns=("count",),
     controls=_CONTROLS,
+    table_keys=("bin1_table",),
+    stain_images=(r".*_regist",),
     readers=("stereoseq",),
     signature=frozenset({"gene", "count"}),
     train={"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)},  # paper: w1 = w3 = 5
+)
+
+VISIUM_HD = Platform(
+    name="visium_hd",
+    um_per_unit=1.0,
+    resolution=2.0,
+    points_keys=(),
+    nuclei_keys=(r".+_nucleus_segmentations", *_NUCLEI),
+    gene_columns=(),
+    controls=_CONTROLS,
+    table_keys=(r"(.+_)?square_002um",),
+    bin_um=2.0,
+    readers=("visium_hd",),
 )
 
 GENERIC = Platform(
@@ -120,13 +188,16 @@ GENERIC = Platform(
     nuclei_keys=_NUCLEI,
     gene_columns=("feature_name", "gene", "gene_name", "target", "feature", "genes"),
     count_columns=("count", "counts", "MIDCounts", "MIDCount", "UMICount", "UMICounts"),
+    plane_columns=("z", "global_z", "z_raw"),
     controls=_CONTROLS,
 )
 
-PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, STEREOSEQ, GENERIC)}
+PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, COSMX, STEREOSEQ, VISIUM_HD, GENERIC)}
 
 
-def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: str | None) -> Platform:
+def resolve_platform(
+    sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None
+) -> Platform:
     """Return the named platform, or recognise it.
 
     Raises
@@ -137,28 +208,34 @@ def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: s
     if isinstance(platform, Platform):
         return platform
     if platform == "auto":
-        return _recognise(sdata, points_key)
+        return recognise(sdata, points_key)[0]
     if platform not in PLATFORMS:
         msg = f"platform={platform!r} is unknown; known are 'auto', {listed(PLATFORMS)}."
         raise ValueError(msg)
     return PLATFORMS[platform]
 
 
-def _recognise(sdata: SpatialData, points_key: str | None) -> Platform:
-    """Go by the reader's signature, then by names and columns of the points."""
+def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None) -> tuple[Platform, str]:
+    """Tell the platform by the reader's signature, then by names and columns of the points; and what it was told by."""
     reader = sdata.attrs.get("spatialdata_io_reader")
     for platform in PLATFORMS.values():
         if reader in platform.readers:
-            return platform
-    keys = list(sdata.points) if points_key is None else [points_key] if points_key in sdata.points else []
+            return platform, f"its reader has signed: attrs['spatialdata_io_reader'] is {reader!r}"
+    given = [points_key] if isinstance(points_key, str) else points_key
+    keys = [key for key in sdata.points if given is None or key in given]
     for platform in PLATFORMS.values():
         for key in keys:
             # Of a key that the user names only a column as telling as a quality says more than its name does.
-            named = key == points_key and platform.quality_column is not None
+            named = given is not None and platform.quality_column is not None
             named |= any(re.fullmatch(pattern, key) for pattern in platform.points_keys)
             if platform.signature and named and platform.signature <= set(sdata.points[key].columns):
-                return platform
-    return GENERIC
+                return platform, f"points {key!r} have the columns {listed(sorted(platform.signature))}"
+    tables = [key for key in sdata.tables if given is None or key in given]
+    for platform in PLATFORMS.values():
+        for key in tables:
+            if any(re.fullmatch(pattern, key) for pattern in platform.table_keys):
+                return platform, f"there is a table {key!r}"
+    return GENERIC, "no reader has signed, and names and columns are those of no platform"
 
 
 def resolve_um_per_unit(sdata: SpatialData, platform: Platform, um_per_unit: float | None) -> float:
@@ -221,7 +298,7 @@ def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | 
     candidates = [gene_key] if gene_key is not None else [named, *platform.gene_columns]
     for candidate in candidates:
         if candidate in columns:
-            return candidate
+            return str.__str__(candidate)  # readers may leave an enum of strings, which no store takes
     msg = (
         f"No gene column in points[{points_key!r}]: looked for {listed(c for c in candidates if c)}, found "
         f"{listed(columns)}. Name it with gene_key=."

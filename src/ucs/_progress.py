@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def stage(
-    name: str, timings: dict[str, float], *, progress: bool, unit: str = "it"
+    name: str, timings: dict[str, float], *, progress: bool, unit: str = "it", detail: str = ""
 ) -> Iterator[Callable[[int, int], None]]:
     """Time a stage and show its progress.
 
@@ -28,13 +28,15 @@ def stage(
         Whether to show a bar.
     unit
         Of what is counted.
+    detail
+        Shown behind the name: what of several it is.
 
     Yields
     ------
     A function to call with ``(done, total)``.
     """
     start = time.perf_counter()
-    with tqdm(desc=name, unit=unit, disable=not progress, leave=False) as bar:
+    with tqdm(desc=f"{name} {detail}".rstrip(), unit=unit, disable=not progress, leave=False) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total

@@ -52,17 +52,25 @@ def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
         "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {table.n_vars:,} genes)",
         "nuclei": f"{quality['n_nuclei']:,} ({parameters['nuclei_key']})",
         "background": _background(uns.get("model", {}).get("background", {})),
+        "regions": _regions(uns.get("regions", {})),
         "cells": f"{table.n_obs:,}",
         "transcripts assigned": f"{assigned:,} ({100 * assigned / max(used, 1):.1f} %)",
     }
     if table.n_obs:
         figures["median area"] = f"{table.obs['area_um2'].median():.1f} um2"
         figures["median transcripts"] = f"{table.obs['n_transcripts'].median():.0f} per cell"
-    return figures
+    return {name: text for name, text in figures.items() if text}
+
+
+def _regions(regions: Mapping[str, Any]) -> str:
+    if not regions:
+        return ""
+    n_own = int(sum(regions["has_own_model"]))
+    return f"{len(regions['names']):,} ({regions['by']}), {n_own:,} with a model of their own"
 
 
 def _background(chosen: Mapping[str, Any]) -> str:
-    method = str(chosen.get("method", "unknown"))
+    method = str(chosen.get("method", ""))
     if "distance_um" in chosen:
         return f"beyond {chosen['distance_um']:.1f} um from nuclei ({method})"
     return method

@@ -1,24 +1,23 @@
-"""The command line: ``ucs segment`` and ``ucs demo``.
+"""The command line: ``ucs check``, ``ucs segment`` and ``ucs demo``.
 
 Only what ``ucs --help`` needs is imported here; torch and spatialdata come in with the commands that use them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import logging
-import re
-import sys
+import json
 import time
-import traceback
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-BAD_INPUT, INTERRUPTED = 2, 130  # exit codes; 130 is what shells report of a program that Ctrl-C has ended
+from ucs._terminal import in_options, reporting, show, shows_progress, tell
+
+T = TypeVar("T", int, float)
+
+WOULD_FAIL = 1  # exit code of ``ucs check``
 
 app = typer.Typer(
     name="ucs",
@@ -28,6 +27,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+Store = Annotated[
+    Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")
+]
+Platform = Annotated[str, typer.Option(help="auto, or one of those that ucs.platforms() lists.")]
+PointsKey = Annotated[
+    list[str] | None, typer.Option(help="The transcripts; found by itself if not given. Several: give it repeatedly.")
+]
+NucleiKey = Annotated[str | None, typer.Option(help="The nuclei, labels or shapes; found by itself.")]
+CoordinateSystem = Annotated[str | None, typer.Option(help="Where transcripts and nuclei meet.")]
+Resolution = Annotated[float | None, typer.Option(help="Side of a pixel in um; the platform's (1 um).")]
+UmPerUnit = Annotated[float | None, typer.Option(help="Unit of the points in um; the platform's.")]
+GeneKey = Annotated[str | None, typer.Option(help="Column of the points with the gene.")]
+Genes = Annotated[str, typer.Option(help="Those that the nets see: all, hvg, how many of these, or a pattern.")]
+ZPlanes = Annotated[list[float] | None, typer.Option(help="Plane in z to use; repeatedly for several; all.")]
+FuseNuclei = Annotated[bool, typer.Option("--fuse-nuclei", help="Nuclei of one vendor's cell make one cell.")]
+Regions = Annotated[
+    str | None,
+    typer.Option(help="One model each: side of blocks in pixels, fov, a column of the points, the key of shapes."),
+]
+Model = Annotated[Path | None, typer.Option(help="A saved model; without it one is trained.")]
+TileSize = Annotated[int, typer.Option(min=1, help="Side in pixels of what is held in memory at once.")]
+NoAlignmentCheck = Annotated[
+    bool, typer.Option("--no-alignment-check", help="Do not check that nuclei lie where the transcripts are.")
+]
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or CPU), cpu, cuda, cuda:1, mps.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights and patches: the same seed gives the same cells.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
@@ -52,31 +75,96 @@ def main(
 
 
 @app.command()
+def check(
+    store: Store,
+    platform: Platform = "auto",
+    points_key: PointsKey = None,
+    nuclei_key: NucleiKey = None,
+    coordinate_system: CoordinateSystem = None,
+    resolution: Resolution = None,
+    um_per_unit: UmPerUnit = None,
+    gene_key: GeneKey = None,
+    genes: Genes = "all",
+    z_planes: ZPlanes = None,
+    fuse_nuclei: FuseNuclei = False,
+    regions: Regions = None,
+    model: Model = None,
+    tile_size: TileSize = 1024,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Earlier results are no problem.")] = False,
+    no_alignment_check: NoAlignmentCheck = False,
+    no_estimate: Annotated[bool, typer.Option("--no-estimate", help="Do not time the nets.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+    verbose: Verbose = False,
+) -> None:
+    """Tell what segment would use of a store and why, and how long it would take; nothing is written.
+
+    The exit code is 0 if segment would get as far as training, 1 if not, 2 if an option is wrong.
+    """
+    with reporting(_OPTIONS, quiet=True, verbose=verbose):
+        from ucs._new_store import read_store
+
+        sdata = read_store(store)
+        from ucs.pp import check as check_input
+
+        found = check_input(
+            sdata,
+            _one_or_several(points_key),
+            nuclei_key,
+            platform=platform,
+            coordinate_system=coordinate_system,
+            resolution=resolution,
+            um_per_unit=um_per_unit,
+            gene_key=gene_key,
+            genes=_number_or_word(genes, int),
+            z_planes=z_planes or None,
+            fuse_nuclei=fuse_nuclei,
+            regions=None if regions is None else _number_or_word(regions, int),
+            model=model,
+            check_alignment=not no_alignment_check,
+            tile_size=tile_size,
+            device=device,
+            overwrite=overwrite,
+            estimate=not no_estimate,
+        )
+    for problem in found["problems"]:
+        problem["message"] = in_options(problem["message"], _OPTIONS)
+    if as_json:
+        tell(json.dumps(found, indent=1))
+    else:
+        show(found)
+    if not found.ok:
+        raise typer.Exit(WOULD_FAIL)
+
+
+@app.command()
 def segment(
-    store: Annotated[Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")],
+    store: Store,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="New store for the whole object; without it, STORE receives the cells."),
     ] = None,
-    platform: Annotated[str, typer.Option(help="auto, xenium or generic.")] = "auto",
-    points_key: Annotated[str | None, typer.Option(help="The transcripts; found by itself if not given.")] = None,
-    nuclei_key: Annotated[str | None, typer.Option(help="The nuclei, labels or shapes; found by itself.")] = None,
-    coordinate_system: Annotated[str | None, typer.Option(help="Where transcripts and nuclei meet.")] = None,
-    resolution: Annotated[float | None, typer.Option(help="Side of a pixel in um; the platform's (1 um).")] = None,
-    um_per_unit: Annotated[float | None, typer.Option(help="Unit of the points in um; the platform's.")] = None,
-    gene_key: Annotated[str | None, typer.Option(help="Column of the points with the gene.")] = None,
-    model: Annotated[Path | None, typer.Option(help="A saved model; without it one is trained.")] = None,
+    platform: Platform = "auto",
+    points_key: PointsKey = None,
+    nuclei_key: NucleiKey = None,
+    coordinate_system: CoordinateSystem = None,
+    resolution: Resolution = None,
+    um_per_unit: UmPerUnit = None,
+    gene_key: GeneKey = None,
+    genes: Genes = "all",
+    z_planes: ZPlanes = None,
+    fuse_nuclei: FuseNuclei = False,
+    regions: Regions = None,
+    model: Model = None,
     background: Annotated[
         str, typer.Option(help="Distance in um from nuclei that counts as background in training, auto or paper.")
     ] = "auto",
     min_transcripts: Annotated[int, typer.Option(min=0, help="Cells with fewer transcripts are left out.")] = 0,
-    tile_size: Annotated[int, typer.Option(min=1, help="Side in pixels of what is held in memory at once.")] = 1024,
+    tile_size: TileSize = 1024,
     device: Device = "auto",
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and an OUTPUT.")] = False,
-    no_alignment_check: Annotated[
-        bool, typer.Option("--no-alignment-check", help="Do not check that nuclei lie where the transcripts are.")
-    ] = False,
+    no_alignment_check: NoAlignmentCheck = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -85,7 +173,7 @@ def segment(
     STORE receives labels ucs_cells, shapes ucs_boundaries and the table ucs_table; nothing else in it is touched. With
     --output the whole object goes to a new store, in which the transcripts have the column ucs_cell_id too.
     """
-    with _reporting(quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
+    with reporting(_OPTIONS, quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
         from ucs._new_store import check_new_store, check_writable_folder, read_store, write_new_store
 
         if output is None:
@@ -99,15 +187,19 @@ def segment(
         start = time.perf_counter()
         segment_cells(
             sdata,
-            points_key,
+            _one_or_several(points_key),
             nuclei_key,
             platform=platform,
             coordinate_system=coordinate_system,
             resolution=resolution,
             um_per_unit=um_per_unit,
             gene_key=gene_key,
+            genes=_number_or_word(genes, int),
+            z_planes=z_planes or None,
+            fuse_nuclei=fuse_nuclei,
+            regions=None if regions is None else _number_or_word(regions, int),
             model=model,
-            background=_number_or_word(background),
+            background=_number_or_word(background, float),
             min_transcripts=min_transcripts,
             check_alignment=not no_alignment_check,
             tile_size=tile_size,
@@ -115,7 +207,7 @@ def segment(
             seed=seed,
             overwrite=overwrite,
             write=output is None,
-            progress=_shows_progress(quiet),
+            progress=shows_progress(quiet=quiet),
         )
         if output is not None:
             write_new_store(sdata, output)
@@ -124,8 +216,8 @@ def segment(
         from ucs._report import run_table
 
         table = sdata.tables["ucs_table"]
-        _show(run_table(table, title="Cells", write_seconds=elapsed - table.uns["ucs"]["timings"]["total"]))
-        _tell(f"Written to {store if output is None else output}: ucs_cells, ucs_boundaries, ucs_table.")
+        show(run_table(table, title="Cells", write_seconds=elapsed - table.uns["ucs"]["timings"]["total"]))
+        tell(f"Written to {store if output is None else output}: ucs_cells, ucs_boundaries, ucs_table.")
 
 
 @app.command()
@@ -140,95 +232,27 @@ def demo(
     verbose: Verbose = False,
 ) -> None:
     """Segment simulated tissue, nothing to download, and compare the cells with the truth."""
-    with _reporting(quiet=quiet, verbose=verbose):
+    with reporting(_OPTIONS, quiet=quiet, verbose=verbose):
         from ucs import _demo
         from ucs._report import run_table
 
-        made = _demo.run(output, seed=seed, device=device, overwrite=overwrite, progress=_shows_progress(quiet))
+        made = _demo.run(output, seed=seed, device=device, overwrite=overwrite, progress=shows_progress(quiet=quiet))
     if not quiet:
-        _show(run_table(made.sdata.tables["ucs_table"], title="Cells in simulated tissue"))
-        _show(_demo.score_table(made.scores))
-        _tell(f"SpatialData: {made.store}  (spatialdata.read_zarr reads it)")
-        _tell(f"Picture:     {made.picture}")
+        show(run_table(made.sdata.tables["ucs_table"], title="Cells in simulated tissue"))
+        show(_demo.score_table(made.scores))
+        tell(f"SpatialData: {made.store}  (spatialdata.read_zarr reads it)")
+        tell(f"Picture:     {made.picture}")
 
 
-@contextlib.contextmanager
-def _reporting(*, quiet: bool, verbose: bool, unchanged: Path | None = None) -> Iterator[None]:
-    """Set what is said, and end with an exit code and one line where input is bad or the user interrupts."""
-    with _volume(quiet=quiet, verbose=verbose):
-        try:
-            yield
-        except KeyboardInterrupt:
-            _complain(f"interrupted; {unchanged} is as it was." if unchanged else "interrupted; nothing was written.")
-            raise typer.Exit(INTERRUPTED) from None
-        except (KeyError, MemoryError, OSError, TypeError, ValueError) as error:
-            if verbose:
-                traceback.print_exc()
-            _complain(_one_line(error))
-            raise typer.Exit(BAD_INPUT) from None
+_OPTIONS = tuple(inspect.signature(segment).parameters)
 
 
-@contextlib.contextmanager
-def _volume(*, quiet: bool, verbose: bool) -> Iterator[None]:
-    """Set how much is said, for the time of one command."""
-    levels = {"ucs": logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO}
-    if not verbose:
-        levels["ome_zarr"] = logging.ERROR  # it finds fault with every labels element of a SpatialData
-    before = {name: logging.getLogger(name).level for name in levels}
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
-    # Other packages' notes to developers (deprecations, defaults to come) would bury what matters: with --verbose only.
-    logging.captureWarnings(not verbose)
+def _one_or_several(keys: list[str] | None) -> str | list[str] | None:
+    return keys[0] if keys is not None and len(keys) == 1 else keys or None
+
+
+def _number_or_word(text: str, number: type[T]) -> T | str:
     try:
-        yield
-    finally:
-        logging.captureWarnings(False)
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
-
-
-def _one_line(error: Exception) -> str:
-    """Return the message of an error in one line; if it is not our own, with its kind and how to learn more."""
-    # str() of a KeyError is the repr of its message.
-    message = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    message = _in_options(" ".join(message.split()))
-    raised_in = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    if raised_in.is_relative_to(Path(__file__).parent) and message:
-        return message
-    return f"{type(error).__name__}: {message} (--verbose shows where)"
-
-
-def _in_options(message: str) -> str:
-    """Say what to do in options of the command line where the library speaks of arguments."""
-    message = re.sub(r" or another \w+_added=", "", message)  # the command line has no option for these
-    message = message.replace("overwrite=True", "--overwrite").replace("check_alignment=False", "--no-alignment-check")
-    names = "|".join(inspect.signature(segment).parameters)
-    message = re.sub(rf"\b({names})=(?=[\s.,;:)]|$)", r"--\1", message)
-    message = re.sub(rf"\b({names})=", r"--\1 ", message)
-    return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), message)
-
-
-def _number_or_word(text: str) -> float | str:
-    try:
-        return float(text)
+        return number(text)
     except ValueError:
         return text
-
-
-def _shows_progress(quiet: bool) -> bool:
-    """Bars are for eyes: a log file gets the lines of the stages only."""
-    return not quiet and sys.stderr.isatty()
-
-
-def _complain(message: str) -> None:
-    typer.echo(f"ucs: {message}", err=True)
-
-
-def _tell(message: str) -> None:
-    typer.echo(message)
-
-
-def _show(table: object) -> None:
-    from rich.console import Console
-
-    Console().print(table)

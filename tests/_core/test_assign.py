@@ -5,15 +5,26 @@ import pytest
 from scipy.special import expit, log_expit, logsumexp
 
 from rasters import random_nuclei, squared_distances
-from ucs._core.assign import BLOCK, assign_pixels
-from ucs._core.lattice import bounding_boxes
+from ucs._core.assign import assign_pixels
+from ucs._core.block_values import BlockValues
+from ucs._core.lattice import BLOCK, bounding_boxes
 
 TAU, REACH = 5.0, 12
 
 
 def assign(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.0):
-    boxes = bounding_boxes(nuclei, int(nuclei.max()))
-    return assign_pixels(nuclei, boxes, scalar, weight=weight, bias=bias, tau=tau, reach=reach, threshold=threshold)
+    n = int(nuclei.max())
+    return assign_pixels(
+        nuclei,
+        bounding_boxes(nuclei, n),
+        BlockValues.of_raster(scalar),
+        model=np.zeros(n + 1, dtype=int),
+        weight=[weight],
+        bias=[bias],
+        tau=tau,
+        reach=reach,
+        threshold=threshold,
+    )
 
 
 def candidates_by_pixel(nuclei, reach):
@@ -169,3 +180,75 @@ def test_nothing_to_assign():
     assert not labels.any()
     assert not probability.any()
     assert assign(np.ones((1, 1), dtype=np.int32), np.zeros((1, 1), dtype=np.float32))[0].tolist() == [[1]]
+
+
+class TestSeveralModels:
+    """Each nucleus by its own model: nuclei of several models compete for a pixel."""
+
+    WEIGHTS, BIASES = [1.0, 2.5, -0.7], [-0.5, 0.2, 0.4]
+
+    def scene(self, seed, shape=(60, 70)):
+        nuclei = random_nuclei(seed, shape, 25, radius=(1, 4))
+        rng = np.random.default_rng(seed)
+        scalars = rng.normal(1, 4, size=(3, *shape)).astype(np.float32)
+        return nuclei, scalars, rng.integers(0, 3, int(nuclei.max()) + 1)
+
+    def assign(self, nuclei, scalars, model, *, weight=None, bias=None):
+        rasters = [BlockValues.of_raster(scalar) for scalar in scalars]
+        offsets = np.cumsum([0, *(len(values.blocks) for values in rasters)])
+        values = BlockValues(
+            nuclei.shape,
+            np.concatenate([values.index + first for values, first in zip(rasters, offsets, strict=False)]),
+            np.concatenate([values.blocks for values in rasters]),
+        )
+        return assign_pixels(
+            nuclei,
+            bounding_boxes(nuclei, int(nuclei.max())),
+            values,
+            model=model,
+            weight=weight or self.WEIGHTS,
+            bias=bias or self.BIASES,
+            tau=TAU,
+            reach=REACH,
+        )
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_equals_the_oracle(self, seed):
+        nuclei, scalars, model = self.scene(seed)
+        labels, probability = self.assign(nuclei, scalars, model)
+        for pixel, candidates in candidates_by_pixel(nuclei, REACH).items():
+            ranked = []
+            for squared, c in candidates:
+                m = model[c]
+                softmask = expit((0.5 - np.sqrt(squared)) / TAU)
+                ranked.append((self.WEIGHTS[m] * float(scalars[m][pixel]) * softmask + self.BIASES[m], -squared, -c))
+            expected, q = 0, 0.0
+            if ranked:
+                logits = np.array([logit for logit, _, _ in ranked])
+                background = logsumexp(log_expit(-logits)) - logsumexp(log_expit(logits))
+                if max(ranked)[0] > background:
+                    expected, q = -max(ranked)[2], expit(max(ranked)[0])
+            assert labels[pixel] == expected
+            assert abs(int(probability[pixel]) - 255 * q) <= 0.5 + 1e-6
+
+    def test_which_is_one_model_if_all_say_the_same(self):
+        nuclei, scalars, model = self.scene(5, (BLOCK + 20, BLOCK + 9))
+        one = assign(nuclei, scalars[0], weight=1.3, bias=-0.2)
+        several = self.assign(nuclei, [scalars[0]] * 3, model, weight=[1.3] * 3, bias=[-0.2] * 3)
+        for a, b in zip(one, several, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+    def test_scores_that_are_missing_are_an_error(self):
+        nuclei, scalars, model = self.scene(1)
+        values = BlockValues.of_raster(scalars[0])
+        with pytest.raises(IndexError):
+            assign_pixels(
+                nuclei, bounding_boxes(nuclei, int(nuclei.max())), values, model=model + 1, weight=[1.0], bias=[0.0],
+                tau=TAU, reach=REACH,
+            )  # fmt: skip
+        missing = BlockValues(values.shape, np.full_like(values.index, -1), values.blocks)
+        with pytest.raises(ValueError, match="Scores are missing on 1 blocks that nuclei reach"):
+            assign_pixels(
+                nuclei, bounding_boxes(nuclei, int(nuclei.max())), missing, model=0 * model, weight=[1.0], bias=[0.0],
+                tau=TAU, reach=REACH,
+            )  # fmt: skip

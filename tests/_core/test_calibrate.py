@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, stats
 
-from rasters import grid_of_discs
+from rasters import grid_of_discs, squared_distances
 from ucs._core import calibrate as module
 from ucs._core.calibrate import FALLBACK_UM, PURITY, calibrate_background, radial_profile
 
@@ -151,3 +151,21 @@ def test_poisson():
         for limit in (0.0, 0.2, 1.0, 1.5, 8.0, 140.0, 30_100.5):
             expected = stats.poisson.cdf(np.ceil(limit) - 1, mean)
             assert module._poisson_below(limit, mean) == pytest.approx(expected, abs=1e-9)
+
+
+def test_only_pixels_inside_are_counted():
+    nuclei = grid_of_discs((60, 80), 20, 4)
+    totals = np.random.default_rng(0).poisson(0.3, size=nuclei.shape)
+    inside = np.zeros(nuclei.shape, dtype=bool)
+    inside[:, :33] = True
+    pixels, transcripts = radial_profile(totals, nuclei, limit=12, inside=inside)
+    assert (pixels.sum(), transcripts.sum()) == (60 * 33, totals[:, :33].sum())
+    distances = np.sqrt(squared_distances(nuclei > 0))  # to nuclei beyond as well
+    for k in range(13):
+        ring = inside & (distances > k - 1) & (distances <= k)
+        assert (pixels[k], transcripts[k]) == (ring.sum(), totals[ring].sum())
+    whole = radial_profile(totals, nuclei, limit=12, inside=np.ones_like(inside))
+    for one, other in zip(whole, radial_profile(totals, nuclei, limit=12), strict=True):
+        np.testing.assert_array_equal(one, other)
+    everywhere = calibrate_background(totals, nuclei, um_per_px=1.0, inside=np.ones_like(inside))
+    assert everywhere == calibrate_background(totals, nuclei, um_per_px=1.0)

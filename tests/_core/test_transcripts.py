@@ -180,3 +180,37 @@ def test_windows_tile_the_map():
     ]
     assert sum(int(tile.sum()) for tile in tiles) == made.n_transcripts
     np.testing.assert_array_equal(tiles[0], made.dense()[:, :16, :16])
+
+
+@pytest.mark.parametrize(
+    "window",
+    [Window(0, 0, 20, 30), Window(3, 5, 17, 6), Window(19, 0, 20, 30), Window(4, 4, 4, 9), Window(0, 29, 1, 30)],
+)
+def test_crop_equals_the_dense_window(window):
+    made = random_map(2, (20, 30), 5, 900)
+    cropped = made.crop(window)
+    assert cropped.shape == window.shape
+    np.testing.assert_array_equal(cropped.dense(), made.dense(window))
+    assert cropped.row_start[-1] == len(cropped.count) == len(cropped.rows())
+    assert {cropped.column.dtype, cropped.feature.dtype, cropped.count.dtype} == {np.dtype(np.int32)}
+
+
+@pytest.mark.parametrize(
+    "window", [Window(0, 0, 20, 30), Window(-4, 25, 7, 80), Window(12, -3, 99, 2), Window(5, 5, 5, 5)]
+)
+def test_within_and_where_keep_what_lies_there(window):
+    made = random_map(3, (20, 30), 5, 900)
+    inside = np.zeros(made.shape, dtype=bool)
+    inside[window.clipped(made.shape).slices] = True
+    for kept in (made.within(window), made.where(inside)):
+        assert kept.shape == made.shape
+        np.testing.assert_array_equal(kept.dense(), made.dense() * inside)
+        np.testing.assert_array_equal(np.diff(kept.row_start), np.bincount(kept.rows(), minlength=20))
+
+
+def test_a_crop_of_everything_is_the_same():
+    made = random_map(4, (20, 30), 5, 900)
+    everything = Window(0, 0, 20, 30)
+    for again in (made.crop(everything), made.within(everything), made.where(np.ones(made.shape, dtype=bool))):
+        for name in ("row_start", "column", "feature", "count"):
+            np.testing.assert_array_equal(getattr(again, name), getattr(made, name))

@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
+from spatialdata.transformations import get_transformation
 
-from ucs.metrics import expand_nuclei
+from scenes import X0, Y0, scene
+from ucs.metrics import Tissue, expand_nuclei, voronoi_cells
 
 
 def slow_expansion(nuclei, radius_px):
@@ -85,3 +87,50 @@ def test_bad_input():
         expand_nuclei(nuclei[0], 1)
     with pytest.raises(ValueError, match="nuclei holds bool"):
         expand_nuclei(nuclei > 0, 1)
+
+
+def slow_voronoi(nuclei, radius_px):
+    """Compare every pixel with the pixel that holds the centroid of each nucleus."""
+    ids = [c for c in np.unique(nuclei) if c]
+    centres = [tuple(np.floor(np.argwhere(nuclei == c).mean(axis=0) + 0.5).astype(int)) for c in ids]
+    owner_of = {}
+    for c, centre in zip(ids, centres, strict=True):
+        owner_of.setdefault(centre, c)
+    out = nuclei.copy()
+    for i, j in np.argwhere(nuclei == 0):
+        best = min((((i - y) ** 2 + (j - x) ** 2, c) for (y, x), c in owner_of.items()), default=(np.inf, 0))
+        if best[0] <= radius_px**2:
+            out[i, j] = best[1]
+    return out
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    hnp.arrays(np.int64, (7, 9), elements=st.sampled_from([0, 0, 0, 0, 0, 1, 2, 3])),
+    st.sampled_from([0, 1, 2, 3, np.sqrt(5), 20, np.inf]),
+)
+def test_voronoi_equals_comparing_with_every_centroid(nuclei, radius):
+    np.testing.assert_array_equal(voronoi_cells(nuclei, radius), slow_voronoi(nuclei, radius))
+
+
+def test_voronoi_keeps_nuclei_that_reach_beyond_the_radius():
+    nuclei = np.array([[1] * 9 + [0] * 3])
+    assert voronoi_cells(nuclei, 1).tolist() == nuclei.tolist()
+    assert voronoi_cells(nuclei, 5.0).sum() == 10
+    assert voronoi_cells(nuclei, 2.5, um_per_px=0.5).sum() == 10
+
+
+@pytest.mark.parametrize("baseline", [expand_nuclei, voronoi_cells])
+def test_baselines_of_an_element_are_elements(baseline):
+    sdata = scene().sdata()
+    grown = baseline("nucleus_labels", 3.0, sdata=Tissue(sdata, resolution=1.0))
+    # The scene's nuclei lie on a raster of 1 um that the transcripts' raster meets.
+    np.testing.assert_array_equal(np.asarray(grown), baseline(scene().nuclei, 3.0))
+    sdata["grown"] = grown
+    assert get_transformation(sdata["grown"]).to_affine_matrix(("x", "y"), ("x", "y"))[:2, 2].tolist() == [X0, Y0]
+    with pytest.raises(ValueError, match="um_per_px= is known"):
+        baseline("nucleus_labels", 3.0, um_per_px=1, sdata=sdata)
+    with pytest.raises(TypeError, match="name the element by its key"):
+        baseline(scene().nuclei, 3.0, sdata=sdata)
+    with pytest.raises(TypeError, match="is the key of an element"):
+        baseline("nucleus_labels", 3.0)

@@ -220,3 +220,18 @@ def test_layers_of_the_paper():
         (64, 2),
     ]
     assert net.feature_width == 64
+
+
+def test_only_rows_of_the_genes_that_occur_are_made():
+    net = make_net(5000)
+    sparse, _ = batch(5000, density=0.1)
+    present = torch.unique(sparse.gene)
+    table, constant = net.embedding.table()
+    rows, same = net.embedding.table(present)
+    assert rows.shape == (len(present), 64)
+    assert_close(rows, table[present])
+    assert torch.equal(constant, same)
+    net.embedding(sparse).square().mean().backward()
+    gradient = net.embedding.layers[0].weight.grad
+    assert gradient.shape == (256, 5000)
+    assert torch.flatten(gradient.abs().sum(0).nonzero()).tolist() == present.tolist()

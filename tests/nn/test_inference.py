@@ -1,17 +1,18 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
 
 from rasters import grid_of_discs, random_map
-from ucs._core.lattice import bounding_boxes
+from ucs._core.lattice import BLOCK, bounding_boxes
 from ucs._core.transcripts import TranscriptMap, Window
 from ucs.nn.cell import CellNet
 from ucs.nn.foreground import HALO, ForegroundNet
-from ucs.nn.inference import BLOCK, score_pixels
+from ucs.nn.inference import PixelScores, score_pixels
 from ucs.nn.patches import read_transcripts
 
 CPU = torch.device("cpu")
@@ -41,8 +42,19 @@ def boxes_of(nuclei):
     return bounding_boxes(nuclei, int(nuclei.max()))
 
 
-def score(transcripts, nuclei, nets, **options):
-    return score_pixels(transcripts, boxes_of(nuclei), *nets, reach=REACH, device=CPU, **options)
+@dataclass
+class Rasters:
+    """Scores of one model as rasters."""
+
+    foreground: np.ndarray
+    scalar: np.ndarray
+
+
+def score(transcripts, nuclei, nets, *, device=CPU, **options):
+    boxes = boxes_of(nuclei)
+    scores = PixelScores.empty(transcripts.shape, boxes, np.zeros(len(boxes), dtype=int), reach=REACH)
+    score_pixels(scores, transcripts, *nets, device=device, **options)
+    return Rasters(scores.foreground.raster(fill=-np.inf), scores.scalar.raster())
 
 
 @torch.inference_mode()
@@ -109,13 +121,13 @@ def test_blocks_far_from_nuclei_are_not_computed(nets):
     nuclei[BLOCK + REACH + 1, 2 * BLOCK - REACH - 2] = 2  # its reach ends one pixel within its block
     nuclei[-1, -REACH:] = 4
     calls = []
-    scores = score(transcripts, nuclei, nets, progress=lambda *call: calls.append(call))
+    scores = score(transcripts, nuclei, nets, progress=calls.append)
     computed = np.zeros((3, 3), dtype=bool)
     computed[0, 0] = computed[1, 1] = computed[2, 2] = True
     np.testing.assert_array_equal(np.isfinite(scores.foreground), np.kron(computed, np.ones((BLOCK, BLOCK)))[:, :-5])
     assert (scores.foreground[~np.isfinite(scores.foreground)] == -np.inf).all()
     assert (scores.scalar[~np.isfinite(scores.foreground)] == 0).all()
-    assert calls == [(1, 3), (2, 3), (3, 3)]
+    assert calls == [1, 2, 3]
 
     nuclei[BLOCK + REACH - 1, BLOCK + 50] = 5  # one pixel nearer: the block above is in reach
     assert np.isfinite(score(transcripts, nuclei, nets).foreground[BLOCK - 1, BLOCK + 50])
@@ -130,6 +142,26 @@ def test_every_pixel_in_reach_is_computed(nets):
     grown = [(box[:2] - REACH).clip(0).tolist() + (box[2:] + REACH).tolist() for box in boxes_of(nuclei)[1:]]
     for row0, column0, row1, column1 in grown:
         assert np.isfinite(scores.foreground[row0:row1, column0:column1]).all()
+
+
+def test_several_models_are_asked_where_their_nuclei_reach(transcripts, nets):
+    """Each gives there what it gives alone, and takes no memory elsewhere."""
+    torch.manual_seed(1)
+    other = ForegroundNet(6, encoder=(16, 16, 8, 8), classifier=(32, 16, 16)).eval(), CellNet(16).eval()
+    nuclei = grid_of_discs(SHAPE, 20, 4)
+    boxes = boxes_of(nuclei)
+    model = (boxes[:, 1] >= 60).astype(int)  # the second one judges the nuclei on the right
+    scores = PixelScores.empty(SHAPE, boxes, model, n_models=2, reach=REACH)
+    rows, columns = -(-SHAPE[0] // BLOCK), 2
+    asked = scores.scalar.index.reshape(2, rows, columns) >= 0
+    np.testing.assert_array_equal(asked, [[[True, False]] * rows, [[True, True]] * rows])
+    assert scores.n_blocks == asked.sum() == len(scores.foreground.blocks)
+    for number, both in enumerate((nets, other)):
+        score_pixels(scores, transcripts, *both, model=number, device=CPU)
+    for number, both in enumerate((nets, other)):
+        alone = score(transcripts, np.where(model[nuclei] == number, nuclei, 0), both)
+        np.testing.assert_array_equal(scores.scalar.raster(number), alone.scalar)
+        np.testing.assert_array_equal(scores.foreground.raster(number, fill=-np.inf), alone.foreground)
 
 
 def test_no_nuclei(transcripts, nets):
@@ -162,9 +194,7 @@ def test_cuda_agrees_with_the_cpu(transcripts, nets, float32):
     on_cpu = score(transcripts, nuclei, nets)
     device = torch.device("cuda")
     try:
-        on_gpu = score_pixels(
-            transcripts, boxes_of(nuclei), *(net.to(device) for net in nets), reach=REACH, device=device
-        )
+        on_gpu = score(transcripts, nuclei, [net.to(device) for net in nets], device=device)
     finally:
         for net in nets:
             net.cpu()

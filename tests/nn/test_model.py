@@ -15,7 +15,7 @@ from ucs._core.lattice import bounding_boxes
 from ucs._core.transcripts import Window
 from ucs.nn.cell import CellNet
 from ucs.nn.foreground import HALO, ForegroundNet
-from ucs.nn.inference import score_pixels
+from ucs.nn.inference import PixelScores, score_pixels
 from ucs.nn.model import MINIMUM_OVERLAP, UCSModel, match_genes
 from ucs.nn.params import TrainParams
 from ucs.nn.patches import read_transcripts
@@ -55,12 +55,11 @@ def test_round_trip(model, transcripts, tmp_path):
     assert not loaded.foreground.training
     assert not loaded.cell.training
     boxes = bounding_boxes(grid_of_discs(SHAPE, 20, 4), 6)
-    one, other = (
-        score_pixels(transcripts, boxes, m.foreground, m.cell, reach=24, device=torch.device("cpu"))
-        for m in (model, loaded)
-    )
-    np.testing.assert_array_equal(one.foreground, other.foreground)
-    np.testing.assert_array_equal(one.scalar, other.scalar)
+    one, other = (PixelScores.empty(SHAPE, boxes, np.zeros(len(boxes), dtype=int), reach=24) for _ in range(2))
+    for scores, m in ((one, model), (other, loaded)):
+        score_pixels(scores, transcripts, m.foreground, m.cell, device=torch.device("cpu"))
+    np.testing.assert_array_equal(one.foreground.blocks, other.foreground.blocks)
+    np.testing.assert_array_equal(one.scalar.blocks, other.scalar.blocks)
 
 
 def test_files_are_safetensors_and_json(model, tmp_path):
@@ -160,6 +159,24 @@ def test_too_little_overlap(model):
         model.select_genes(data, ["ACTB", "ACTB", "ACTB", "Y"])
     assert model.select_genes(data, ["ACTB", "EPCAM", "KRT8", "Y"]).n_features == 5
     assert MINIMUM_OVERLAP == 0.5
+
+
+def test_nets_for_some_of_the_genes(model, transcripts):
+    """They see of those genes what the model sees of them."""
+    chosen = ("KRT8", "ACTB", "EPCAM")
+    foreground, cell = model.nets_for(chosen)
+    assert cell is model.cell
+    assert model.nets_for(GENES) == (model.foreground, model.cell)
+    keep, index = match_genes(chosen, GENES)
+    few = transcripts.select(keep, index, 3)
+    others = transcripts.select(keep, np.arange(len(GENES)), len(GENES))
+    window = [Window(0, 0, 20, 24).grown(HALO)]
+    with torch.inference_mode():
+        expected = model.foreground(read_transcripts(others, window))
+        made = foreground(read_transcripts(few, window))
+    torch.testing.assert_close(made, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(ValueError, match="does not know 1 of 2 genes"):
+        model.nets_for(["ACTB", "CD8A"])
 
 
 def test_match_genes():

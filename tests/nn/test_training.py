@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from ucs._core.transcripts import Window
 from ucs.nn import training as module
 from ucs.nn.foreground import ForegroundNet
 from ucs.nn.params import TrainParams
-from ucs.nn.patches import IGNORED, PatchSource, TrainingData
+from ucs.nn.patches import IGNORED, Patch, PatchSource, TrainingData, read_transcripts
 from ucs.nn.training import cell_loss, foreground_loss, train_nets
 
 CPU = torch.device("cpu")
@@ -171,10 +172,10 @@ def test_one_seed_gives_one_model(data, two_threads):
     """With the layers as they are, several threads, and whatever others do with torch's random numbers."""
     params = TrainParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
     torch.manual_seed(1)
-    one = train_nets(data, params, device=CPU, seed=7)
+    one = train_nets([data], params, device=CPU, seed=7)
     torch.manual_seed(2)
     before = torch.random.get_rng_state()
-    other = train_nets(data, params, device=CPU, seed=7)
+    other = train_nets([data], params, device=CPU, seed=7)
     assert torch.equal(torch.random.get_rng_state(), before)
     assert equal(weights(one), weights(other))
     assert one.foreground_curve == other.foreground_curve
@@ -182,7 +183,7 @@ def test_one_seed_gives_one_model(data, two_threads):
 
 
 def test_another_seed_gives_another_model(data, small_net):
-    models = [weights(train_nets(data, PARAMS, device=CPU, seed=seed)) for seed in (0, 0, 1)]
+    models = [weights(train_nets([data], PARAMS, device=CPU, seed=seed)) for seed in (0, 0, 1)]
     assert equal(models[0], models[1])
     assert not equal(models[0], models[2])
 
@@ -191,7 +192,7 @@ def test_training_learns_and_reports(data, small_net):
     calls = []
     params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
     nuclei, far = data.nuclei.copy(), data.far.copy()
-    trained = train_nets(data, params, device=CPU, seed=0, progress=lambda done, total: calls.append((done, total)))
+    trained = train_nets([data], params, device=CPU, seed=0, progress=lambda done, total: calls.append((done, total)))
     for curve in (trained.foreground_curve, trained.cell_curve):
         assert len(curve.step) == len(curve.training_loss) == len(curve.held_out_loss)
         assert curve.best_step == curve.step[int(np.argmin(curve.held_out_loss))]
@@ -212,13 +213,13 @@ def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeyp
     monkeypatch.setattr(TrainingData, "mean_far_count", lambda _: 1.0)
     params = TrainParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
     far = data.far.copy()
-    windows = PatchSource(data, size=16, held_out=0.4, seed=3).held_out_windows(100)
+    windows = [patch.window for patch in PatchSource([data], size=16, held_out=0.4, seed=3).held_out_patches(100)]
     assert len(windows) > 2
     for window in windows:
         inside = window.clipped(far.shape).slices
         far[inside] = ~far[inside]
     changed = TrainingData(data.transcripts, data.nuclei, far)
-    one, other = (train_nets(d, params, device=CPU, seed=3) for d in (data, changed))
+    one, other = (train_nets([d], params, device=CPU, seed=3) for d in (data, changed))
     assert one.foreground_curve.held_out_loss != other.foreground_curve.held_out_loss
     assert one.foreground_curve.training_loss == other.foreground_curve.training_loss
     assert equal(one.foreground.state_dict(), other.foreground.state_dict())
@@ -227,18 +228,49 @@ def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeyp
 def test_held_out_pixels_are_no_pairs_of_the_cell_net(data):
     torch.manual_seed(0)
     net = SMALL(5).eval()
-    patches = PatchSource(data, size=16, held_out=0.4, seed=3)
-    window = Window(0, 0, *data.nuclei.shape)
-    held_out = patches.is_held_out(window).ravel()
-    _, pixel, nucleus, softmask, label = module._cell_examples(window, net, patches, PARAMS, CPU, training=True)
+    patches = PatchSource([data], size=16, held_out=0.4, seed=3)
+    everywhere = Patch(0, Window(0, 0, *data.nuclei.shape))
+    held_out = patches.samples[0].is_held_out(everywhere.window).ravel()
+    _, pixel, nucleus, softmask, label = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=True)
     assert not held_out[pixel].any()
-    everything = module._cell_examples(window, net, patches, PARAMS, CPU, training=False)
+    everything = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=False)
     kept = ~held_out[everything[1]]
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_array_equal(everything[1][kept], pixel)
     np.testing.assert_array_equal(everything[3][kept], softmask)
     np.testing.assert_array_equal(everything[4][kept], label)
     assert set(nucleus.tolist()) == set(range(int(nucleus.max()) + 1))
+
+
+# Several samples, and a start from trained nets
+
+
+def other_sample():
+    nuclei = grid_of_discs((40, 50), 20, 5)
+    return TrainingData(random_map(3, nuclei.shape, 5, 900), nuclei, beyond_distance(nuclei, 3))
+
+
+def test_several_samples_make_one_model(data, small_net):
+    both = train_nets([data, other_sample()], PARAMS, device=CPU, seed=1)
+    for alone in ([data], [other_sample()], [other_sample(), data]):
+        assert not equal(weights(both), weights(train_nets(alone, PARAMS, device=CPU, seed=1)))
+    assert equal(weights(both), weights(train_nets([data, other_sample()], PARAMS, device=CPU, seed=1)))
+    assert all(torch.isfinite(value).all() for value in weights(both).values())
+
+
+def test_a_start_from_trained_nets(data, small_net):
+    """What is learned goes on from there, and the nets that were given stay as they are."""
+    params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
+    first = train_nets([data], params, device=CPU, seed=0)
+    before = {name: value.clone() for name, value in weights(first).items()}
+    few = TrainParams(patch_size=24, max_steps=2, learning_rate=1e-5, cell_patches=8, cell_steps=2, held_out=0.2)
+    again = train_nets([data], few, device=CPU, seed=0, start=(first.foreground, first.cell))
+    assert equal(before, weights(first))
+    assert not equal(before, weights(again))
+    for name, value in weights(again).items():
+        torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
+    fresh = train_nets([data], few, device=CPU, seed=0)
+    assert again.foreground_curve.held_out_loss[0] < fresh.foreground_curve.held_out_loss[0] - 0.02
 
 
 # Samples with hardly anything in them
@@ -294,8 +326,27 @@ def test_poor_samples(case, batch_size, small_net):
     params = TrainParams(
         patch_size=16, batch_size=batch_size, max_steps=4, evaluate_every=2, cell_patches=3, cell_steps=4, held_out=0.5
     )
-    trained = train_nets(data, params, device=CPU)
+    trained = train_nets([data], params, device=CPU)
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
     for curve in (trained.foreground_curve, trained.cell_curve):
         assert np.isfinite(curve.training_loss).all()
         assert np.isfinite(curve.held_out_loss).all()
+
+
+def test_adam_in_one_pass_is_adam(data):
+    """Also with weights in channels-last order, whose gradients come in the same."""
+    torch.manual_seed(0)
+    nets = [SMALL(5).to(memory_format=torch.channels_last)]
+    nets.append(copy.deepcopy(nets[0]))
+    batch = read_transcripts(data.transcripts, [Window(5, 5, 40, 40)])
+    ours, _ = module._adam(nets[0], 1e-3, 10**6, PARAMS)
+    options = {"betas": PARAMS.betas, "weight_decay": PARAMS.weight_decay}
+    plain = torch.optim.Adam(nets[1].parameters(), lr=ours.param_groups[0]["lr"], foreach=False, **options)
+    assert ours.param_groups[0]["fused"]
+    for net, adam in zip(nets, (ours, plain), strict=True):
+        for _ in range(3):
+            adam.zero_grad()
+            net(batch).square().mean().backward()
+            adam.step()
+    for one, other in zip(nets[0].parameters(), nets[1].parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-7)

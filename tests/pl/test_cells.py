@@ -179,6 +179,13 @@ def test_what_is_not_there_is_left_out(tissue: SpatialData):
     assert len(drawn) == 1
 
 
+def test_the_image_is_known_by_its_channel_where_its_name_says_nothing(tissue: SpatialData):
+    """As MERSCOPE's mosaics are: `{dataset}_z3` with channels DAPI and PolyT."""
+    sdata = SpatialData(points={"transcripts": tissue["transcripts"]}, labels={"true_cells": tissue["true_cells"]})
+    sdata["dataset_z3"] = tissue["morphology_focus"]
+    assert len(ucs.pl.cells(sdata, shapes_key="true_cells").images) == 1
+
+
 def test_layers_and_axes(tissue: SpatialData):
     _, ax = plt.subplots()
     assert ucs.pl.cells(tissue, shapes_key="true_cells", show=(), ax=ax, outline={"colors": "red"}) is ax

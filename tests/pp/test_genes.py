@@ -30,7 +30,7 @@ def transcripts() -> Transcripts:
 
 
 def test_all_genes_without_controls(transcripts: Transcripts) -> None:
-    assert choose_genes("all", transcripts) == GENES
+    assert choose_genes("all", [transcripts]) == GENES
 
 
 def test_bins_count_every_transcript_of_genes_where_it_lies(transcripts: Transcripts) -> None:
@@ -40,21 +40,21 @@ def test_bins_count_every_transcript_of_genes_where_it_lies(transcripts: Transcr
         for j in range(45):
             expected[i // 10, j // 10] += dense[:, i, j]
     expected = expected.reshape(-1, 60)
-    binned = binned_counts(transcripts)
+    binned = binned_counts(transcripts, GENES)
     assert np.array_equal(binned.toarray(), expected[expected.sum(axis=1) > 0])
     assert binned.sum() == transcripts.map.count[transcripts.map.feature < 60].sum()
 
 
 def test_highly_variable_genes_are_those_that_vary_between_bins(transcripts: Transcripts) -> None:
     pytest.importorskip("scanpy")
-    assert choose_genes(2, transcripts) == ("G00", "G01")
-    assert choose_genes("hvg", transcripts) == GENES  # there are fewer than 1000
-    assert highly_variable(transcripts, 60) == GENES
+    assert choose_genes(2, [transcripts]) == ("G00", "G01")
+    assert choose_genes("hvg", [transcripts]) == GENES  # there are fewer than 1000
+    assert highly_variable([transcripts], GENES, 60) == GENES
 
 
 def test_list_and_pattern(transcripts: Transcripts) -> None:
-    assert choose_genes(["G03", "G01", "G03"], transcripts) == ("G01", "G03")
-    assert choose_genes("G0[0-2]", transcripts) == ("G00", "G01", "G02")
+    assert choose_genes(["G03", "G01", "G03"], [transcripts]) == ("G01", "G03")
+    assert choose_genes("G0[0-2]", [transcripts]) == ("G00", "G01", "G02")
 
 
 @pytest.mark.parametrize(
@@ -70,4 +70,4 @@ def test_list_and_pattern(transcripts: Transcripts) -> None:
 )
 def test_what_is_no_choice_of_genes(transcripts: Transcripts, genes: object, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        choose_genes(genes, transcripts)  # type: ignore[arg-type]
+        choose_genes(genes, [transcripts])  # type: ignore[arg-type]

@@ -15,7 +15,8 @@ from xarray import DataTree
 from scenes import AFFINES, affine, boxes, make_sdata, rotation, scaling, scene, shear, translation
 from ucs._grid import Grid
 from ucs.pp import _nuclei
-from ucs.pp._nuclei import read_nuclei, transformation_matrix
+from ucs.pp._nuclei import read_nuclei
+from ucs.pp._transformations import transformation_matrix
 
 POINTS = pd.DataFrame({"x": [0.5, 1.5], "y": [0.5, 2.5], "feature_name": pd.Categorical(["A", "B"])})
 SQUARES = np.zeros((12, 16), dtype=np.int32)
@@ -31,7 +32,8 @@ def sdata_of(nuclei, labels_to_um=None, **options):
 
 def read(sdata, grid=GRID, **options):
     key = "nucleus_labels" if "nucleus_labels" in sdata else "nucleus_boundaries"
-    return read_nuclei(sdata, key, "transcripts", grid, **options)
+    to_points = transformation_matrix(sdata, key, "transcripts", **options)
+    return read_nuclei(sdata, key, to_points, grid, points_key="transcripts")
 
 
 class TestCentres:
@@ -304,7 +306,7 @@ class TestGeometries:
         sdata = sdata_of(SQUARES)
         sdata["volume"] = Labels3DModel.parse(np.stack([SQUARES, SQUARES]), dims=("z", "y", "x"))
         with pytest.raises(ValueError, match=r"labels\['volume'\] must be a 2D raster of whole numbers, not 3D int32"):
-            read_nuclei(sdata, "volume", "transcripts", GRID)
+            read_nuclei(sdata, "volume", np.eye(3), GRID, points_key="transcripts")
 
 
 def test_labels_are_read_in_parts_and_only_where_the_grid_is(monkeypatch):

@@ -62,11 +62,31 @@ def test_chunks_are_tiles_of_all_genes(sdata):
     assert image.chunks == ((image.sizes["c"],), (40, 32), (40, 40, 16))
 
 
+def test_chunks_of_some_genes(sdata):
+    whole = ucs.pp.rasterize(sdata)
+    image = ucs.pp.rasterize(sdata, tile_size=40, gene_chunk=15)
+    assert image.chunks == ((15, 15, image.sizes["c"] - 30), (40, 32), (40, 40, 16))
+    np.testing.assert_array_equal(image, whole)
+    for wrong in (0, 2.5):
+        with pytest.raises(ValueError, match=rf"gene_chunk={wrong} must be a whole number, 1 or above"):
+            ucs.pp.rasterize(sdata, gene_chunk=wrong)
+
+
+@pytest.mark.parametrize("genes", [["GENE0007", "GENE0003"], "GENE000[37]", 5])
+def test_some_genes(sdata, genes):
+    whole, image = ucs.pp.rasterize(sdata), ucs.pp.rasterize(sdata, genes=genes)
+    names = image.coords["c"].to_numpy().tolist()
+    assert len(names) == (5 if genes == 5 else 2)
+    assert names == sorted(names)
+    np.testing.assert_array_equal(image, whole.sel(c=names))
+    assert image.sizes["y"] == whole.sizes["y"]
+
+
 def test_nothing_dense_is_made_before_it_is_asked_for(sdata, monkeypatch):
     made = []
-    original = _rasterize.TranscriptMap.dense
+    original = _rasterize.TranscriptMap.window
     monkeypatch.setattr(
-        _rasterize.TranscriptMap, "dense", lambda self, window: made.append(window) or original(self, window)
+        _rasterize.TranscriptMap, "window", lambda self, window: made.append(window) or original(self, window)
     )
     image = ucs.pp.rasterize(sdata, tile_size=32)
     sdata["map"] = image

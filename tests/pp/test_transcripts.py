@@ -5,11 +5,14 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from spatialdata import SpatialData
 
 from scenes import make_points, scene
+from ucs._memory import check_fits_memory
 from ucs._platforms import GENERIC, XENIUM
 from ucs.pp import _transcripts
-from ucs.pp._transcripts import TranscriptColumns, check_fits_memory, read_transcripts
+from ucs.pp._parts import Part
+from ucs.pp._transcripts import TranscriptColumns, read_transcripts
 
 
 def frame(x, y, genes, **columns):
@@ -19,8 +22,9 @@ def frame(x, y, genes, **columns):
 def read(points, *, platform=GENERIC, resolution=1.0, um_per_unit=1.0, npartitions=1):
     element = make_points(points, npartitions=npartitions) if isinstance(points, pd.DataFrame) else points
     columns = TranscriptColumns.of(element, "feature_name", platform)
+    sdata = SpatialData(points={"transcripts": element})
     return read_transcripts(
-        element, columns, platform, resolution=resolution, um_per_unit=um_per_unit, name="transcripts"
+        sdata, (Part("transcripts", columns),), platform, resolution=resolution, um_per_unit=um_per_unit
     )
 
 
@@ -215,7 +219,7 @@ class TestMemory:
             read(scene().points, resolution=1e-9)
 
     def test_the_resolution_named_fits(self, monkeypatch):
-        monkeypatch.setattr(_transcripts, "_memory", lambda: 10**8)
+        monkeypatch.setattr("ucs._memory.machine_memory", lambda: 10**8)
         with pytest.raises(MemoryError) as error:
             check_fits_memory(np.array([1e6, 1e6]), 0.01, 1000)
         finest = float(str(error.value).rsplit("about ", 1)[1].removesuffix(" um."))
@@ -223,7 +227,7 @@ class TestMemory:
         check_fits_memory(np.array([side, side]), finest, 1000)
 
     def test_nothing_is_refused_where_the_system_does_not_tell(self, monkeypatch):
-        monkeypatch.setattr(_transcripts, "_memory", lambda: None)
+        monkeypatch.setattr("ucs._memory.machine_memory", lambda: None)
         check_fits_memory(np.array([1e9, 1e9]), 0.01, 1000)
 
 

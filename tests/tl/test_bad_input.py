@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,6 +13,8 @@ from spatialdata.models import Labels2DModel
 
 import ucs
 from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
+from ucs._platforms import XENIUM
+from ucs.pp._sample import find_source, prepare
 
 # Every call must fail before it trains, so none of the tests takes long.
 WITHOUT = {"progress": False, "check_alignment": False}
@@ -35,7 +39,7 @@ def _no_training(cells, monkeypatch):  # the cells first: their model is trained
     def fail(*_args, **_options):
         raise AssertionError("training began")
 
-    monkeypatch.setattr("ucs.tl._engine.train_nets", fail)
+    monkeypatch.setattr("ucs.tl._learning.train_nets", fail)
 
 
 @pytest.fixture
@@ -157,6 +161,17 @@ class TestPoints:
         raises(sdata, ValueError, r"2 of \d+ rows have no value in 'feature_name'. Drop these rows", call)
 
     @STEPS
+    @pytest.mark.parametrize("missing", [None, np.nan])
+    def test_genes_that_were_null_and_became_text(self, call, missing):
+        """As ``PointsModel.parse`` makes them when it turns a column of text into categories."""
+        names = scene().points["feature_name"].astype(object)
+        names[:2] = missing
+        sdata = with_points(lambda points: points.assign(feature_name=names))
+        assert sdata["transcripts"]["feature_name"].isna().sum().compute() == 0
+        message = r"2 of \d+ rows have 'feature_name' = '(nan|None|<NA>)', which is what a missing"
+        raises(sdata, ValueError, message, call)
+
+    @STEPS
     def test_negative_counts(self, call):
         sdata = with_points(lambda points: points.drop(columns="qv").assign(count=np.arange(len(points)) - 1))
         raises(sdata, ValueError, r"1 of \d+ values of 'count' are negative, .*e\.g\. -1", call)
@@ -164,6 +179,36 @@ class TestPoints:
     def test_none_of_good_quality(self):
         sdata = with_points(lambda points: points.assign(qv=np.float32(3)))
         raises(sdata, ValueError, r"\['transcripts'\] has no transcripts to work with: all 4201 rows have qv < 20")
+
+    @STEPS
+    @pytest.mark.parametrize(
+        ("z_planes", "error", "message"),
+        [
+            ([7], ValueError, r"z_planes=\[7.0\]: .* no transcripts in 7.0; in its column 'z' are 0.0, 1.0"),
+            ([], ValueError, r"z_planes=\[\] must be a number or a list of numbers"),
+            ("all", ValueError, r"z_planes='all' must be a number or a list of numbers"),
+            ([np.nan], ValueError, r"z_planes=\[nan\] must be"),
+        ],
+    )
+    def test_planes_that_are_not_there(self, call, z_planes, error, message):
+        sdata = with_points(lambda points: points.assign(z=np.arange(len(points)) % 2))
+        raises(sdata, error, message, call, z_planes=z_planes, platform="generic")
+
+    def test_planes_where_there_are_none(self, sdata):
+        message = r"z_planes=1: no column of points\['transcripts'\] says in which plane .*\(xenium: it has no planes\)"
+        raises(sdata, KeyError, message, z_planes=1)
+        raises(sdata, KeyError, r"\(generic: looked for 'z', 'global_z', 'z_raw'\)", z_planes=1, platform="generic")
+
+    def test_none_of_good_quality_in_the_planes(self):
+        own = replace(XENIUM, plane_columns=("z",))
+        sdata = with_points(lambda points: points_at(points.assign(z=1), 0, z=0, qv=3.0))
+        message = r"no transcripts .*: 1 of 4201 rows have qv < 20, 4200 of 4201 rows lie in other planes \(z\)"
+        raises(sdata, ValueError, message, platform=own, z_planes=0)
+
+    def test_none_that_is_a_gene(self):
+        sdata = with_points(lambda points: points.assign(is_gene=False))
+        message = r"holds control features only, by their names or by the column 'is_gene': 'BLANK_0002', "
+        raises(sdata, ValueError, message)
 
     def test_none_at_all(self):
         sdata = make_sdata(scene().nuclei, scene().points.iloc[:0], npartitions=1)
@@ -196,7 +241,28 @@ class TestNuclei:
 
     def test_repeated_ids(self):
         sdata = make_sdata(boxes((-30, 0, -20, 9), (0, 0, 9, 9), (20, 9, 30, 20), index=[1, 2, 1]), scene().points)
-        raises(sdata, ValueError, r"shapes\['nucleus_boundaries'\] has 1 ids that occur more than once \(1\)")
+        message = r"shapes\['nucleus_boundaries'\] has 1 ids that occur more than once \(1\)"
+        raises(sdata, ValueError, message, platform="generic")  # where cells do not share their id with their nuclei
+
+    @STEPS
+    @pytest.mark.parametrize("kind", ["labels", "shapes"])
+    def test_nuclei_of_an_impossible_size(self, call, kind):
+        """A unit of 4 um is taken for 1 um, or one of 1 um for 6: the error says which units would do."""
+        squares = boxes((-30, -10, -24, -4), (0, 0, 6, 6), (20, 9, 26, 15))
+        sdata = scene().sdata() if kind == "labels" else make_sdata(squares, scene().points)
+        message = r"median area of the nuclei '\w+' is {}.* nuclei have 5 to 500.*um_per_unit= \(from .* to "
+        on = {"check_alignment": True, "resolution": 1.0}
+        raises(sdata, ValueError, message.format(r"1.\d+e\+03 um\^2"), call, um_per_unit=6.0, **on)
+        raises(sdata, ValueError, message.format(r"[2-4](\.\d+)? um\^2"), call, um_per_unit=0.28, **on)
+
+    def test_an_impossible_size_is_a_warning_if_nothing_is_to_be_checked(self, caplog):
+        sdata = scene().sdata()
+        prepare(sdata, find_source(sdata, um_per_unit=6.0), check_alignment=False)
+        assert "cannot be 6 um" in caplog.text
+
+    def test_fusing_nuclei_whose_cells_are_not_known(self, sdata):
+        message = r"fuse_nuclei=True needs the cell of each nucleus: a column 'cell_id' .* Looked at: none"
+        raises(sdata, ValueError, message, fuse_nuclei=True)
 
     def test_negative_ids(self):
         nuclei = np.where(scene().nuclei == 3, -3, scene().nuclei)

@@ -53,14 +53,15 @@ class TestResult:
         assert list(record["qc"]["grid_origin"]) == [scenes.X0, scenes.Y0]
         assert set(record["timings"]) >= {"read", "predict", "total"}
 
-    def test_one_line_per_stage(self, caplog):
+    def test_a_line_or_two_per_stage(self, caplog):
         caplog.set_level(logging.INFO, logger="ucs")
         segmented(scene().sdata())
         lines = [record.getMessage() for record in caplog.records if record.name == "ucs"]
-        assert len(lines) == 2
-        assert lines[0].startswith("Input: xenium, points 'transcripts' (4201 of 4201 transcripts, 40 genes, ")
-        assert lines[1].startswith("Added labels 'ucs_cells', shapes 'ucs_boundaries', table 'ucs_table', ")
-        assert "31 cells" in lines[1]
+        assert len(lines) == 3
+        assert lines[0].startswith("Input: xenium, points 'transcripts': 4,201 transcripts of 4,201 rows, 40 genes, ")
+        assert lines[1].startswith("Nuclei 'nucleus_labels': 31, median ")
+        assert lines[2].startswith("Added labels 'ucs_cells', shapes 'ucs_boundaries', table 'ucs_table', ")
+        assert "31 cells" in lines[2]
 
     def test_points_get_a_column_and_keep_all_else(self, cells):
         before, after = scene().sdata()["transcripts"], cells["transcripts"]

@@ -4,6 +4,9 @@ For pixel p the candidates are the nuclei within ``reach`` pixels. The network's
 head give ``logit q_c(p) = w f(p) s_c(p) + b``; the background's probability is the mean of ``1 - q_c`` over the
 candidates. The pixel goes to the larger of the background's logit and the best candidate's. Logits are compared, not
 probabilities: where several ``q_c`` have rounded to 1 the order of the nuclei would decide.
+
+With several models, one per region of the tissue, each nucleus brings the ``q_c`` of its own model: f, w and b are
+those of the model that judges it. So the border of a region, at which models change, is no border of cells.
 """
 
 from __future__ import annotations
@@ -13,23 +16,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._core.lattice import boxes_by_block
+from ucs._core.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._core.parallel import in_threads
 from ucs._core.softmask import sigmoid, signed_distance, softmask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BLOCK = 128
+    from ucs._core.block_values import BlockValues
 
 
 def assign_pixels(
     nuclei: NDArray[np.int32],
     boxes: NDArray[np.int64],
-    scalar: NDArray[np.float32],
+    scalar: BlockValues,
     *,
-    weight: float,
-    bias: float,
+    model: NDArray[np.integer],
+    weight: NDArray[np.float64],
+    bias: NDArray[np.float64],
     tau: float,
     reach: int,
     threshold: float = 0.0,
@@ -43,9 +47,11 @@ def assign_pixels(
     boxes
         ``(n + 1, 4)`` of :func:`ucs._core.lattice.bounding_boxes`.
     scalar
-        ``(h, w)`` the network's f(p).
+        f(p) of every model, on the blocks that its nuclei reach.
+    model
+        ``(n + 1,)``, which model judges each nucleus.
     weight, bias
-        ``w`` and ``b`` of the head.
+        ``(n_models,)``, ``w`` and ``b`` of each model's head.
     tau
         Softness in pixels.
     reach
@@ -57,14 +63,29 @@ def assign_pixels(
     -------
     ``(labels, probability)``: ``(h, w)`` int32, and uint8 with ``round(255 q)`` of the owner (0 where there is none).
     """
-    h, w = nuclei.shape
-    block_rows, block_columns = -(-h // BLOCK), -(-w // BLOCK)
+    block_rows, block_columns = count_blocks(nuclei.shape)
     start, ids = boxes_by_block(boxes, reach, BLOCK, block_rows, block_columns)
-    labels = np.zeros((h, w), dtype=np.int32)
-    probability = np.zeros((h, w), dtype=np.uint8)
-    numbers = (float(weight), float(bias), float(tau), int(reach), float(threshold), block_columns)
-    in_threads(_assign_blocks, len(start) - 1, nuclei, boxes, scalar, *numbers, start, ids, labels, probability)
+    labels = np.zeros(nuclei.shape, dtype=np.int32)
+    probability = np.zeros(nuclei.shape, dtype=np.uint8)
+    models = (
+        np.asarray(model, dtype=np.int64),
+        np.asarray(weight, dtype=np.float64),
+        np.asarray(bias, dtype=np.float64),
+    )
+    _check_asked(scalar, models[0], start, ids)
+    numbers = (float(tau), int(reach), float(threshold), block_columns)
+    arrays = (nuclei, boxes, scalar.blocks, scalar.index, *models)
+    in_threads(_assign_blocks, len(start) - 1, *arrays, *numbers, start, ids, labels, probability)
     return labels, probability
+
+
+def _check_asked(scalar: BlockValues, model: NDArray[np.int64], start: NDArray, ids: NDArray) -> None:
+    """Raise ``ValueError`` if a model was not asked where one of its nuclei reaches: the kernel looks up unchecked."""
+    block = np.repeat(np.arange(len(start) - 1), np.diff(start))
+    missing = scalar.index[model[ids], block] < 0
+    if missing.any():
+        msg = f"Scores are missing on {len(np.unique(block[missing]))} blocks that nuclei reach."
+        raise ValueError(msg)
 
 
 @njit(cache=True, nogil=True)
@@ -74,8 +95,10 @@ def _assign_blocks(
     nuclei: NDArray,
     boxes: NDArray,
     scalar: NDArray,
-    weight: float,
-    bias: float,
+    index: NDArray,
+    model: NDArray,
+    weight: NDArray,
+    bias: NDArray,
     tau: float,
     reach: int,
     threshold: float,
@@ -93,7 +116,9 @@ def _assign_blocks(
             _assign_block(
                 nuclei,
                 boxes,
-                scalar[top:bottom, left:right],
+                scalar,
+                index[:, k],
+                model,
                 weight,
                 bias,
                 tau,
@@ -112,8 +137,10 @@ def _assign_block(
     nuclei: NDArray,
     boxes: NDArray,
     scalar: NDArray,
-    weight: float,
-    bias: float,
+    index: NDArray,
+    model: NDArray,
+    weight: NDArray,
+    bias: NDArray,
     tau: float,
     reach: int,
     threshold: float,
@@ -133,6 +160,8 @@ def _assign_block(
         column0, column1 = max(boxes[c, 1] - reach, left), min(boxes[c, 3] + reach, left + w)
         if row1 <= row0 or column1 <= column0:
             continue
+        m = model[c]
+        f = scalar[index[m]]
         distance = np.empty((row1 - row0, column1 - column0), dtype=np.float64)
         signed_distance(nuclei, boxes[c], c, row0, column0, distance, float(reach))
         for a in range(row1 - row0):
@@ -142,7 +171,7 @@ def _assign_block(
                 if d == -np.inf:
                     continue
                 j = column0 - left + b
-                logit = weight * scalar[i, j] * softmask(d, tau) + bias
+                logit = weight[m] * f[i, j] * softmask(d, tau) + bias[m]
                 owned[i, j] += sigmoid(logit)
                 free[i, j] += sigmoid(-logit)
                 if logit > best_logit[i, j] or (logit == best_logit[i, j] and d > best_distance[i, j]):

@@ -34,10 +34,13 @@ _TAIL_SHARE = 0.1  # of the area outside nuclei, the farthest part: what lies th
 _CONTRAST = 1.5  # cytoplasm over background: below that the two cannot be told apart by density
 
 
-def radial_profile(totals: NDArray, nuclei: NDArray, *, limit: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def radial_profile(
+    totals: NDArray, nuclei: NDArray, *, limit: int, inside: NDArray[np.bool_] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return pixels and transcripts by distance to the nearest nucleus, ``(limit + 2,)`` each; 0 = in a nucleus.
 
-    Bin ``k`` holds distances in ``(k - 1, k]`` pixels, the last one all beyond ``limit``.
+    Bin ``k`` holds distances in ``(k - 1, k]`` pixels, the last one all beyond ``limit``. Pixels that are not
+    ``inside`` are not counted.
     """
     squared = squared_distance(nuclei, limit)
     bins = np.ceil(np.sqrt(np.arange(limit * limit + 2))).astype(np.int64)
@@ -45,14 +48,16 @@ def radial_profile(totals: NDArray, nuclei: NDArray, *, limit: int) -> tuple[NDA
     pixels, transcripts = np.zeros(limit + 2, dtype=np.int64), np.zeros(limit + 2, dtype=np.int64)
     for first in range(0, len(squared), _ROWS_AT_ONCE):
         rows = slice(first, first + _ROWS_AT_ONCE)
-        index = bins[squared[rows]].ravel()
+        counted = slice(None) if inside is None else inside[rows].ravel()
+        index = bins[squared[rows]].ravel()[counted]
         pixels += np.bincount(index, minlength=limit + 2)
-        transcripts += np.bincount(index, weights=totals[rows].ravel(), minlength=limit + 2).astype(np.int64)
+        of_each = totals[rows].ravel()[counted]
+        transcripts += np.bincount(index, weights=of_each, minlength=limit + 2).astype(np.int64)
     return pixels, transcripts
 
 
 def calibrate_background(
-    totals: NDArray, nuclei: NDArray, *, um_per_px: float
+    totals: NDArray, nuclei: NDArray, *, um_per_px: float, inside: NDArray[np.bool_] | None = None
 ) -> tuple[float, dict[str, Any]]:
     """Choose the distance from nuclei beyond which pixels with few transcripts serve as background.
 
@@ -64,6 +69,8 @@ def calibrate_background(
         ``(h, w)`` ids, 0 elsewhere.
     um_per_px
         Side of a pixel in um.
+    inside
+        ``(h, w)``, the pixels to learn from; all if None.
 
     Returns
     -------
@@ -71,7 +78,7 @@ def calibrate_background(
     levels per um2, the profile per bin of one pixel, and the estimated share of cell and purity.
     """
     limit = max(3, min(255, math.ceil(_FARTHEST_UM / um_per_px)))
-    pixels, counts = radial_profile(totals, nuclei, limit=limit)
+    pixels, counts = radial_profile(totals, nuclei, limit=limit, inside=inside)
     density = counts / np.maximum(pixels, 1)
     tail_pixels, tail_counts = np.cumsum(pixels[::-1])[::-1], np.cumsum(counts[::-1])[::-1]
     tail = int(np.flatnonzero(tail_pixels >= _TAIL_SHARE * tail_pixels[1])[-1])

@@ -10,6 +10,17 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BLOCK = 96
+"""Side in pixels of the blocks on which pixels are scored and assigned.
+
+Convolution libraries choose their arithmetic by the shape of their input. All blocks therefore have one shape and
+lie on one lattice anchored at the grid's origin, so that a pixel's result depends on nothing but the data."""
+
+
+def count_blocks(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return how many rows and columns of blocks cover a raster of ``shape``."""
+    return -(-shape[0] // BLOCK), -(-shape[1] // BLOCK)
+
 
 def bounding_boxes(labels: NDArray, n: int) -> NDArray[np.int64]:
     """Return the bounding boxes of all ids, by id.

@@ -45,7 +45,7 @@ class Window:
         """Index of the window in a raster (only for a window inside it)."""
         return slice(self.row0, self.row1), slice(self.column0, self.column1)
 
-    def read(self, raster: NDArray, fill: int = 0) -> NDArray:
+    def read(self, raster: NDArray, fill: float = 0) -> NDArray:
         """Read the window of a raster of shape ``(h, w)``; what lies outside is ``fill``."""
         inside = self.clipped(raster.shape)
         if inside == self:
@@ -145,6 +145,40 @@ class TranscriptMap:
             self.count[kept],
             shape=self.shape,
             n_features=n_features,
+        )
+
+    def within(self, window: Window) -> TranscriptMap:
+        """Keep the transcripts of a window."""
+        inside = window.clipped(self.shape)
+        bounds = np.empty((inside.shape[0], 2), dtype=np.int64)
+        n = _row_ranges(self.row_start, self.column, self.shape[0], inside.row0, inside.column0, inside.column1, bounds)
+        in_row = np.zeros(self.shape[0], dtype=np.int64)
+        in_row[inside.slices[0]] = bounds[:, 1] - bounds[:, 0]
+        row_start = np.concatenate([[0], np.cumsum(in_row)])
+        entry = np.arange(n) + np.repeat(bounds[:, 0] - row_start[inside.row0 : inside.row1], in_row[inside.slices[0]])
+        return TranscriptMap(
+            self.shape, self.n_features, row_start, self.column[entry], self.feature[entry], self.count[entry]
+        )
+
+    def crop(self, window: Window) -> TranscriptMap:
+        """Return the map of a window that lies inside the raster, rows and columns counted from its corner."""
+        kept = self.within(window)
+        return TranscriptMap(
+            window.shape,
+            self.n_features,
+            kept.row_start[window.row0 : window.row1 + 1],
+            kept.column - np.int32(window.column0),
+            kept.feature,
+            kept.count,
+        )
+
+    def where(self, mask: NDArray[np.bool_]) -> TranscriptMap:
+        """Keep the transcripts of the pixels where a mask ``(h, w)`` is true."""
+        row = self.rows()
+        kept = mask[row, self.column]
+        row_start = np.concatenate([[0], np.cumsum(np.bincount(row[kept], minlength=self.shape[0]))])
+        return TranscriptMap(
+            self.shape, self.n_features, row_start, self.column[kept], self.feature[kept], self.count[kept]
         )
 
     def totals(self, window: Window | None = None) -> NDArray[np.int32]:

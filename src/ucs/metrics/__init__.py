@@ -1,9 +1,50 @@
-"""Agreement of segmentations: cells against cells, transcripts against cells, and the simplest baselines."""
+"""Yardsticks for segmentations: agreement, purity and capture, shape, stability, and the simplest cells.
+
+Functions take arrays and tables of any origin. Where one asks for a label image or a table, the key of an element
+serves as well, given with ``sdata=``: the object, or a :class:`Tissue` made of it. :func:`ucs.tl.compare` calls them
+all.
+"""
 
 from __future__ import annotations
 
-from ucs.metrics._baselines import expand_nuclei
-from ucs.metrics._match import match
+from ucs.metrics._baselines import expand_nuclei, voronoi_cells
+from ucs.metrics._capture import Capture, capture
+from ucs.metrics._correlation import ReferenceCorrelation, reference_correlation
+from ucs.metrics._markers import markers_from_reference
+from ucs.metrics._match import IOU_THRESHOLDS, match, matched_pairs
+from ucs.metrics._mecr import Mecr, mecr
+from ucs.metrics._morphology import morphology
+from ucs.metrics._purity import NegativeMarkerPurity, negative_marker_purity
+from ucs.metrics._seams import seams
+from ucs.metrics._spurious import SpuriousCoexpression, spurious_coexpression
+from ucs.metrics._stability import subsample_stability
+from ucs.metrics._summary import summary
+from ucs.metrics._tissue import Tissue
 from ucs.metrics._transcripts import transcript_assignment
+from ucs.metrics._types import transfer_types
 
-__all__ = ["expand_nuclei", "match", "transcript_assignment"]
+__all__ = [
+    "IOU_THRESHOLDS",
+    "Capture",
+    "Mecr",
+    "NegativeMarkerPurity",
+    "ReferenceCorrelation",
+    "SpuriousCoexpression",
+    "Tissue",
+    "capture",
+    "expand_nuclei",
+    "markers_from_reference",
+    "match",
+    "matched_pairs",
+    "mecr",
+    "morphology",
+    "negative_marker_purity",
+    "reference_correlation",
+    "seams",
+    "spurious_coexpression",
+    "subsample_stability",
+    "summary",
+    "transcript_assignment",
+    "transfer_types",
+    "voronoi_cells",
+]

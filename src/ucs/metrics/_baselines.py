@@ -1,4 +1,4 @@
-"""The segmentation that every method has to beat: nuclei grown by a fixed distance.
+"""The segmentations that every method has to beat: nuclei, nuclei grown by a distance, limited Voronoi regions.
 
 The nearest nucleus is found exactly, in two passes. The first keeps, for every pixel, the nearest nucleus pixel of its
 own column; the second goes along the row, outwards from the pixel, and stops as soon as the horizontal distance alone
@@ -7,36 +7,58 @@ exceeds the best distance found. Distances are compared as whole numbers (square
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numba import njit
 
-from ucs.metrics._match import checked_ids
+from ucs.metrics._contingency import checked_ids
+from ucs.metrics._tissue import tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from spatialdata import SpatialData
+    from xarray import DataArray
+
+    from ucs.metrics._tissue import Tissue
 
 _FAR = np.int64(2**31 - 1)  # further than any two pixels of one column
 
 
-def expand_nuclei(nuclei: ArrayLike, radius: float, *, um_per_px: float = 1.0) -> NDArray[np.integer]:
-    """Grow every nucleus by ``radius``: each pixel within reach goes to the nearest nucleus.
+@overload
+def expand_nuclei(
+    nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue
+) -> DataArray: ...
+@overload
+def expand_nuclei(
+    nuclei: ArrayLike, radius: float, *, um_per_px: float | None = None, sdata: None = None
+) -> NDArray[np.integer]: ...
+def expand_nuclei(
+    nuclei: ArrayLike | str,
+    radius: float,
+    *,
+    um_per_px: float | None = None,
+    sdata: SpatialData | Tissue | None = None,
+) -> NDArray[np.integer] | DataArray:
+    """Grow every nucleus by ``radius``: each pixel within reach of a nucleus goes to the nearest one.
 
     Parameters
     ----------
     nuclei
-        Label image ``(H, W)``, integers, 0 = background.
+        Label image ``(H, W)``, integers, 0 = background; or the key of labels or shapes of ``sdata``.
     radius
-        How far to grow, in um, between pixel centres; the limit itself is included. ``inf`` gives the Voronoi regions
-        of the nuclei, and 0 the nuclei.
+        How far to grow, in um, between pixel centres; the limit itself is included. ``inf`` gives the regions nearest
+        to each nucleus, and 0 the nuclei.
     um_per_px
-        Side of a pixel in um.
+        Side of a pixel of the label image in um; 1 if None. Not to be given with a key.
+    sdata
+        Where the key is to be found.
 
     Returns
     -------
-    Label image ``(H, W)`` of the type of ``nuclei``. A pixel equally near to several nuclei goes to the lowest id;
-    pixels of nuclei keep theirs.
+    Label image ``(H, W)`` of the type of ``nuclei``; for a key a labels element on the raster of :class:`Tissue`, to be
+    added to the object (``sdata["grown"] = ...``), with the original ids if they are whole numbers. A pixel equally
+    near to several nuclei goes to the lowest id; pixels of nuclei keep theirs.
 
     Raises
     ------
@@ -52,18 +74,105 @@ def expand_nuclei(nuclei: ArrayLike, radius: float, *, um_per_px: float = 1.0) -
     >>> expand_nuclei(nuclei, np.inf)
     array([[1, 1, 1, 1, 2, 2]])
     """
+    return _baseline(_grown, nuclei, radius, um_per_px, sdata)
+
+
+@overload
+def voronoi_cells(
+    nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue
+) -> DataArray: ...
+@overload
+def voronoi_cells(
+    nuclei: ArrayLike, radius: float, *, um_per_px: float | None = None, sdata: None = None
+) -> NDArray[np.integer]: ...
+def voronoi_cells(
+    nuclei: ArrayLike | str,
+    radius: float,
+    *,
+    um_per_px: float | None = None,
+    sdata: SpatialData | Tissue | None = None,
+) -> NDArray[np.integer] | DataArray:
+    """Give each pixel within ``radius`` of the centroid of a nucleus to the nearest centroid.
+
+    Unlike :func:`expand_nuclei` this knows the place of a nucleus, but neither its size nor its shape: what programs do
+    that start from centroids.
+
+    Parameters
+    ----------
+    nuclei, um_per_px, sdata
+        As in :func:`expand_nuclei`.
+    radius
+        Largest distance from the pixel that holds the centroid, in um; ``inf`` gives the whole Voronoi regions.
+
+    Returns
+    -------
+    As :func:`expand_nuclei`. Pixels of nuclei keep their id, however far from the centroid they are. Of several nuclei
+    with their centroid in the same pixel the one with the lowest id is the centre of a region.
+
+    Raises
+    ------
+    ValueError
+        As :func:`expand_nuclei`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> voronoi_cells(np.array([[1, 1, 1, 0, 0, 0, 2]]), 2)
+    array([[1, 1, 1, 1, 2, 2, 2]])
+    """
+    return _baseline(_regions, nuclei, radius, um_per_px, sdata)
+
+
+def _baseline(
+    method: Any, nuclei: ArrayLike | str, radius: float, um_per_px: float | None, sdata: SpatialData | Tissue | None
+) -> NDArray[np.integer] | DataArray:
+    """Check what was given, and apply a method to the array or to the element on its raster."""
+    if not radius >= 0:
+        raise ValueError(f"radius={radius} given: it must be 0 or more (in um; inf for no limit).")
+    if not (um_per_px is None or 0 < um_per_px < np.inf):
+        raise ValueError(f"um_per_px={um_per_px} given: the side of a pixel in um must be positive and finite.")
+    tissue = tissue_for(nuclei, sdata)
+    if tissue is not None:
+        if um_per_px is not None:
+            raise ValueError("um_per_px= is known where sdata= is given: leave it out.")
+        return _element(method, str(nuclei), radius, tissue)
     labels = checked_ids(nuclei, "nuclei")
     if labels.ndim != 2:
         raise ValueError(f"nuclei has shape {labels.shape}: a label image (height, width) is needed.")
-    if not radius >= 0:
-        raise ValueError(f"radius={radius} given: it must be 0 or more (in um; inf for no limit).")
-    if not 0 < um_per_px < np.inf:
-        raise ValueError(f"um_per_px={um_per_px} given: the side of a pixel in um must be positive and finite.")
+    grown: NDArray[np.integer] = method(np.ascontiguousarray(labels), _reach(labels, radius, um_per_px or 1.0))
+    return grown
+
+
+def _element(method: Any, key: str, radius: float, tissue: Tissue) -> DataArray:
+    labels, ids, um_per_px = tissue.cells(key)
+    grown = method(labels, _reach(labels, radius, um_per_px))
+    if ids.dtype.kind in "iu":
+        grown = np.concatenate([np.zeros(1, ids.dtype), ids])[grown]
+    return tissue.element(grown)
+
+
+def _reach(labels: NDArray[np.integer], radius: float, um_per_px: float) -> np.int64:
+    """Return the squared radius in pixels."""
     height, width = labels.shape
-    diagonal = height**2 + width**2
     # The margin lets a radius such as 0.3 um reach the third pixel of 0.1 um.
-    reach = min(float(diagonal), (radius / um_per_px) ** 2 * (1 + 1e-9))
-    return _expand(np.ascontiguousarray(labels), np.int64(reach))
+    return np.int64(min(float(height**2 + width**2), (radius / um_per_px) ** 2 * (1 + 1e-9)))
+
+
+def _grown(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
+    grown: NDArray[np.integer] = _expand(labels, reach)
+    return grown
+
+
+def _regions(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
+    from ucs._core.ids import densify
+    from ucs._core.measure import centroids, moments
+
+    dense, ids = densify(labels)
+    column, row = np.floor(centroids(moments(dense, len(ids)))).astype(np.int64).T
+    seeds = np.zeros_like(labels)
+    centre, first = np.unique(row * labels.shape[1] + column, return_index=True)  # ids ascend: the first is the lowest
+    seeds.flat[centre] = ids[first]
+    return np.where(labels > 0, labels, _expand(seeds, reach))
 
 
 @njit(cache=True, nogil=True)

@@ -1,8 +1,4 @@
-"""Cells against cells: which predicted cell is which true cell, and how many are found.
-
-All that is needed of two label images is their contingency table: how many pixels carry each pair of ids. It is built
-from runs of equal pairs along the rows rather than from pixels, of which there are some ten times fewer.
-"""
+"""Cells against cells: which predicted cell is which true cell, and how many are found."""
 
 from __future__ import annotations
 
@@ -10,73 +6,58 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
+
+from ucs.metrics._assignment import best_pairs
+from ucs.metrics._contingency import checked_ids, contingency
+from ucs.metrics._tissue import rasters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import ArrayLike, NDArray
+    from spatialdata import SpatialData
+
+    from ucs.metrics._tissue import Tissue
+
+IOU_THRESHOLDS = tuple(np.arange(50, 100, 5) / 100)
+"""0.5, 0.55, ..., 0.95: the thresholds over which the paper and COCO average."""
 
 
-class Contingency(NamedTuple):
-    """Sizes of two labellings of the same elements and of their overlaps, background (id 0) left out.
+class _Overlaps(NamedTuple):
+    """All pairs of a true and a predicted cell that share a pixel."""
 
-    Attributes
-    ----------
-    true_ids, predicted_ids
-        The ids found, ascending, shapes ``(n_true,)`` and ``(n_predicted,)``.
-    true_sizes, predicted_sizes
-        Number of elements of each id, whatever the other labelling says of them.
-    overlap
-        Sparse matrix ``(n_true, n_predicted)``: number of elements that carry both ids.
-    """
-
-    true_ids: NDArray[np.integer]
-    predicted_ids: NDArray[np.integer]
-    true_sizes: NDArray[np.int64]
-    predicted_sizes: NDArray[np.int64]
-    overlap: sparse.csr_array
+    true_ids: NDArray
+    predicted_ids: NDArray
+    row: NDArray[np.intp]
+    column: NDArray[np.intp]
+    iou: NDArray[np.float64]
+    unique: NDArray[np.bool_]
+    """Whether the IoU exceeds 0.5."""
 
 
-def contingency(true: NDArray[np.integer], predicted: NDArray[np.integer]) -> Contingency:
-    """Count how often each true id meets each predicted id.
-
-    Parameters
-    ----------
-    true, predicted
-        Ids of the same elements, of equal shape; 0 = background. Any integer type, so that ids may exceed 2^31.
-    """
-    true, predicted = true.ravel(), predicted.ravel()
-    starts = np.ones(true.size, dtype=bool)
-    starts[1:] = (true[1:] != true[:-1]) | (predicted[1:] != predicted[:-1])
-    start = np.flatnonzero(starts)
-    length = np.diff(start, append=true.size)
-    true_ids, row = np.unique(true[start], return_inverse=True)
-    predicted_ids, column = np.unique(predicted[start], return_inverse=True)
-    table = sparse.coo_array((length, (row, column)), shape=(true_ids.size, predicted_ids.size)).tocsr()
-    keep_true, keep_predicted = true_ids != 0, predicted_ids != 0
-    return Contingency(
-        true_ids[keep_true],
-        predicted_ids[keep_predicted],
-        np.asarray(table.sum(axis=1), dtype=np.int64)[keep_true],
-        np.asarray(table.sum(axis=0), dtype=np.int64)[keep_predicted],
-        table[keep_true][:, keep_predicted],
-    )
-
-
-def match(truth: ArrayLike, predicted: ArrayLike, *, thresholds: Iterable[float] = (0.5, 0.7)) -> pd.DataFrame:
+def match(
+    truth: ArrayLike | str,
+    predicted: ArrayLike | str,
+    *,
+    thresholds: Iterable[float] = (0.5, 0.7),
+    sdata: SpatialData | Tissue | None = None,
+) -> pd.DataFrame:
     """Score predicted cells against true cells at one or several thresholds of the intersection over union (IoU).
 
-    A predicted and a true cell match where their IoU is at least the threshold and above 0.5. Above 0.5 a cell can have
-    one partner only (two would each hold more than half of it), so no assignment problem has to be solved.
+    A true and a predicted cell may match where their IoU is at least the threshold, and above 0.5 if the threshold is
+    0.5. Above 0.5 a cell can have one partner only (two would each hold more than half of it), so matches are unique.
+    Below 0.5 they are chosen: as many pairs as possible, and of all such choices the one with the largest summed IoU.
 
     Parameters
     ----------
     truth, predicted
-        Label images of equal shape, integers, 0 = background. The ids of the two need not be related, need not be
-        dense and may exceed 2^31.
+        Label images of equal shape, integers, 0 = background, NumPy or Dask. The ids of the two need not be related,
+        need not be dense and may exceed 2^31. Or keys of labels, shapes or tables of ``sdata``, which are brought onto
+        one raster (see :class:`Tissue`).
     thresholds
-        IoU thresholds in ``[0.5, 1]``.
+        IoU thresholds in ``(0, 1]``; ``IOU_THRESHOLDS`` are 0.5, 0.55, ..., 0.95, of which the mean is often stated.
+    sdata
+        Where the keys are to be found, if keys are given.
 
     Returns
     -------
@@ -84,6 +65,7 @@ def match(truth: ArrayLike, predicted: ArrayLike, *, thresholds: Iterable[float]
 
     - ``f1``: ``2 n_matched / (n_true + n_predicted)``,
     - ``precision``: ``n_matched / n_predicted``; ``recall``: ``n_matched / n_true``,
+    - ``ap``: average precision as for cells and nuclei, ``n_matched / (n_true + n_predicted - n_matched)``,
     - ``mean_iou``: mean IoU of the matched pairs,
     - ``pq``: panoptic quality, ``mean_iou * f1``,
     - ``n_matched``, ``n_true``, ``n_predicted``.
@@ -93,11 +75,13 @@ def match(truth: ArrayLike, predicted: ArrayLike, *, thresholds: Iterable[float]
     Raises
     ------
     ValueError
-        Shapes differ, labels are not integers or are negative, or a threshold lies outside ``[0.5, 1]``.
+        Shapes differ, labels are not integers or are negative, or a threshold lies outside ``(0, 1]``.
 
     References
     ----------
-    Panoptic quality: Kirillov et al., "Panoptic Segmentation", CVPR 2019, arXiv:1801.00868.
+    Panoptic quality: Kirillov et al., "Panoptic Segmentation", CVPR 2019, arXiv:1801.00868. Average precision of
+    instances: Caicedo et al., "Nucleus segmentation across imaging experiments: the 2018 Data Science Bowl", Nature
+    Methods 16, 2019.
 
     Examples
     --------
@@ -108,50 +92,100 @@ def match(truth: ArrayLike, predicted: ArrayLike, *, thresholds: Iterable[float]
     >>> scores["f1"].tolist(), scores["mean_iou"].round(3).tolist()
     ([1.0, 0.5], [0.833, 1.0])
     """
-    levels = _checked_thresholds(thresholds)
-    truth, predicted = checked_ids(truth, "truth"), checked_ids(predicted, "predicted")
-    if truth.shape != predicted.shape:
-        raise ValueError(
-            f"truth has shape {truth.shape} and predicted {predicted.shape}: both must be sampled on the same raster."
-        )
-    counts = contingency(truth, predicted)
-    pairs = counts.overlap.tocoo()
-    union = counts.true_sizes[pairs.row] + counts.predicted_sizes[pairs.col] - pairs.data
-    iou = (pairs.data / union)[2 * pairs.data > union]  # whole numbers: exactly 0.5 never slips through by rounding
-    n_true, n_predicted = counts.true_ids.size, counts.predicted_ids.size
-    rows = [_scores(iou[iou >= level], n_true, n_predicted) for level in levels]
+    levels = checked_thresholds(thresholds)
+    overlaps = _overlaps(truth, predicted, sdata)
+    n_true, n_predicted = overlaps.true_ids.size, overlaps.predicted_ids.size
+    rows = [_scores(overlaps.iou[_matched(overlaps, level)], n_true, n_predicted) for level in levels]
     return pd.DataFrame(rows, index=pd.Index(levels, name="iou_threshold", dtype=float))
 
 
-def checked_ids(ids: ArrayLike, name: str) -> NDArray[np.integer]:
-    """Return ``ids`` as an array, having checked that they are whole and not negative."""
-    array = np.asarray(ids)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {array.dtype} values: ids must be integers, 0 = background.")
-    if array.dtype.kind == "i" and array.size and array.min() < 0:
-        raise ValueError(f"{name} holds the negative id {array.min()}: ids must be positive, 0 = background.")
-    return array
+def matched_pairs(
+    truth: ArrayLike | str,
+    predicted: ArrayLike | str,
+    *,
+    threshold: float = 0.5,
+    sdata: SpatialData | Tissue | None = None,
+) -> pd.DataFrame:
+    """List which predicted cell is which true cell: the matches behind :func:`match`.
+
+    Parameters
+    ----------
+    truth, predicted, sdata
+        As in :func:`match`.
+    threshold
+        IoU threshold in ``(0, 1]``.
+
+    Returns
+    -------
+    One row per match with the columns ``true_id``, ``predicted_id`` and ``iou``, by ascending ``true_id``.
+
+    Raises
+    ------
+    ValueError
+        As :func:`match`.
+    """
+    (level,) = checked_thresholds([threshold])
+    overlaps = _overlaps(truth, predicted, sdata)
+    taken = _matched(overlaps, level)
+    return pd.DataFrame(
+        {
+            "true_id": overlaps.true_ids[overlaps.row[taken]],
+            "predicted_id": overlaps.predicted_ids[overlaps.column[taken]],
+            "iou": overlaps.iou[taken],
+        }
+    )
 
 
-def _checked_thresholds(thresholds: Iterable[float]) -> list[float]:
-    levels = [float(level) for level in thresholds]
-    bad = [level for level in levels if not 0.5 <= level <= 1]
-    if bad or not levels:
+def _overlaps(truth: ArrayLike | str, predicted: ArrayLike | str, sdata: SpatialData | Tissue | None) -> _Overlaps:
+    (truth, true_names, _), (predicted, predicted_names, _) = rasters_of([truth, predicted], sdata)
+    true_array, predicted_array = checked_ids(truth, "truth"), checked_ids(predicted, "predicted")
+    if true_array.shape != predicted_array.shape:
         raise ValueError(
-            f"thresholds {bad or levels} given: each must lie in [0.5, 1], and one is needed at least. "
-            "Below 0.5 a cell may overlap several others enough to match, and a match would not be unique."
+            f"truth has shape {true_array.shape} and predicted {predicted_array.shape}: both must be sampled on the "
+            "same raster. For elements of a SpatialData object pass their keys and sdata=: they are brought together "
+            "through their transformations."
         )
+    counts = contingency(true_array, predicted_array)
+    pairs = counts.overlap.tocsr().tocoo()  # in the order of the true ids
+    union = counts.true_sizes[pairs.row] + counts.predicted_sizes[pairs.col] - pairs.data
+    return _Overlaps(
+        counts.true_ids if true_names is None else true_names,
+        counts.predicted_ids if predicted_names is None else predicted_names,
+        pairs.row,
+        pairs.col,
+        pairs.data / union,
+        2 * pairs.data > union,  # whole numbers: exactly 0.5 never slips through by rounding
+    )
+
+
+def _matched(overlaps: _Overlaps, level: float) -> NDArray[np.bool_]:
+    """Tell which of the overlaps are matches at a threshold."""
+    if level >= 0.5:
+        return overlaps.unique & (overlaps.iou >= level)
+    candidates = np.flatnonzero(overlaps.iou >= level)
+    taken = np.zeros(len(overlaps.iou), dtype=bool)
+    taken[candidates] = best_pairs(overlaps.row[candidates], overlaps.column[candidates], overlaps.iou[candidates])
+    return taken
+
+
+def checked_thresholds(thresholds: Iterable[float]) -> list[float]:
+    """Return thresholds as a list, or raise ``ValueError`` unless each lies in (0, 1]."""
+    levels = [float(level) for level in thresholds]
+    bad = [level for level in levels if not 0 < level <= 1]
+    if bad or not levels:
+        raise ValueError(f"thresholds {bad or levels} given: each must lie in (0, 1], and one is needed at least.")
     return levels
 
 
 def _scores(iou: NDArray[np.float64], n_true: int, n_predicted: int) -> dict[str, float]:
     n_matched = iou.size
-    f1 = _ratio(2 * n_matched, n_true + n_predicted)
-    mean_iou = _ratio(float(iou.sum()), n_matched)
+    f1 = ratio(2 * n_matched, n_true + n_predicted)
+    mean_iou = ratio(float(iou.sum()), n_matched)
     return {
         "f1": f1,
-        "precision": _ratio(n_matched, n_predicted),
-        "recall": _ratio(n_matched, n_true),
+        "precision": ratio(n_matched, n_predicted),
+        "recall": ratio(n_matched, n_true),
+        "ap": ratio(n_matched, n_true + n_predicted - n_matched),
         "mean_iou": mean_iou,
         "pq": mean_iou * f1 if n_matched else 0.0 * f1,
         "n_matched": n_matched,
@@ -160,5 +194,6 @@ def _scores(iou: NDArray[np.float64], n_true: int, n_predicted: int) -> dict[str
     }
 
 
-def _ratio(numerator: float, denominator: float) -> float:
+def ratio(numerator: float, denominator: float) -> float:
+    """Return the quotient, NaN if the denominator is 0."""
     return numerator / denominator if denominator else float("nan")

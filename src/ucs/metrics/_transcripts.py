@@ -6,14 +6,26 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ucs.metrics._match import Contingency, checked_ids, contingency
+from ucs._checks import listed
+from ucs.metrics._contingency import checked_ids, contingency
+from ucs.metrics._match import ratio
+from ucs.metrics._tissue import tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
+    from spatialdata import SpatialData
+
+    from ucs.metrics._contingency import Contingency
+    from ucs.metrics._raster import CellRaster
+    from ucs.metrics._tissue import Tissue
 
 
 def transcript_assignment(
-    true_id: ArrayLike, predicted_id: ArrayLike, *, matching: Literal["overlap", "id"] = "overlap"
+    true_id: ArrayLike | str,
+    predicted_id: ArrayLike | str,
+    *,
+    matching: Literal["overlap", "id"] = "overlap",
+    sdata: SpatialData | Tissue | None = None,
 ) -> dict[str, float]:
     """Score the assignment of transcripts to cells, where it is known which cell each transcript came from.
 
@@ -23,14 +35,18 @@ def transcript_assignment(
     Parameters
     ----------
     true_id
-        Cell that each transcript came from, shape ``(n,)``, integers, 0 = none (background).
+        Cell that each transcript came from, shape ``(n,)``, integers, 0 = none (background); or, with ``sdata``, the
+        column of the transcripts with it.
     predicted_id
-        Cell that each transcript was assigned to, shape ``(n,)``, integers, 0 = none.
+        Cell that each transcript was assigned to, shape ``(n,)``, integers, 0 = none; or, with ``sdata``, the key of
+        the labels, shapes or table in which they are looked up.
     matching
         Which true cell a predicted cell stands for. ``"overlap"``: the one most of its transcripts came from
         (background not counted; the lower id at a tie); a cell that holds background only stands for none. Several
         predicted cells may stand for one true cell, so that cutting cells up is punished by ``ari`` only.
         ``"id"``: the one with the same id, for cells that keep the id of their nucleus.
+    sdata
+        Where column and key are to be found. Transcripts of low quality and control features are left out.
 
     Returns
     -------
@@ -62,6 +78,9 @@ def transcript_assignment(
     """
     if matching not in ("overlap", "id"):
         raise ValueError(f"matching={matching!r} is unknown: use 'overlap' or 'id'.")
+    tissue = tissue_for(predicted_id, sdata)
+    if tissue is not None:
+        true_id, predicted_id = _looked_up(tissue, tissue.cells(str(predicted_id)), str(true_id))
     true, predicted = checked_ids(true_id, "true_id"), checked_ids(predicted_id, "predicted_id")
     if true.shape != predicted.shape or true.ndim != 1:
         raise ValueError(
@@ -72,9 +91,9 @@ def transcript_assignment(
     right = int(np.count_nonzero((true == predicted) & (true != 0))) if matching == "id" else _right_by_overlap(counts)
     n_true, n_assigned = int(counts.true_sizes.sum()), int(counts.predicted_sizes.sum())
     return {
-        "precision": _ratio(right, n_assigned),
-        "recall": _ratio(right, n_true),
-        "f1": _ratio(2 * right, n_assigned + n_true),
+        "precision": ratio(right, n_assigned),
+        "recall": ratio(right, n_true),
+        "f1": ratio(2 * right, n_assigned + n_true),
         "ari": _adjusted_rand_index(counts),
         "n_true": n_true,
         "n_assigned": n_assigned,
@@ -108,5 +127,28 @@ def _n_pairs(sizes: NDArray[np.integer]) -> float:
     return float((sizes * (sizes - 1) / 2).sum())
 
 
-def _ratio(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator else float("nan")
+def _looked_up(tissue: Tissue, cells: CellRaster, column: str) -> tuple[NDArray, NDArray]:
+    """Return a column of the transcripts and the id of the cell under each, 0 = none; other names count from 1."""
+    from ucs.pp._fields import find_fields
+
+    fields = find_fields(tissue.sdata, tissue.source)
+    names = cells.ids if cells.ids.dtype.kind in "iu" else np.arange(1, len(cells.ids) + 1)
+    names = np.concatenate([np.zeros(1, names.dtype), names])
+    found: list[tuple[NDArray, NDArray]] = []
+    for k, part in enumerate(tissue.source.parts):
+        if part.table_key is not None:
+            raise ValueError(f"{part.key!r} holds bins, not transcripts of known origin.")
+        points = tissue.sdata.points[part.key]
+        if column not in points.columns:
+            there = listed(points.columns)
+            raise KeyError(f"points[{part.key!r}] has no column {column!r}; there are: {there}.")
+        for piece in points[[*part.columns.names(), column]].to_delayed():
+            frame = piece.compute()
+            frame = frame[part.columns.kept(frame)]
+            frame = frame[frame[part.columns.gene].astype(str).isin(tissue.genes)]
+            x, y = part.place(frame)
+            kept = np.ones(len(frame), dtype=bool) if fields is None else fields.owner(k).owns(x, y)
+            row, at = tissue.grid.rows_columns(x[kept], y[kept])  # the raster covers them all
+            found.append((frame[column].to_numpy()[kept], names[cells.labels[row, at]]))
+    true, predicted = (np.concatenate(pieces) for pieces in zip(*found, strict=True))
+    return true, predicted

@@ -55,7 +55,8 @@ class TranscriptEmbedding(nn.Module):
 
     Because the three layers are linear, their output at a pixel is the sum of one vector per transcript plus a
     constant. The table of these vectors is the product of the layers' weights; it is made anew at each step, so that
-    training moves the three layers as it would with the dense map.
+    training moves the three layers as it would with the dense map. Only the rows of genes that occur in a batch are
+    made: a patch holds some thousand transcripts, of however many genes.
     """
 
     def __init__(self, n_genes: int, widths: tuple[int, int, int] = (256, 128, 64)) -> None:
@@ -84,12 +85,13 @@ class TranscriptEmbedding(nn.Module):
         for layer in (first, second, third):
             nn.init.zeros_(layer.bias)
 
-    def table(self) -> tuple[Tensor, Tensor]:
-        """Return the vector of each gene, shape ``(n_genes, 64)``, and the constant, shape ``(64,)``."""
+    def table(self, genes: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the vectors of ``genes`` (all if None), shape ``(n_genes, 64)``, and the constant, shape ``(64,)``."""
         first, second, third = self._linear
         following = third.weight @ second.weight  # (64, 256)
         constant = following @ first.bias + third.weight @ second.bias + third.bias
-        return first.weight.t() @ following.t(), constant
+        by_gene = first.weight if genes is None else first.weight.index_select(1, genes)  # (256, n_genes)
+        return by_gene.t() @ following.t(), constant
 
     def forward(self, transcripts: PixelTranscripts) -> Tensor:  # (B, 64, h, w)
         """Embed a batch: ``(B, 64, h, w)`` float32."""
@@ -98,9 +100,10 @@ class TranscriptEmbedding(nn.Module):
             return self._sum(transcripts)
 
     def _sum(self, transcripts: PixelTranscripts) -> Tensor:
-        table, constant = self.table()
+        genes, row = torch.unique(transcripts.gene, return_inverse=True)
+        table, constant = self.table(genes)
         summed = functional.embedding_bag(
-            transcripts.gene,
+            row,
             table,
             transcripts.pixel_start,
             mode="sum",

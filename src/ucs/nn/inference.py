@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ucs._core.lattice import boxes_by_block
+from ucs._core.block_values import BlockValues
+from ucs._core.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._core.transcripts import Window
 from ucs.nn.device import autocast
 from ucs.nn.foreground import HALO
@@ -23,79 +24,107 @@ if TYPE_CHECKING:
     from ucs.nn.cell import CellNet
     from ucs.nn.foreground import ForegroundNet
 
-BLOCK = 96
-"""Side of the blocks that go through the nets, in pixels.
-
-Convolution libraries choose their arithmetic by the shape of their input. All blocks therefore have one shape and
-lie on one lattice anchored at the grid's origin, so that a pixel's result depends on nothing but the data."""
-
 
 @dataclass(frozen=True)
 class PixelScores:
-    """What the nets say of each pixel of the raster, ``(h, w)`` float32 each.
+    """What the nets of one or several models say of the pixels that their nuclei reach.
 
     Attributes
     ----------
     foreground
-        Logit of p_fg (paper, equation 1); ``-inf`` in blocks that no nucleus reaches.
+        Logit of p_fg (paper, equation 1).
     scalar
-        f(p) (paper, equation 4); 0 in blocks that no nucleus reaches.
+        f(p) (paper, equation 4), on the same blocks.
     """
 
-    foreground: NDArray[np.float32]
-    scalar: NDArray[np.float32]
+    foreground: BlockValues
+    scalar: BlockValues
+
+    @classmethod
+    def empty(
+        cls,
+        shape: tuple[int, int],
+        boxes: NDArray[np.int64],
+        model: NDArray[np.integer],
+        *,
+        n_models: int = 1,
+        reach: int,
+    ) -> PixelScores:
+        """Make room for the blocks that nuclei reach, those of each model by themselves.
+
+        Parameters
+        ----------
+        shape
+            ``(h, w)`` of the raster.
+        boxes
+            ``(n + 1, 4)`` bounding boxes of the nuclei.
+        model
+            ``(n + 1,)``, which model judges each nucleus.
+        n_models
+            Number of models.
+        reach
+            Distance in pixels beyond which nothing is asked.
+        """
+        start, ids = boxes_by_block(boxes, reach, BLOCK, *count_blocks(shape))
+        asked = np.zeros((n_models, len(start) - 1), dtype=bool)
+        asked[model[ids], np.repeat(np.arange(len(start) - 1), np.diff(start))] = True
+        foreground, scalar = BlockValues.empty(shape, asked), BlockValues.empty(shape, asked)
+        return cls(foreground, scalar)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks to score, over all models."""
+        return len(self.scalar.blocks)
 
 
 def score_pixels(
+    scores: PixelScores,
     transcripts: TranscriptMap,
-    boxes: NDArray[np.int64],
     foreground: ForegroundNet,
     cell: CellNet,
     *,
-    reach: int,
+    model: int = 0,
     device: torch.device,
     tile_size: int = 1024,
-    progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> PixelScores:
-    """Run both nets on every block that a nucleus reaches.
+    progress: Callable[[int], None] = lambda _done: None,
+) -> None:
+    """Run both nets of one model on every block that its nuclei reach, and enter what they say into ``scores``.
 
     Parameters
     ----------
+    scores
+        Of all models.
     transcripts
         Transcripts of the genes that the nets see.
-    boxes
-        ``(n + 1, 4)`` bounding boxes of the nuclei.
     foreground, cell
         The nets, on ``device``.
-    reach
-        Distance in pixels beyond which nothing is asked.
+    model
+        Number of the model.
     device
         Where to compute.
     tile_size
         Side in pixels of what goes through the nets at once. On a CPU the blocks go one by one in any case: there the
         arithmetic may depend on how many there are.
     progress
-        Called with ``(blocks done, blocks)``.
+        Called with the number of blocks done.
     """
-    h, w = transcripts.shape
-    batch_size = 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
-    block_rows, block_columns = -(-h // BLOCK), -(-w // BLOCK)
-    start, _ = boxes_by_block(boxes, reach, BLOCK, block_rows, block_columns)
-    wanted = np.flatnonzero(np.diff(start))
-    logit = np.full((h, w), -np.inf, dtype=np.float32)
-    scalar = np.zeros((h, w), dtype=np.float32)
+    batch_size = blocks_at_once(device, tile_size)
+    _, block_columns = count_blocks(transcripts.shape)
+    wanted = np.flatnonzero(scores.scalar.index[model] >= 0)
     for first in range(0, len(wanted), batch_size):
         chosen = wanted[first : first + batch_size]
         windows = [_block_window(int(k), block_columns) for k in chosen]
         windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
         p, f = _score(transcripts, windows, foreground, cell, device)
-        for window, block_p, block_f in zip(windows[: len(chosen)], p, f, strict=False):
-            inside = window.clipped((h, w))
-            a, b = inside.shape
-            logit[inside.slices] = block_p[:a, :b]
-            scalar[inside.slices] = block_f[:a, :b]
-        progress(first + len(chosen), len(wanted))
-    return PixelScores(logit, scalar)
+        where = scores.scalar.index[model, chosen]
+        scores.foreground.blocks[where] = p[: len(chosen)]
+        scores.scalar.blocks[where] = f[: len(chosen)]
+        progress(first + len(chosen))
+
+
+def blocks_at_once(device: torch.device, tile_size: int) -> int:
+    """Return how many blocks go through the nets at once."""
+    return 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
 
 
 def _block_window(k: int, block_columns: int) -> Window:

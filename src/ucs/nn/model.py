@@ -12,7 +12,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ucs.nn.cell import CellNet
+from ucs.nn.density import DensityNet
 from ucs.nn.foreground import ForegroundNet
+from ucs.nn.kinds import KindNet
 from ucs.nn.params import TrainParams
 
 if TYPE_CHECKING:
@@ -24,7 +26,8 @@ if TYPE_CHECKING:
 
 _FORMAT = 1
 _WEIGHTS = "model.safetensors"
-_DESCRIPTION = "model.json"
+MODEL_FILE = "model.json"
+REGIONS_FILE = "regions.json"  # of a folder with the models of several regions
 
 MINIMUM_OVERLAP = 0.5
 """Share of a model's genes that data must have for the model to be applied."""
@@ -36,10 +39,13 @@ class UCSModel:
 
     Attributes
     ----------
-    foreground, cell
-        The nets, in evaluation mode, on the CPU.
+    foreground
+        The net that says where cells are, in evaluation mode, on the CPU: the density net, or the published Foreground
+        Predict Net.
+    cell
+        The net that says which nucleus a pixel belongs to: kinds of cells, or the published Cell Predict Net.
     genes
-        Names of the genes that the Foreground Predict Net sees, in its order.
+        Names of the genes that the nets see, in their order.
     params
         Parameters of the training and of the patch.
     um_per_px
@@ -48,12 +54,17 @@ class UCSModel:
         Plain values: background chosen, curves, seed, versions.
     """
 
-    foreground: ForegroundNet
-    cell: CellNet
+    foreground: ForegroundNet | DensityNet
+    cell: CellNet | KindNet
     genes: tuple[str, ...]
     params: TrainParams
     um_per_px: float
     history: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_published(self) -> bool:
+        """Whether the nets are those of the paper."""
+        return isinstance(self.foreground, ForegroundNet)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model into a directory: weights as safetensors, all else as JSON.
@@ -71,11 +82,12 @@ class UCSModel:
             If there is one and ``overwrite`` is False.
         """
         path = Path(path)
-        if (path / _DESCRIPTION).exists() and not overwrite:
+        if not overwrite and any((path / name).exists() for name in (MODEL_FILE, REGIONS_FILE)):
             msg = f"{path} holds a model already; pass overwrite=True to replace it."
             raise FileExistsError(msg)
         description = {
             "format": _FORMAT,
+            "nets": "published" if self.is_published else "density",
             "genes": list(self.genes),
             "params": self.params.as_dict(),
             "um_per_px": self.um_per_px,
@@ -86,7 +98,8 @@ class UCSModel:
         weights = {f"foreground.{k}": v.contiguous() for k, v in self.foreground.state_dict().items()}
         weights |= {f"cell.{k}": v.contiguous() for k, v in self.cell.state_dict().items()}
         save_file(weights, path / _WEIGHTS)
-        (path / _DESCRIPTION).write_text(text)
+        (path / MODEL_FILE).write_text(text)
+        (path / REGIONS_FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> UCSModel:
@@ -100,29 +113,82 @@ class UCSModel:
             If its format is not known to this version.
         """
         path = Path(path)
-        for name in (_DESCRIPTION, _WEIGHTS):
+        for name in (MODEL_FILE, _WEIGHTS):
             if not (path / name).exists():
                 msg = f"{path} holds no model: {name} is missing."
                 raise FileNotFoundError(msg)
-        description = json.loads((path / _DESCRIPTION).read_text())
+        description = json.loads((path / MODEL_FILE).read_text())
         if description.get("format") != _FORMAT:
             msg = f"{path} has model format {description.get('format')!r}; this version reads format {_FORMAT}."
             raise ValueError(msg)
         weights = load_file(path / _WEIGHTS)
-        foreground = ForegroundNet(len(description["genes"]))
+        params, n_genes = TrainParams.resolve(description["params"]), len(description["genes"])
+        foreground: ForegroundNet | DensityNet
+        cell: CellNet | KindNet
+        if description.get("nets", "published") == "published":  # the only ones when models did not yet say which
+            foreground, cell = ForegroundNet(n_genes), CellNet()
+        else:
+            foreground = DensityNet(params.density_width)
+            cell = KindNet(len(weights["cell.log_share"]), n_genes)
         # torch's annotations lack memory_format.
         foreground.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        cell = CellNet(foreground.feature_width)
         for prefix, net in (("foreground.", foreground), ("cell.", cell)):
             net.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
         return cls(
             foreground.eval(),
             cell.eval(),
             tuple(description["genes"]),
-            TrainParams.resolve(description["params"]),
+            params,
             description["um_per_px"],
             description["history"],
         )
+
+    def published_nets(self) -> tuple[ForegroundNet, CellNet]:
+        """Return both nets of a published model.
+
+        Raises
+        ------
+        TypeError
+            If they are others.
+        """
+        if not (isinstance(self.foreground, ForegroundNet) and isinstance(self.cell, CellNet)):
+            msg = "The model does not have the published nets."
+            raise TypeError(msg)
+        return self.foreground, self.cell
+
+    def density_nets(self) -> tuple[DensityNet, KindNet]:
+        """Return both nets of a density model.
+
+        Raises
+        ------
+        TypeError
+            If they are others.
+        """
+        if not (isinstance(self.foreground, DensityNet) and isinstance(self.cell, KindNet)):
+            msg = "The model has the published nets."
+            raise TypeError(msg)
+        return self.foreground, self.cell
+
+    def nets_for(self, genes: Sequence[str]) -> tuple[ForegroundNet, CellNet]:
+        """Return both published nets for some of the model's genes, in another order or not; the model stays as it is.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know one of them.
+        """
+        published, cell = self.published_nets()
+        if tuple(genes) == self.genes:
+            return published, cell
+        keep, index = match_genes(self.genes, genes)
+        if not keep.all():
+            msg = f"The model does not know {int((~keep).sum())} of {len(genes)} genes."
+            raise ValueError(msg)
+        weights = published.state_dict()
+        first = "embedding.layers.0.weight"  # (256, n_genes)
+        foreground = ForegroundNet(len(genes))
+        foreground.load_state_dict({**weights, first: weights[first][:, torch.from_numpy(index).long()]})
+        return foreground.eval(), cell
 
     def select_genes(self, transcripts: TranscriptMap, features: Sequence[str]) -> TranscriptMap:
         """Return the transcripts that the model knows, numbered in its order of genes.
@@ -139,7 +205,12 @@ class UCSModel:
         ValueError
             If the data has less than half of the model's genes.
         """
+        self.check_overlap(features)
         keep, index = match_genes(self.genes, features)
+        return transcripts.select(keep, index, len(self.genes))
+
+    def check_overlap(self, features: Sequence[str]) -> None:
+        """Raise ``ValueError`` if data with these features has less than half of the model's genes."""
         n_shared = len(set(self.genes).intersection(features))
         if n_shared < MINIMUM_OVERLAP * len(self.genes):
             msg = (
@@ -148,7 +219,6 @@ class UCSModel:
                 "model trained on this panel, or train one (model=None)."
             )
             raise ValueError(msg)
-        return transcripts.select(keep, index, len(self.genes))
 
 
 def match_genes(genes: Sequence[str], features: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:

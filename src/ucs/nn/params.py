@@ -21,15 +21,22 @@ class TrainParams:
     """Side of a training patch (paper: 48)."""
     batch_size: int = 1
     """Patches per step of the Foreground Predict Net."""
-    max_steps: int = 120
-    """Steps of the Foreground Predict Net at most."""
+    max_steps: int = 0
+    """Steps of the first net at most; 0 is the default of each: 300 of the density net, 120 of the published one."""
     evaluate_every: int = 20
     """Steps between two looks at the held-out patches."""
     patience: int = 3
     """Looks without a better held-out loss after which training stops; the best weights are kept."""
-    learning_rate: float = 3e-4
-    """Adam's learning rate at its highest (paper: 1e-4 throughout); it rises over the first steps and falls to 0 at the
-    last along a cosine, which takes a third of the steps to the same held-out loss and leaves less noise."""
+    learning_rate: float = 0.0
+    """Adam's learning rate for the first net at its highest; 0 is the default of each: 3e-3 of the density net, 3e-4 of
+    the published one (paper: 1e-4 throughout). It rises over the first steps and falls to 0 at the last along a cosine,
+    which takes a third of the steps to the same held-out loss and leaves less noise."""
+    density_width: int = 32
+    """Channels of each convolution of the density net."""
+    stretch: float = 0.5
+    """How far distances follow the shape of nuclei (``softmask="scaled"``): the exponent of their ratio of axes."""
+    threshold: float = 0.35
+    """Probability of lying in a cell above which a pixel does, with the density net."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates (paper)."""
     weight_decay: float = 1e-4
@@ -46,6 +53,8 @@ class TrainParams:
     """Steps of the Cell Predict Net at most."""
     cell_learning_rate: float = 5e-3
     """Adam's learning rate for the Cell Predict Net at its highest; it has 2,700 weights and sees fixed features."""
+    min_nuclei: int = 50
+    """Nuclei that a region must have for a model of its own."""
     tau: float = 5.0
     """Softness of the softmask in pixels (paper, equation 2)."""
     reach: int = 24
@@ -55,18 +64,29 @@ class TrainParams:
         for name, low in (
             ("patch_size", 8),
             ("batch_size", 1),
-            ("max_steps", 1),
+            ("max_steps", 0),
+            ("density_width", 1),
             ("evaluate_every", 1),
             ("patience", 1),
             ("cell_patches", 1),
             ("cell_steps", 1),
+            ("min_nuclei", 1),
             ("reach", 1),
         ):
             value = getattr(self, name)
             if not (isinstance(value, int) and value >= low):
                 msg = f"TrainParams.{name}={value!r} must be a whole number of at least {low}."
                 raise ValueError(msg)
-        for name in ("learning_rate", "cell_learning_rate", "tau"):
+        if not 0 <= self.learning_rate < math.inf:
+            msg = f"TrainParams.learning_rate={self.learning_rate!r} must not be negative (0: the default of each net)."
+            raise ValueError(msg)
+        if not 0 <= self.stretch <= 1:
+            msg = f"TrainParams.stretch={self.stretch!r} must lie between 0 (plain distances) and 1."
+            raise ValueError(msg)
+        if not 0 < self.threshold < 1:
+            msg = f"TrainParams.threshold={self.threshold!r} must lie between 0 and 1."
+            raise ValueError(msg)
+        for name in ("cell_learning_rate", "tau"):
             value = getattr(self, name)
             if not 0 < value < math.inf:
                 msg = f"TrainParams.{name}={value!r} must be positive."
@@ -111,6 +131,11 @@ class TrainParams:
             raise ValueError(msg)
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         return replace(cls(**defaults), **given)
+
+    def filled(self, *, density: bool) -> TrainParams:
+        """Return parameters with the defaults of the density net, or else of the published one, where 0 is given."""
+        steps, rate = (300, 3e-3) if density else (120, 3e-4)
+        return replace(self, max_steps=self.max_steps or steps, learning_rate=self.learning_rate or rate)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as plain values."""

@@ -8,11 +8,11 @@ import numpy as np
 
 from ucs._checks import choose_one, listed
 from ucs._logging import logger
-from ucs._platforms import resolve_nuclei_key
 from ucs.pl._artists import draw_image, draw_outlines, draw_scale_bar, draw_transcripts, set_limits
 from ucs.pl._crop import crop_points, crop_polygons, crop_raster
-from ucs.pp._nuclei import transformation_matrix
-from ucs.pp._sample import find_source
+from ucs.pp._nuclei_stain import find_stain
+from ucs.pp._sample import find_nuclei_key, find_source
+from ucs.pp._sample_nuclei import keys_of_nuclei
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ucs._platforms import Platform
     from ucs.pl._crop import Bounds, CroppedPoints
+    from ucs.pp._source import Source
 
 LAYERS = ("image", "transcripts", "nuclei", "scale_bar")
 _IMAGE_KEYS = ("morphology_focus", "morphology_mip", r"(?i:.*dapi.*)", r"(?i:.*morphology.*)", r"(?i:.*nucle.*)")
@@ -33,7 +34,7 @@ def cells(
     *,
     shapes_key: str = "ucs_boundaries",
     nuclei_key: str | None = None,
-    points_key: str | None = None,
+    points_key: str | Sequence[str] | None = None,
     image_key: str | None = None,
     channel: str | None = None,
     gene_key: str | None = None,
@@ -49,8 +50,9 @@ def cells(
 ) -> Axes:
     """Draw the outlines of cells over their transcripts, with the nuclei and their image where there are any.
 
-    Everything is drawn in the intrinsic coordinates of the points. Of a large slide only what lies within ``bounds`` is
-    read: the image at the scale that the figure can show, the points partition by partition.
+    Everything is drawn in the intrinsic coordinates of the points, or, if these are several fields of view, in their
+    common coordinate system. Of a large slide only what lies within ``bounds`` is read: the image at the scale that the
+    figure can show, the points partition by partition.
 
     Parameters
     ----------
@@ -74,7 +76,7 @@ def cells(
     coordinate_system
         Coordinate system in which the elements meet; ``"global"`` or another that they share if None.
     bounds
-        What to show: ``(x_min, y_min, x_max, y_max)`` in the points' intrinsic units (um for Xenium); all if None.
+        What to show: ``(x_min, y_min, x_max, y_max)`` in these coordinates (um for Xenium); all if None.
     show
         What to draw beside the cells, any of ``"image"``, ``"transcripts"``, ``"nuclei"`` and ``"scale_bar"``.
     platform
@@ -107,34 +109,41 @@ def cells(
     shapes_key = choose_one(
         shapes_key, [*sdata.shapes, *sdata.labels], (), argument="shapes_key", what="shapes or labels element"
     )
-    source = find_source(sdata, points_key, platform=platform, gene_key=gene_key, um_per_unit=um_per_unit)
-    image_key = _find_image(sdata, image_key) if "image" in show else None
-    nuclei_key = _find_nuclei(sdata, source.platform, nuclei_key) if "nuclei" in show else None
+    source = find_source(
+        sdata,
+        points_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        gene_key=gene_key,
+        um_per_unit=um_per_unit,
+    )
+    image_keys = _find_images(sdata, source, image_key) if "image" in show else []
+    nuclei_keys = _find_nuclei(sdata, source, nuclei_key) if "nuclei" in show else []
     limit = max_transcripts if "transcripts" in show else 0
     asked = _checked_bounds(bounds)
-    points = crop_points(sdata.points[source.points_key], source.columns, asked, limit=limit, name=source.points_key)
+    points = crop_points(sdata, source, asked, limit=limit)
     shown = asked or points.extent
 
     def crop(key: str, **options: Any) -> Any:
-        to_points = transformation_matrix(sdata, key, source.points_key, coordinate_system=coordinate_system)
+        to_frame = source.to_frame(sdata, key, coordinate_system=coordinate_system)
         read = crop_raster if key in sdata.images else crop_polygons
-        return read(sdata[key], to_points, shown, **options)
+        return read(sdata[key], to_frame, shown, **options)
 
     # Read everything before the first stroke, so that an error leaves neither an empty figure nor half a picture.
     outlines = crop(shapes_key)
     _check_not_empty(points, outlines, shown)
-    nuclei = None if nuclei_key is None else crop(nuclei_key)
-    image = None if image_key is None else crop(image_key, channel=_channel_number(sdata, image_key, channel))
+    nuclei = [crop(key) for key in nuclei_keys]
+    images = [crop(key, channel=_channel_number(sdata, key, channel)) for key in image_keys]
 
     ax = _axes(shown) if ax is None else ax
-    if image is not None:
+    for image in images:
         draw_image(ax, *image)
     set_limits(ax, shown, source.um_per_unit)
     if points.n_within > limit > 0:
         logger.info("Drawing %d of %d transcripts, at random.", limit, points.n_within)
     draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
-    if nuclei is not None:
-        draw_outlines(ax, nuclei, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
+    for of_element in nuclei:
+        draw_outlines(ax, of_element, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
     draw_outlines(ax, outlines, {"colors": "black", "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
     if "scale_bar" in show:
         draw_scale_bar(ax, shown, source.um_per_unit)
@@ -183,24 +192,31 @@ def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
     return x_min, y_min, x_max, y_max
 
 
-def _find_image(sdata: SpatialData, image_key: str | None) -> str | None:
-    """Return the image given, or the one that shows nuclei, if any."""
+def _find_images(sdata: SpatialData, source: Source, image_key: str | None) -> list[str]:
+    """Return the image given, or the one (of each field of view) that shows nuclei, by its name or channels, if any."""
+    if image_key is None and source.by_field:
+        return [key for key in keys_of_nuclei(source, source.platform.image_key or "") if key in sdata.images]
     try:
-        return choose_one(image_key, list(sdata.images), _IMAGE_KEYS, argument="image_key", what="image of the nuclei")
+        what = "image of the nuclei"
+        return [choose_one(image_key, list(sdata.images), _IMAGE_KEYS, argument="image_key", what=what)]
     except (KeyError, ValueError):
         if image_key is not None:
             raise
-        return None
-
-
-def _find_nuclei(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str | None:
-    """Return the nuclei given, or those that the platform has, if any."""
     try:
-        return resolve_nuclei_key(sdata, platform, nuclei_key)
+        return [find_stain(sdata, None, None).key]
+    except (KeyError, ValueError):
+        return []
+
+
+def _find_nuclei(sdata: SpatialData, source: Source, nuclei_key: str | None) -> list[str]:
+    """Return the nuclei given, or those that the platform has (in each field of view), if any."""
+    try:
+        found = find_nuclei_key(sdata, source, nuclei_key)
     except (KeyError, ValueError):
         if nuclei_key is not None:
             raise
-        return None
+        return []
+    return [key for key in keys_of_nuclei(source, found) if key in sdata]
 
 
 def _axes(bounds: Bounds) -> Axes:

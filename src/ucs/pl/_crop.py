@@ -1,4 +1,4 @@
-"""What a picture of a part of a slide needs, in the points' intrinsic coordinates, read without loading the slide."""
+"""What a picture of a part of a slide needs, in the transcripts' frame, read without loading the slide."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ import numpy as np
 import pandas as pd
 
 from ucs._core.ids import densify
-from ucs.pp._transcripts import check_frame
+from ucs.pp._columns import check_frame
+from ucs.pp._fields import find_fields
 from ucs.tl._outlines import polygon_frame
 
 if TYPE_CHECKING:
-    from dask.dataframe import DataFrame as DaskDataFrame
+    from collections.abc import Iterator
+
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
     from xarray import DataArray, DataTree
 
-    from ucs.pp._transcripts import TranscriptColumns
+    from ucs.pp._columns import TranscriptColumns
+    from ucs.pp._source import Source
 
     Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 
@@ -44,12 +48,10 @@ class CroppedPoints:
     extent: Bounds
 
 
-def crop_points(
-    points: DaskDataFrame, columns: TranscriptColumns, bounds: Bounds | None, *, limit: int, name: str
-) -> CroppedPoints:
+def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, limit: int) -> CroppedPoints:
     """Read the transcripts within bounds (all if None), partition by partition, and at most ``limit`` of them.
 
-    Rows that the quality cut leaves out of the segmentation are left out here too.
+    Rows that are left out of the segmentation are left out here too.
 
     Raises
     ------
@@ -59,13 +61,9 @@ def crop_points(
     rng = np.random.default_rng(0)
     kept = pd.DataFrame({"x": [], "y": [], "gene": pd.Series([], dtype=object), "key": []})
     lower, upper, n_within = np.full(2, np.inf), np.full(2, -np.inf), 0
-    for number, delayed in enumerate(points[columns.names()].to_delayed()):
-        frame = delayed.compute()
-        check_frame(frame, columns, where=f"points[{name!r}], partition {number}")
-        frame = frame[columns.kept(frame)]
+    for frame, columns, position in _kept_rows(sdata, source):
         if frame.empty:
             continue
-        position = frame[["x", "y"]].to_numpy(np.float64)
         lower, upper = np.minimum(lower, position.min(axis=0)), np.maximum(upper, position.max(axis=0))
         if bounds is not None:
             inside = ((position >= bounds[:2]) & (position <= bounds[2:])).all(axis=1)
@@ -77,10 +75,25 @@ def crop_points(
         part["key"] = rng.random(len(part))
         kept = pd.concat([kept, part]).nsmallest(limit, "key") if len(kept) else part.nsmallest(limit, "key")
     if not np.isfinite(lower).all():
-        msg = f"points[{name!r}] has no transcripts to show."
+        msg = f"points[{source.points_key!r}] has no transcripts to show."
         raise ValueError(msg)
     extent = (float(lower[0]), float(lower[1]), float(upper[0]), float(upper[1]))
     return CroppedPoints(kept.drop(columns="key").reset_index(drop=True), n_within, extent)
+
+
+def _kept_rows(
+    sdata: SpatialData, source: Source
+) -> Iterator[tuple[pd.DataFrame, TranscriptColumns, NDArray[np.float64]]]:
+    """Read piece by piece what is counted: rows, their columns, and their positions ``(n, 2)`` in the frame."""
+    fields = find_fields(sdata, source)
+    for k, part in enumerate(source.parts):
+        owner = None if fields is None else fields.owner(k)
+        for where, rows in part.frames(sdata):
+            check_frame(rows, part.columns, where=where)
+            frame = rows[part.columns.kept(rows)]
+            x, y = part.place(frame)
+            owned = slice(None) if owner is None else owner.owns(x, y)
+            yield frame[owned], part.columns, np.column_stack([x, y]).astype(np.float64)[owned]
 
 
 def crop_polygons(

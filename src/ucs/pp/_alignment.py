@@ -1,8 +1,10 @@
-"""Check that the nuclei lie where the transcripts are."""
+"""Check that the nuclei lie where the transcripts are, and have the size of nuclei."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ucs._core import alignment
 from ucs._logging import logger
@@ -10,6 +12,36 @@ from ucs._logging import logger
 if TYPE_CHECKING:
     from ucs.pp._nuclei import Nuclei
     from ucs.pp._transcripts import Transcripts
+
+
+_AREA_UM2 = (5.0, 500.0)  # median areas that nuclei, or small cells in their place, can have
+
+
+def check_size(
+    nuclei: Nuclei, *, um_per_px: float, um_per_unit: float, nuclei_key: str, points_key: str, strict: bool
+) -> None:
+    """Check that the median nucleus has the size of a nucleus, which a wrong unit or transformation would belie.
+
+    Raises
+    ------
+    ValueError
+        If it has not, and ``strict``; otherwise that is a warning.
+    """
+    areas = np.bincount(nuclei.labels.ravel())[1:] * um_per_px**2
+    median = float(np.median(areas[areas > 0]))
+    low, high = _AREA_UM2
+    if low <= median <= high:
+        return
+    units = [um_per_unit * np.sqrt(bound / median) for bound in (low, high)]
+    msg = (
+        f"The median area of the nuclei {nuclei_key!r} is {median:.3g} um^2, and nuclei have {low:g} to {high:g}: the "
+        f"unit of the transcripts {points_key!r} cannot be {um_per_unit:g} um, or the transformation between the two "
+        f"is wrong. If it is the unit, give its length: um_per_unit= (from {units[0]:.2g} to {units[1]:.2g} the nuclei "
+        "would be of a possible size); otherwise correct the transformation of one of the two."
+    )
+    if strict:
+        raise ValueError(f"{msg} check_alignment=False makes this a warning.")
+    logger.warning("%s", msg)
 
 
 def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str, points_key: str) -> str:

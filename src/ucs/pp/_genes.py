@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._checks import listed
+from ucs._logging import logger
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from types import ModuleType
 
     from scipy.sparse import csr_matrix
 
@@ -22,8 +24,11 @@ N_HIGHLY_VARIABLE = 1000
 BIN_UM = 10.0
 """Side of the bins on which the variability of genes is measured: there are no cells yet."""
 
+_SAME_PANEL = 0.9
+_ENOUGH_IN_COMMON = 0.5
 
-def choose_genes(genes: str | int | Sequence[str], transcripts: Transcripts) -> tuple[str, ...]:
+
+def choose_genes(genes: str | int | Sequence[str], samples: Sequence[Transcripts]) -> tuple[str, ...]:
     """Return the genes that the nets see, in alphabetical order; controls are never among them.
 
     Parameters
@@ -31,30 +36,30 @@ def choose_genes(genes: str | int | Sequence[str], transcripts: Transcripts) -> 
     genes
         ``"all"``; ``"hvg"``, the 1000 most highly variable ones; a number of them; a list of names; or a regular
         expression that whole names match.
-    transcripts
-        Of the sample.
+    samples
+        Transcripts of the samples.
 
     Raises
     ------
     ValueError
-        If a listed gene is not in the data, a pattern fits none, a number is not positive, or the list is empty.
+        If a listed gene is not in the data, a pattern fits none, a number is not positive, the list is empty, or the
+        samples are of different panels.
     ImportError
         If highly variable genes are asked for and scanpy is not installed.
     """
-    available = transcripts.genes
+    panels = [transcripts.genes for transcripts in samples]
     if isinstance(genes, str):
+        available = common_genes(panels)
         if genes == "all":
             return available
-        if genes == "hvg":
-            return highly_variable(transcripts, N_HIGHLY_VARIABLE)
-        return _fitting(genes, available)
+        return highly_variable(samples, available, N_HIGHLY_VARIABLE) if genes == "hvg" else _fitting(genes, available)
     if isinstance(genes, int | np.integer):
         if genes < 1:
             msg = f"genes={genes!r} must be a positive number of genes."
             raise ValueError(msg)
-        return highly_variable(transcripts, int(genes))
+        return highly_variable(samples, common_genes(panels), int(genes))
     chosen = set(genes)
-    unknown = sorted(chosen - set(available))
+    unknown = sorted(chosen.difference(*panels))
     if unknown:
         msg = f"genes lists {len(unknown)} names that the data does not have: {listed(unknown)}."
         raise ValueError(msg)
@@ -76,29 +81,67 @@ def _fitting(pattern: str, available: Sequence[str]) -> tuple[str, ...]:
     return fitting
 
 
-def highly_variable(transcripts: Transcripts, n: int) -> tuple[str, ...]:
-    """Return the ``n`` most highly variable genes; all if there are no more.
+def common_genes(panels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
+    """Return the genes that several samples can be learned from together, in alphabetical order.
 
-    By scanpy on counts binned to 10 um, by the variance of Pearson residuals (Lause et al., Genome Biology 2021).
+    A sample lists the genes that occur in it. Of one panel, rare genes may happen to be missing here or there, so all
+    that occur anywhere are taken. If more than a tenth is not common to all, the panels differ: a gene that was not
+    asked for is not the same as one that is not there, so only the common ones are taken, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If less than half of the genes are common to all.
     """
-    if n >= len(transcripts.genes):
-        return transcripts.genes
+    union, common = set[str]().union(*panels), set(panels[0]).intersection(*panels)
+    if len(common) >= _SAME_PANEL * len(union):
+        return tuple(sorted(union))
+    of_each = ", ".join(str(len(panel)) for panel in panels)
+    if len(common) < _ENOUGH_IN_COMMON * len(union):
+        msg = (
+            f"The samples have {of_each} genes, of which {len(common)} of {len(union)} are common to all: they are of "
+            "different panels. Train a model for each, or pass genes= with a list of those to learn from together."
+        )
+        raise ValueError(msg)
+    logger.warning(
+        "The samples have %s genes: %d of %d are common to all, and the nets see only these.",
+        of_each,
+        len(common),
+        len(union),
+    )
+    return tuple(sorted(common))
+
+
+def import_scanpy() -> ModuleType:
+    """Return scanpy; raise ``ImportError`` that says how to get it if it is not installed."""
     try:
         import scanpy as sc
     except ImportError as error:
         msg = "Highly variable genes need scanpy: pip install 'spatialdata-ucs[analysis]', or pass a list of genes."
         raise ImportError(msg) from error
-    from anndata import AnnData
+    return sc
 
-    bins = AnnData(binned_counts(transcripts).astype(np.float32))
+
+def highly_variable(samples: Sequence[Transcripts], genes: tuple[str, ...], n: int) -> tuple[str, ...]:
+    """Return the ``n`` most highly variable of ``genes``; all if there are no more.
+
+    By scanpy on counts binned to 10 um, by the variance of Pearson residuals (Lause et al., Genome Biology 2021).
+    """
+    if n >= len(genes):
+        return genes
+    sc = import_scanpy()
+    from anndata import AnnData
+    from scipy.sparse import vstack
+
+    bins = AnnData(vstack([binned_counts(transcripts, genes) for transcripts in samples]).tocsr().astype(np.float32))
     # Pearson residuals need no normalisation, which would be noise in bins with a handful of transcripts.
     sc.experimental.pp.highly_variable_genes(bins, flavor="pearson_residuals", n_top_genes=n)
     variable = bins.var["highly_variable"].to_numpy()
-    return tuple(name for name, chosen in zip(transcripts.genes, variable, strict=True) if chosen)
+    return tuple(name for name, chosen in zip(genes, variable, strict=True) if chosen)
 
 
-def binned_counts(transcripts: Transcripts, *, bin_um: float = BIN_UM) -> csr_matrix:
-    """Return the counts of the genes in square bins that hold any, ``(bins, genes)``."""
+def binned_counts(transcripts: Transcripts, genes: Sequence[str], *, bin_um: float = BIN_UM) -> csr_matrix:
+    """Return the counts of ``genes`` in square bins that hold any transcript of a gene, ``(bins, genes)``."""
     from scipy.sparse import coo_matrix
 
     side = max(1, round(bin_um / transcripts.grid.um_per_px))
@@ -107,5 +150,8 @@ def binned_counts(transcripts: Transcripts, *, bin_um: float = BIN_UM) -> csr_ma
     columns = -(-source.shape[1] // side)
     key = (source.rows()[of_gene] // side).astype(np.int64) * columns + source.column[of_gene] // side
     occupied, index = np.unique(key, return_inverse=True)
-    shape = (len(occupied), len(transcripts.genes))
-    return coo_matrix((source.count[of_gene], (index, source.feature[of_gene])), shape=shape).tocsr()
+    number = {gene: k for k, gene in enumerate(genes)}
+    wanted = np.array([number.get(gene, -1) for gene in transcripts.genes])[source.feature[of_gene]]
+    kept = wanted >= 0
+    entries = (source.count[of_gene][kept], (index[kept], wanted[kept]))
+    return coo_matrix(entries, shape=(len(occupied), len(genes))).tocsr()

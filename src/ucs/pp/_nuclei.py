@@ -46,61 +46,33 @@ class Nuclei:
     n_outside: int
 
 
-def transformation_matrix(
-    sdata: SpatialData, source: str, target: str, *, coordinate_system: str | None = None
-) -> NDArray[np.float64]:
-    """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of one element to that of another.
+def read_nuclei(
+    sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid, *, points_key: str
+) -> Nuclei:
+    """Bring the nuclei of one element onto a grid, as :func:`sample_nuclei` does; it is an error if there are none.
 
-    Through the coordinate system given, else ``"global"`` or the first one that both share, else along the shortest
-    path through other elements.
+    ``points_key`` names the transcripts in the message.
 
     Raises
     ------
     ValueError
-        If there is no path, or the coordinate system is not one of both; the coordinate systems of both are listed.
+        If ids repeat or are negative, or no nucleus lies on the grid.
     """
-    from spatialdata.transformations import get_transformation, get_transformation_between_coordinate_systems
-
-    of_source = get_transformation(sdata[source], get_all=True)
-    of_target = get_transformation(sdata[target], get_all=True)
-    shared = sorted(set(of_source) & set(of_target))
-    systems = f"{source!r} is in {listed(of_source)}, {target!r} in {listed(of_target)}"
-    if coordinate_system is not None and coordinate_system not in shared:
-        msg = f"coordinate_system={coordinate_system!r} is not one of both elements: {systems}."
-        raise ValueError(msg)
-    if shared:
-        system = coordinate_system or ("global" if "global" in shared else shared[0])
-        matrices = [affine_matrix(of[system]) for of in (of_source, of_target)]
-        for name, matrix in zip((source, target), matrices, strict=True):
-            _check_invertible(matrix, name, system)
-        return np.linalg.inv(matrices[1]) @ matrices[0]
-    try:
-        path = get_transformation_between_coordinate_systems(sdata, sdata[source], sdata[target])
-    except RuntimeError as error:
+    nuclei = sample_nuclei(sdata, nuclei_key, to_frame, grid)
+    if len(nuclei.ids) == 0:
         msg = (
-            f"{source!r} and {target!r} share no coordinate system and no path connects them: {systems}. Register them "
-            "with spatialdata.transformations.set_transformation."
+            f"No nucleus of {nuclei_key!r} lies where the transcripts of {points_key!r} are (x, y in "
+            f"[{grid.origin[0]:g}, {grid.origin[0] + grid.shape[1] * grid.step:g}], "
+            f"[{grid.origin[1]:g}, {grid.origin[1] + grid.shape[0] * grid.step:g}]). Check their transformations."
         )
-        raise ValueError(msg) from error
-    return affine_matrix(path)
-
-
-def _check_invertible(matrix: NDArray[np.float64], name: str, system: str) -> None:
-    linear = matrix[:2, :2]
-    if not np.isfinite(matrix).all() or abs(np.linalg.det(linear)) <= 1e-12 * np.square(linear).sum():
-        msg = f"The transformation of {name!r} to {system!r} cannot be inverted: {matrix.tolist()}. Register another."
         raise ValueError(msg)
+    return nuclei
 
 
-def affine_matrix(transformation: object) -> NDArray[np.float64]:
-    """Return a transformation as a ``(3, 3)`` matrix over ``(x, y, 1)``."""
-    return transformation.to_affine_matrix(input_axes=("x", "y"), output_axes=("x", "y"))  # type: ignore[attr-defined]
+def sample_nuclei(sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid) -> Nuclei:
+    """Bring the nuclei of one element onto a grid.
 
-
-def read_nuclei(
-    sdata: SpatialData, nuclei_key: str, points_key: str, grid: Grid, *, coordinate_system: str | None = None
-) -> Nuclei:
-    """Bring nuclei onto a grid.
+    ``to_frame`` is the ``(3, 3)`` matrix from their intrinsic ``(x, y, 1)`` to the coordinates of the grid.
 
     Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in
     pieces); of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel.
@@ -109,22 +81,14 @@ def read_nuclei(
     Raises
     ------
     ValueError
-        If ids repeat or are negative, the elements are not connected, or no nucleus lies on the grid.
+        If ids repeat or are negative.
     """
-    to_points = transformation_matrix(sdata, nuclei_key, points_key, coordinate_system=coordinate_system)
-    grid_to_nuclei = np.linalg.inv(to_points) @ grid.px_to_intrinsic
+    grid_to_nuclei = np.linalg.inv(to_frame) @ grid.px_to_intrinsic
     if nuclei_key in sdata.labels:
         labels, ids = _from_labels(sdata.labels[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
         n_outside = 0
     else:
         labels, ids, n_outside = _from_shapes(sdata.shapes[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
-    if len(ids) == 0:
-        msg = (
-            f"No nucleus of {nuclei_key!r} lies where the transcripts of {points_key!r} are (x, y in "
-            f"[{grid.origin[0]:g}, {grid.origin[0] + grid.shape[1] * grid.step:g}], "
-            f"[{grid.origin[1]:g}, {grid.origin[1] + grid.shape[0] * grid.step:g}]). Check their transformations."
-        )
-        raise ValueError(msg)
     return Nuclei(labels, ids, n_outside)
 
 
@@ -217,7 +181,7 @@ def _from_shapes(
         )
     geometry, index = geometry[polygonal], element.index.to_numpy()[polygonal]
     to_grid = np.linalg.inv(grid_to_shapes)
-    labels = _fill(geometry, to_grid, shape)
+    labels = fill_geometries(geometry, to_grid, shape)
     areas = np.bincount(labels.ravel(), minlength=len(index) + 1)[1:]
     n_outside = _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
     new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
@@ -225,7 +189,8 @@ def _from_shapes(
     return new_id[labels], index[areas > 0], n_outside
 
 
-def _fill(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
+def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
+    """Return which of polygons and multi-polygons holds each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
     import shapely
 
     if len(geometry) == 0:

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ucs._checks import check_at_least, check_free_keys, check_name, listed
 from ucs._logging import logger
+from ucs._platforms import resolve_platform
 from ucs._progress import stage
-from ucs.pp._nuclei import affine_matrix
-from ucs.pp._nuclei_methods import WATERSHED, check_method, load_network, name_of
-from ucs.pp._nuclei_stain import find_stain, pixel_size, working_level
-from ucs.pp._nuclei_tiles import Raster
+from ucs.pp._field_images import find_in_fields
+from ucs.pp._keys import FOV, fields_of_view, pattern_of
+from ucs.pp._nuclei_find import StainImage, find_in_image
+from ucs.pp._nuclei_methods import WATERSHED, check_method, name_of
+from ucs.pp._nuclei_stain import find_stain, pixel_size
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-    from xarray import DataArray, DataTree
-
-    from ucs.pp._nuclei_tiles import FoundNuclei
-
-_WORKING_UM = 0.5  # blocks up to this size lose nothing that the watershed needs
-_AREA_UM2 = (5.0, 500.0)  # median areas that nuclei can have
+    from xarray import DataArray
 
 
 def nuclei(
@@ -53,7 +48,8 @@ def nuclei(
         Object with the image, as a reader of spatialdata-io returns it. Nothing of the user's is changed.
     image_key
         Key of the image; if None, the one with a nuclear stain (DAPI, Hoechst, DNA, ... among its channels, or a single
-        channel under such a name or ``morphology_focus``).
+        channel under such a name or ``morphology_focus``). Of CosMx the images of all fields of view; ``{fov}`` in the
+        key stands for their names.
     channel
         Name (or position) of the channel; the one named after a nuclear stain if None. Several are passed on, in the
         order given, to methods that take them; the built-in method takes one.
@@ -62,7 +58,7 @@ def nuclei(
         their own packages. Or a function from ``(c, y, x)``, in the type of the image, to integer labels ``(y, x)``,
         which is called for windows of up to ``tile_size`` pixels and a margin of 40 um, and should not depend on more.
     labels_key_added
-        Key of the result.
+        Key of the result; of fields of view it follows their names, as ``2_ucs_nuclei``.
     um_per_px
         Side of a pixel of the image (its finest level) in um; if None, from its transformation to the transcripts.
     tile_size
@@ -107,95 +103,82 @@ def nuclei(
     is cut halfway between its own brightness and what is darkest in it. Those of one nucleus are put together again:
     where the valley between their peaks is shallow, or where their union is an ellipse.
     """
-    check_name(labels_key_added, "labels_key_added")
+    images = images_of_fields(sdata, image_key)
+    keys = [_key_of_field(labels_key_added, field) for field in images] if images else [labels_key_added]
+    for key in keys:
+        check_name(key, "labels_key_added")
+        check_free_keys(sdata, {"labels_key_added": ("labels", key)}, overwrite=overwrite)
     check_at_least(tile_size, 32, "tile_size")
-    check_free_keys(sdata, {"labels_key_added": ("labels", labels_key_added)}, overwrite=overwrite)
     check_method(method, options)
+    result = sdata if inplace else _shallow_copy(sdata)
+    timings: dict[str, float] = {}
+    if images:
+        stains = {
+            field: StainImage.of(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
+            for field, key in images.items()
+        }
+        with stage("nuclei", timings, progress=progress, unit="field") as update:
+            of_fields, empty = find_in_fields(
+                sdata, stains, method, options, tile_size=int(tile_size), update=update
+            )
+        _check_none_empty(empty, images, method)
+        for key, in_field in zip(keys, of_fields.values(), strict=True):
+            _put(result, key, in_field.element)
+        logger.info(
+            "Added labels %s, from images of %d fields of view (%s), %.1f s.",
+            listed(keys),
+            len(images),
+            name_of(method),
+            timings["nuclei"],
+        )
+        return None if inplace else result
     source = find_stain(sdata, image_key, channel)
     um_per_px = pixel_size(sdata, source.key, um_per_px)
-    image, level_scale = working_level(source, um_per_px)
-    level_um = um_per_px * float(np.sqrt(level_scale[0] * level_scale[1]))
-    timings: dict[str, float] = {}
     with stage("nuclei", timings, progress=progress, unit="tile") as update:
-        found = _run(method, options, image, source.key, level_um, int(tile_size), update)
-    _check_found(found, level_um, um_per_px, method)
-    result = sdata if inplace else _shallow_copy(sdata)
-    _add(result, labels_key_added, found, sdata.images[source.key], level_scale)
+        found = find_in_image(
+            StainImage.of(source, um_per_px),
+            sdata.images[source.key],
+            method,
+            options,
+            tile_size=int(tile_size),
+            update=update,
+        )
+    _put(result, labels_key_added, found.element)
     logger.info(
         "Added labels %r: %d nuclei, median area %.0f um2, from images[%r] channel %s at %.3g um per px (%s), %.1f s.",
         labels_key_added,
-        len(found.areas),
-        np.median(found.areas) * level_um**2,
+        found.n,
+        found.median_area,
         source.key,
         listed(source.channels),
-        level_um,
+        found.um_per_px,
         name_of(method),
         timings["nuclei"],
     )
     return None if inplace else result
 
 
-def _run(
-    method: str | Callable[[NDArray], NDArray],
-    options: dict[str, Any],
-    image: DataArray,
-    name: str,
-    um_per_px: float,
-    tile_size: int,
-    update: Callable[[int, int], None],
-) -> FoundNuclei:
-    import dask.array as da
-
-    lazy = da.asarray(image.data)
-    if method == WATERSHED:
-        from ucs.pp._nuclei_watershed import WatershedParams, watershed
-
-        params = WatershedParams.of(options)
-        if len(lazy) > 1:
-            msg = f"method='watershed' takes one channel, {len(lazy)} given."
-            raise ValueError(msg)
-        factor = max(1, int(_WORKING_UM / um_per_px + 1e-6))
-        raster = Raster(lazy, factor, name)
-        return watershed(raster, factor * um_per_px, params, tile_size=max(1, tile_size // factor), update=update)
-    from ucs.pp._nuclei_objects import label_objects
-
-    is_network = isinstance(method, str)
-    function = load_network(method, um_per_px, options) if isinstance(method, str) else method
-    return label_objects(
-        Raster(lazy, 1, name), function, um_per_px, name=name_of(method), tile_size=tile_size, scaled=is_network,
-        update=update,
-    )  # fmt: skip
+def images_of_fields(sdata: SpatialData, image_key: str | None) -> dict[str, str]:
+    """Return the images of fields of view by the names of these, none if a single image is meant."""
+    template = image_key or resolve_platform(sdata, "auto", None).image_key or ""
+    return fields_of_view(pattern_of(template), sdata.images) if FOV in template else {}
 
 
-def _check_found(found: FoundNuclei, level_um: float, um_per_px: float, method: str | Callable) -> None:
-    if len(found.areas) == 0:
+def _key_of_field(key: str, field: str) -> str:
+    return key.replace(FOV, field) if FOV in key else f"{field}_{key}"
+
+
+def _check_none_empty(empty: Sequence[str], images: Mapping[str, str], method: str | Callable) -> None:
+    if empty:
         msg = (
-            f"{name_of(method)} found no nuclei (pixels of {um_per_px:g} um). Look at the image, at channel= and at "
-            "um_per_px=, or take another method=."
-        )
-        raise ValueError(msg)
-    median = float(np.median(found.areas)) * level_um**2
-    if not _AREA_UM2[0] <= median <= _AREA_UM2[1]:
-        msg = (
-            f"The median nucleus has {median:.3g} um2, which is not between {_AREA_UM2[0]:g} and {_AREA_UM2[1]:g}: "
-            f"um_per_px={um_per_px:g} cannot be right, or {name_of(method)} did not find nuclei."
+            f"{name_of(method)} found no nuclei in {len(empty)} of {len(images)} fields of view: {listed(empty)}. Look "
+            "at their images, at channel= and at um_per_px=, or find the nuclei of the others one by one, with "
+            "image_key=."
         )
         raise ValueError(msg)
 
 
-def _add(
-    sdata: SpatialData, key: str, found: FoundNuclei, image: DataArray | DataTree, scale: tuple[float, float]
-) -> None:
-    from spatialdata.models import Labels2DModel
-    from spatialdata.transformations import Affine, Identity, get_transformation
-
-    to_finest = np.diag([scale[1], scale[0], 1.0])
-    transformations = {}
-    for system, transformation in get_transformation(image, get_all=True).items():
-        matrix = affine_matrix(transformation) @ to_finest
-        is_identity = np.array_equal(matrix, np.eye(3))
-        transformations[system] = Identity() if is_identity else Affine(matrix, ("x", "y"), ("x", "y"))
-    element = Labels2DModel.parse(found.labels, dims=("y", "x"), transformations=transformations)
+def _put(sdata: SpatialData, key: str, element: DataArray) -> None:
     if key in sdata:  # it may be replaced; spatialdata warns of a key that is set twice
         del sdata[key]
     sdata[key] = element

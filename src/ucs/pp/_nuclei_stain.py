@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._checks import check_positive, listed
-from ucs._platforms import resolve_platform
-from ucs.pp._nuclei import transformation_matrix
+from ucs._platforms import Platform, resolve_platform
+from ucs.pp._find_source import find_source
+from ucs.pp._transformations import transformation_matrix
+from ucs.pp._unit import find_um_per_unit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,7 +52,8 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
     if key is not None and key not in sdata.images:
         msg = f"image_key={key!r} is not in this SpatialData; its images are: {listed(sdata.images)}."
         raise KeyError(msg)
-    key = _find_image(sdata, channel) if key is None else key
+    platform = resolve_platform(sdata, "auto", None)
+    key = _find_image(sdata, channel, platform) if key is None else key
     levels = _levels(sdata.images[key])
     if "z" in levels[0].dims:
         msg = (
@@ -59,13 +62,13 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
         )
         raise ValueError(msg)
     names = _channels(levels)
-    positions = _find_channels(names, channel, key)
+    positions = _find_channels(names, channel, key, platform.stain_channel)
     return Stain(key, levels, [names[k] for k in positions], positions)
 
 
-def _find_image(sdata: SpatialData, channel: Channel) -> str:
+def _find_image(sdata: SpatialData, channel: Channel, platform: Platform) -> str:
     channels = {key: _channels(_levels(element)) for key, element in sdata.images.items()}
-    keys = [key for key, names in channels.items() if _may_be_meant(key, names, channel)]
+    keys = [key for key, names in channels.items() if _may_be_meant(key, names, channel, platform)]
     if not keys:
         images = "; ".join(f"{key!r} with channels {listed(names)}" for key, names in channels.items())
         wanted = "shows a nuclear stain (DAPI, Hoechst, DNA, ...)" if channel is None else f"has channel={channel!r}"
@@ -90,10 +93,20 @@ def _channels(levels: list[DataArray]) -> list[Any]:
     return levels[0].coords["c"].to_numpy().tolist()
 
 
-def _may_be_meant(key: str, names: list[Any], channel: Channel) -> bool:
+def _may_be_meant(key: str, names: list[Any], channel: Channel, platform: Platform) -> bool:
     if channel is not None:
         return all(len(_match(names, each)) == 1 for each in _as_list(channel))
-    return any(_stain(name) for name in names) or (len(names) == 1 and bool(_stain(key, _SINGLE_CHANNEL)))
+    if any(_stain(name) for name in names):
+        return True
+    if len(names) == 1:
+        return bool(_stain(key, _SINGLE_CHANNEL)) or any(re.fullmatch(p, key) for p in platform.stain_images)
+    return platform.stain_channel is not None and _have_no_names(names, platform.stain_channel)
+
+
+def _have_no_names(names: list[Any], position: int) -> bool:
+    """Tell whether channels are but numbered from 0 on, or the colours of a picture, and there is one at a position."""
+    called = [str(name) for name in names]
+    return position < len(names) and called in ([str(k) for k in range(len(names))], list("rgb"), list("rgba"))
 
 
 def _stain(name: object, patterns: Sequence[str] = _STAINS) -> int:
@@ -118,7 +131,7 @@ def _match(names: list[Any], channel: str | int) -> list[int]:
     return [k for k, name in enumerate(names) if str(name).lower() == str(channel).lower()]
 
 
-def _find_channels(names: list[Any], channel: Channel, key: str) -> list[int]:
+def _find_channels(names: list[Any], channel: Channel, key: str, default: int | None) -> list[int]:
     if channel is not None:
         found = [(each, _match(names, each)) for each in _as_list(channel)]
         for each, matches in found:
@@ -132,6 +145,8 @@ def _find_channels(names: list[Any], channel: Channel, key: str) -> list[int]:
         return [matches[0] for _, matches in found]
     if len(names) == 1:
         return [0]
+    if default is not None and _have_no_names(names, default):
+        return [default]
     ranks = [_stain(name) for name in names]
     best = [k for k, rank in enumerate(ranks) if rank and rank == max(ranks)]
     if not best:
@@ -159,6 +174,7 @@ def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
         check_positive(given, "um_per_px")
         return float(given)
     platform = resolve_platform(sdata, "auto", None)
+    um_per_unit = find_um_per_unit(sdata, platform, None)
     sizes: dict[str, float] = {}
     for points_key in sdata.points:
         if not any(re.fullmatch(pattern, points_key) for pattern in platform.points_keys):
@@ -167,7 +183,11 @@ def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
             matrix = transformation_matrix(sdata, key, points_key)
         except ValueError:  # not connected
             continue
-        sizes[points_key] = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * platform.um_per_unit
+        sizes[points_key] = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * um_per_unit
+    if not sizes and platform.table_keys:
+        source = find_source(sdata)  # bins
+        to_frame = source.to_frame(sdata, key)
+        sizes[source.points_key] = float(np.sqrt(abs(np.linalg.det(to_frame[:2, :2])))) * source.um_per_unit
     problem = _doubts(sdata, platform.name, sizes)
     if problem:
         msg = f"The size of a pixel of images[{key!r}] is not known: {problem}. Give it with um_per_px=."

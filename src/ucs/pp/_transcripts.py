@@ -1,8 +1,7 @@
-"""From a points element to transcripts on a raster, in one pass over its partitions."""
+"""From points elements to transcripts on a raster, in one pass over their partitions."""
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,42 +11,18 @@ import pandas as pd
 from ucs._checks import listed
 from ucs._core.transcripts import TranscriptMap
 from ucs._grid import Grid, pixel_index
+from ucs._memory import check_fits_memory
+from ucs.pp._columns import TranscriptColumns, check_frame
 
 if TYPE_CHECKING:
-    from dask.dataframe import DataFrame as DaskDataFrame
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
 
     from ucs._platforms import Platform
-
-
-_LARGEST_COUNT = 2**31 - 1
-
-
-@dataclass(frozen=True)
-class TranscriptColumns:
-    """Which columns of a points element are read, and which rows are kept."""
-
-    gene: str
-    count: str | None = None
-    quality: str | None = None
-    minimum_quality: float = 0.0
-
-    @classmethod
-    def of(cls, points: DaskDataFrame, gene: str, platform: Platform) -> TranscriptColumns:
-        """Find the count and quality columns that a platform names, where they exist."""
-        count = next((c for c in platform.count_columns if c in points.columns), None)
-        quality = platform.quality_column if platform.quality_column in points.columns else None
-        return cls(gene, count, quality, platform.minimum_quality)
-
-    def names(self) -> list[str]:
-        """All columns to read."""
-        return ["x", "y", *(c for c in (self.gene, self.count, self.quality) if c is not None)]
-
-    def kept(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows pass the quality cut."""
-        if self.quality is None:
-            return np.ones(len(frame), dtype=bool)
-        return frame[self.quality].to_numpy() >= self.minimum_quality
+    from ucs.pp._fields import Fields, Owner
+    from ucs.pp._parts import Part
 
 
 @dataclass
@@ -59,15 +34,20 @@ class _Collected:
     feature: list[NDArray[np.int32]] = field(default_factory=list)
     count: list[NDArray[np.int32]] = field(default_factory=list)
     codes: dict[str, int] = field(default_factory=dict)
+    votes: dict[str, int] = field(default_factory=dict)
+    planes: set[float] = field(default_factory=set)
     lower: NDArray[np.float64] = field(default_factory=lambda: np.full(2, np.inf))
     upper: NDArray[np.float64] = field(default_factory=lambda: np.full(2, -np.inf))
     n_rows: int = 0
     n_low_quality: int = 0
+    n_other_planes: int = 0
+    n_seen_twice: int = 0
+    n_zero_count: int = 0
 
 
 @dataclass(frozen=True)
 class Transcripts:
-    """All features of a points element on the smallest grid that covers them.
+    """All features of a sample on the smallest grid that covers them.
 
     Attributes
     ----------
@@ -78,9 +58,15 @@ class Transcripts:
     genes, controls
         Names: features ``0..len(genes) - 1`` are the genes, those behind them the controls, each in alphabetical order.
     n_rows
-        Rows of the points element.
+        Rows of the points elements (of binned input: entries of the table).
     n_low_quality
         Rows left out by the quality cut.
+    n_other_planes
+        Rows of good quality left out because they lie in other planes in z than those chosen.
+    n_seen_twice
+        Rows left out because another field of view has seen the same place, and lies better around it.
+    n_zero_count
+        Rows left out because they stand for no molecule.
     """
 
     grid: Grid
@@ -89,35 +75,38 @@ class Transcripts:
     controls: tuple[str, ...]
     n_rows: int
     n_low_quality: int
+    n_other_planes: int = 0
+    n_seen_twice: int = 0
+    n_zero_count: int = 0
 
 
 def read_transcripts(
-    points: DaskDataFrame,
-    columns: TranscriptColumns,
+    sdata: SpatialData,
+    parts: Sequence[Part],
     platform: Platform,
     *,
     resolution: float,
     um_per_unit: float,
-    name: str,
+    fields: Fields | None = None,
 ) -> Transcripts:
-    """Read a points element in one pass: filter, encode features, bin.
+    """Read the transcripts of a sample in one pass: filter, encode features, bin.
 
-    The result does not depend on how the points are partitioned or ordered.
+    The result does not depend on how the elements are partitioned or ordered.
 
     Parameters
     ----------
-    points
-        The element, with ``x`` and ``y`` in intrinsic units.
-    columns
-        What to read.
+    sdata
+        Object with the elements.
+    parts
+        What to read of them.
     platform
         Tells genes from controls.
     resolution
         Side of a pixel in um.
     um_per_unit
-        Length of one intrinsic unit in um.
-    name
-        Key of the element, for messages.
+        Length of one unit of the parts' common frame in um.
+    fields
+        Where several parts lie, so that what two of them have seen is counted once.
 
     Raises
     ------
@@ -126,59 +115,45 @@ def read_transcripts(
     """
     collected = _Collected()
     step = resolution / um_per_unit
-    for number, partition in enumerate(points[columns.names()].to_delayed()):
-        frame = partition.compute()
-        check_frame(frame, columns, where=f"points[{name!r}], partition {number}")
-        _collect(frame, columns, step, um_per_unit, collected)
-    return _on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, name=name, columns=columns)
-
-
-def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
-    for axis in ("x", "y"):
-        bad = ~np.isfinite(frame[axis].to_numpy(dtype=np.float64))
-        if bad.any():
-            msg = f"{where}: {bad.sum()} of {len(frame)} positions have a NaN or infinite {axis}. Drop them first."
-            raise ValueError(msg)
-    missing = frame[columns.gene].isna().to_numpy()
-    if missing.any():
-        msg = f"{where}: {missing.sum()} of {len(frame)} rows have no value in {columns.gene!r}. Drop these rows first."
-        raise ValueError(msg)
-    if columns.count is not None:
-        count = frame[columns.count].to_numpy(dtype=np.float64)
-        bad = ~((count >= 0) & (count <= _LARGEST_COUNT) & (count == np.floor(count)))  # NaN is bad too
-        if bad.any():
-            msg = (
-                f"{where}: {bad.sum()} of {len(frame)} values of {columns.count!r} are negative, not whole or too "
-                f"large, e.g. {count[bad][0]:g}. Counts must be whole numbers from 0 to {_LARGEST_COUNT}."
-            )
-            raise ValueError(msg)
+    for k, part in enumerate(parts):
+        for where, frame in part.frames(sdata):
+            check_frame(frame, part.columns, where=where)
+            _collect(frame, part, step, um_per_unit, collected, None if fields is None else fields.owner(k))
+    return _on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
 
 
 def _collect(
-    frame: pd.DataFrame, columns: TranscriptColumns, step: float, um_per_unit: float, collected: _Collected
+    frame: pd.DataFrame, part: Part, step: float, um_per_unit: float, collected: _Collected, owner: Owner | None
 ) -> None:
+    columns = part.columns
+    good = columns.good(frame)
     kept = columns.kept(frame)
     collected.n_rows += len(frame)
-    collected.n_low_quality += int(len(frame) - kept.sum())
+    collected.n_low_quality += int((~good).sum())
+    collected.n_other_planes += int((good & ~kept).sum())
+    columns.add_votes(frame, collected.votes)
+    if columns.plane is not None:
+        collected.planes.update(np.unique(frame[columns.plane].to_numpy(dtype=np.float64)).tolist())
     if columns.count is not None:
-        kept &= frame[columns.count].to_numpy() > 0
+        positive = frame[columns.count].to_numpy() > 0
+        collected.n_zero_count += int((kept & ~positive).sum())
+        kept &= positive
     frame = frame[kept]
+    x, y = part.place(frame)
+    if owner is not None:
+        owned = owner.owns(x, y)
+        collected.n_seen_twice += int(len(frame) - owned.sum())
+        frame, x, y = frame[owned], x[owned], y[owned]
     if frame.empty:
         return
-    collected.lower = np.minimum(collected.lower, [frame["x"].min(), frame["y"].min()])
-    collected.upper = np.maximum(collected.upper, [frame["x"].max(), frame["y"].max()])
+    collected.lower = np.minimum(collected.lower, [x.min(), y.min()])
+    collected.upper = np.maximum(collected.upper, [x.max(), y.max()])
     # Before pixels are counted: on a far too fine grid their numbers would not even fit into 64 bits.
     check_fits_memory((collected.upper - collected.lower) / step, step * um_per_unit, collected.n_rows)
-    gene = frame[columns.gene]
-    if not isinstance(gene.dtype, pd.CategoricalDtype):
-        gene = gene.astype("category")
-    codes = collected.codes
-    new_code = np.array([codes.setdefault(str(c), len(codes)) for c in gene.cat.categories], dtype=np.int32)
-    collected.row.append(pixel_index(frame["y"], step))
-    collected.column.append(pixel_index(frame["x"], step))
-    collected.feature.append(new_code[gene.cat.codes.to_numpy()])
-    count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
-    collected.count.append(count.astype(np.int32))
+    collected.row.append(pixel_index(y, step))
+    collected.column.append(pixel_index(x, step))
+    collected.feature.append(encode_features(frame[columns.gene], collected.codes))
+    collected.count.append(counts_of(frame, columns))
 
 
 def _on_grid(
@@ -187,17 +162,20 @@ def _on_grid(
     *,
     resolution: float,
     um_per_unit: float,
-    name: str,
-    columns: TranscriptColumns,
+    parts: Sequence[Part],
 ) -> Transcripts:
+    where = f"points[{', '.join(repr(part.key) for part in parts)}]"
     row, column, feature, count = (
         np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
         for parts in (collected.row, collected.column, collected.feature, collected.count)
     )
+    _check_planes(collected, parts[0].columns, where)
     if len(row) == 0:
-        msg = f"points[{name!r}] has no transcripts to work with: {_why_none_is_left(collected, columns)}."
+        msg = f"{where} has no transcripts to work with: {_why_none_is_left(collected, parts[0].columns)}."
         raise ValueError(msg)
-    new_code, genes, controls = _order_features(collected.codes, feature, platform)
+    new_code, genes, controls = order_features(
+        collected.codes, np.bincount(feature, minlength=len(collected.codes)) > 0, platform, collected.votes
+    )
     grid = Grid(
         int(column.min()),
         int(row.min()),
@@ -206,7 +184,7 @@ def _on_grid(
         um_per_unit,
     )
     if not genes:
-        msg = f"points[{name!r}] holds control features only: {listed(controls)}."
+        msg = f"{where} holds control features only{_who_says_so(parts[0].columns)}: {listed(controls)}."
         raise ValueError(msg)
     transcripts = TranscriptMap.from_positions(
         row - grid.row0,
@@ -216,66 +194,93 @@ def _on_grid(
         shape=grid.shape,
         n_features=len(genes) + len(controls),
     )
-    return Transcripts(grid, transcripts, genes, controls, collected.n_rows, collected.n_low_quality)
+    return Transcripts(
+        grid,
+        transcripts,
+        genes,
+        controls,
+        collected.n_rows,
+        n_low_quality=collected.n_low_quality,
+        n_other_planes=collected.n_other_planes,
+        n_seen_twice=collected.n_seen_twice,
+        n_zero_count=collected.n_zero_count,
+    )
 
 
 def _why_none_is_left(collected: _Collected, columns: TranscriptColumns) -> str:
-    n, n_low = collected.n_rows, collected.n_low_quality
+    n = collected.n_rows
     if n == 0:
         return "the element is empty"
-    if n_low == 0:
+    reasons = {
+        f"have {columns.quality} < {columns.minimum_quality:g}": collected.n_low_quality,
+        f"lie in other planes ({columns.plane}) than z_planes={list(columns.planes)}": collected.n_other_planes,
+        "were seen in another field of view, too": collected.n_seen_twice,
+    }
+    reasons = {reason: count for reason, count in reasons.items() if count}
+    if n in reasons.values():
+        return f"all {n} rows {next(iter(reasons))}"
+    if not reasons:
         return f"all {n} rows have {columns.count} = 0"
-    below = f"{columns.quality} < {columns.minimum_quality:g}"
-    return f"all {n} rows have {below}" if n_low == n else f"{n_low} of {n} rows have {below}, the others a count of 0"
+    named = ", ".join(f"{count} of {n} rows {reason}" for reason, count in reasons.items())
+    return named if sum(reasons.values()) == n else f"{named}, the others a count of 0"
 
 
-def _order_features(
-    codes: dict[str, int], feature: NDArray, platform: Platform
+def _check_planes(collected: _Collected, columns: TranscriptColumns, where: str) -> None:
+    missing = set(columns.planes) - collected.planes
+    if missing and collected.planes:
+        msg = (
+            f"z_planes={list(columns.planes)}: {where} has no transcripts in {listed(sorted(missing))}; in its column "
+            f"{columns.plane!r} are {listed(sorted(collected.planes))}."
+        )
+        raise ValueError(msg)
+
+
+def _who_says_so(columns: TranscriptColumns) -> str:
+    named = [repr(name) for name in (columns.is_gene, columns.category) if name is not None]
+    return f", by their names or by the column {' and '.join(named)}" if named else ""
+
+
+def encode_features(feature: pd.Series, codes: dict[str, int]) -> NDArray[np.int32]:
+    """Return the number of each row's feature; names that are new to ``codes`` get the next numbers."""
+    if not isinstance(feature.dtype, pd.CategoricalDtype):
+        feature = feature.astype("category")
+    new_code = np.array([codes.setdefault(str(c), len(codes)) for c in feature.cat.categories], dtype=np.int32)
+    return new_code[feature.cat.codes.to_numpy()]
+
+
+def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int32]:
+    """Return how many molecules each row stands for."""
+    count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
+    return count.astype(np.int32)
+
+
+def order_features(
+    codes: dict[str, int],
+    occurring: NDArray[np.bool_],
+    platform: Platform,
+    votes: Mapping[str, int],
 ) -> tuple[NDArray[np.int32], tuple[str, ...], tuple[str, ...]]:
-    """Number the features that occur: genes first, then controls, each alphabetically, whatever order they came in."""
-    occurring = np.bincount(feature, minlength=len(codes)) > 0
+    """Number the features that occur: genes first, then controls, each alphabetically, whatever order they came in.
+
+    Parameters
+    ----------
+    codes
+        Name -> number of the features met.
+    occurring
+        Whether each of these numbers is kept.
+    platform
+        Tells genes from controls by their names.
+    votes
+        How many more rows call a feature a gene than call it none: a control has more of these.
+
+    Returns
+    -------
+    The new number of each (-1 if not kept), the genes and the controls.
+    """
     names = sorted(name for name, code in codes.items() if occurring[code])
-    genes = tuple(name for name in names if not platform.is_control(name))
-    controls = tuple(name for name in names if platform.is_control(name))
+    controls = tuple(name for name in names if platform.is_control(name) or votes.get(name, 0) < 0)
+    genes = tuple(sorted(set(names) - set(controls)))
     new_code = np.full(len(codes), -1, dtype=np.int32)
     for number, feature_name in enumerate(genes + controls):
         new_code[codes[feature_name]] = number
     return new_code, genes, controls
-
-
-_BYTES_PER_PIXEL = 32
-_BYTES_PER_TRANSCRIPT = 60
-
-
-def check_fits_memory(extent: NDArray[np.float64], resolution: float, n_transcripts: int) -> None:
-    """Raise ``MemoryError`` if a grid would not fit into this machine's memory, with the numbers.
-
-    Parameters
-    ----------
-    extent
-        Width and height in pixels.
-    resolution
-        Side of a pixel in um.
-    n_transcripts
-        Transcripts held.
-    """
-    available = _memory()
-    fixed = n_transcripts * _BYTES_PER_TRANSCRIPT
-    pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * _BYTES_PER_PIXEL
-    if available is None or pixel_bytes + fixed <= available:
-        return
-    finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
-    msg = (
-        f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels, which needs "
-        f"about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has {available / 2**30:.1f} GiB. The finest "
-        f"resolution that fits is about {finest:.2g} um."
-    )
-    raise MemoryError(msg)
-
-
-def _memory() -> int | None:
-    """Return the machine's memory in bytes, or None if the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None

@@ -1,9 +1,11 @@
 """Tools: segment, its steps, and what serves anybody's labels."""
 
 from ucs.tl._aggregate import aggregate
+from ucs.tl._annotate import annotate_nuclei
+from ucs.tl._compare import compare
 from ucs.tl._outlines import outlines
 from ucs.tl._predict import predict
 from ucs.tl._segment import segment
 from ucs.tl._train import train
 
-__all__ = ["aggregate", "outlines", "predict", "segment", "train"]
+__all__ = ["aggregate", "annotate_nuclei", "compare", "outlines", "predict", "segment", "train"]

@@ -6,36 +6,41 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_any_label, check_free_column, check_free_keys, choose_one
+from ucs._checks import check_any_label, check_free_keys, choose_one
 from ucs._core.ids import densify
 from ucs._core.measure import centroids, eccentricities, moments
-from ucs.pp._nuclei import transformation_matrix
+from ucs.pp._columns import check_frame
+from ucs.pp._fields import find_fields
 from ucs.pp._sample import find_source
-from ucs.pp._transcripts import check_frame
-from ucs.tl._lookup import LabelLookup, with_label_column
+from ucs.pp._transcripts import counts_of, encode_features, order_features
+from ucs.tl._lookup import LabelLookup, check_free_column, with_label_column
 from ucs.tl._outlines import finest_level
 from ucs.tl._table import build_table
 from ucs.tl._write import Elements, add_elements
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
     from ucs._platforms import Platform
+    from ucs.pp._fields import Fields
     from ucs.pp._sample import Source
 
 
 def aggregate(
     sdata: SpatialData,
     labels_key: str,
-    points_key: str | None = None,
+    points_key: str | Sequence[str] | None = None,
     *,
     platform: str | Platform = "auto",
     coordinate_system: str | None = None,
     gene_key: str | None = None,
     um_per_unit: float | None = None,
+    z_planes: Sequence[float] | float | None = None,
     table_key_added: str | None = None,
     points_column_added: str | None = None,
     overwrite: bool = False,
@@ -49,7 +54,7 @@ def aggregate(
         Object with labels and points.
     labels_key
         Key of a 2D labels element; of a multiscale element the finest level is taken.
-    points_key, platform, coordinate_system, gene_key, um_per_unit
+    points_key, platform, coordinate_system, gene_key, um_per_unit, z_planes
         As in :func:`ucs.tl.segment`.
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
@@ -79,19 +84,27 @@ def aggregate(
     elif points_column_added is not None:
         msg = f"points_column_added={points_column_added!r} needs inplace=True: only the table is returned."
         raise ValueError(msg)
-    source = find_source(sdata, points_key, platform=platform, gene_key=gene_key, um_per_unit=um_per_unit)
-    points = sdata.points[source.points_key]
+    source = find_source(
+        sdata,
+        points_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        gene_key=gene_key,
+        um_per_unit=um_per_unit,
+        z_planes=z_planes,
+    )
     if points_column_added is not None:
-        used = source.columns.names()
-        check_free_column(points, points_column_added, points_key=source.points_key, used=used, overwrite=overwrite)
-    to_points = transformation_matrix(sdata, labels_key, source.points_key, coordinate_system=coordinate_system)
+        for part in source.parts:
+            check_free_column(sdata, part, points_column_added, overwrite=overwrite)
+    to_frame = source.to_frame(sdata, labels_key, coordinate_system=coordinate_system)
+    fields = find_fields(sdata, source)
     labels = np.asarray(finest_level(sdata.labels[labels_key]))
     dense, ids = densify(labels)
     check_any_label(ids, labels_key)
-    lookup = LabelLookup(dense, np.linalg.inv(to_points))
-    counts, genes, controls = _count(sdata, source, lookup, len(ids))
+    lookup = LabelLookup(dense, np.linalg.inv(to_frame))
+    counts, genes, controls = _count(sdata, source, fields, lookup, len(ids))
     cells = moments(dense, len(ids))
-    um2_per_px = abs(np.linalg.det(to_points[:2, :2])) * source.um_per_unit**2
+    um2_per_px = abs(np.linalg.det(to_frame[:2, :2])) * source.um_per_unit**2
     table = build_table(
         counts,
         genes=genes,
@@ -99,7 +112,7 @@ def aggregate(
         ids=ids,
         region=labels_key,
         area_um2=cells[:, 0] * um2_per_px,
-        centroid_um=(centroids(cells) @ to_points[:2, :2].T + to_points[:2, 2]) * source.um_per_unit,
+        centroid_um=(centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit,
         obs={"eccentricity": eccentricities(cells)},
         layers={},
         uns={"labels_key": labels_key, "points_key": source.points_key},
@@ -109,37 +122,41 @@ def aggregate(
     replaced = {}
     if points_column_added is not None:
         original = LabelLookup(labels, lookup.placement)
-        replaced[source.points_key] = with_label_column(points, original, source.columns, points_column_added)
+        for k, part in enumerate(source.parts):
+            owner = None if fields is None else fields.owner(k)
+            replaced[part.key] = with_label_column(sdata, part, original, points_column_added, owner)
     add_elements(sdata, Elements({table_key_added: table}, replaced))
     return None
 
 
 def _count(
-    sdata: SpatialData, source: Source, lookup: LabelLookup, n: int
-) -> tuple[csr_matrix, list[str], list[str]]:
+    sdata: SpatialData, source: Source, fields: Fields | None, lookup: LabelLookup, n: int
+) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...]]:
     """Count in one pass over the partitions: ``(n, n_features)``, the genes and the controls."""
     from scipy.sparse import coo_matrix
 
-    columns = source.columns
     codes: dict[str, int] = {}
+    votes: dict[str, int] = {}
     cells: list[NDArray] = []
     features: list[NDArray] = []
     counts: list[NDArray] = []
-    for number, partition in enumerate(sdata.points[source.points_key][columns.names()].to_delayed()):
-        frame = partition.compute()
-        check_frame(frame, columns, where=f"points[{source.points_key!r}], partition {number}")
-        frame = frame[columns.kept(frame)]
-        gene = frame[columns.gene].astype("category")
-        code = np.array([codes.setdefault(str(c), len(codes)) for c in gene.cat.categories], dtype=np.int32)
-        features.append(code[gene.cat.codes.to_numpy()])
-        cells.append(lookup.at(frame["x"].to_numpy(), frame["y"].to_numpy()))
-        counts.append(np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy())
-    cell, feature, count = (np.concatenate(parts) for parts in (cells, features, counts))
+    for k, part in enumerate(source.parts):
+        owner = None if fields is None else fields.owner(k)
+        for where, frame in part.frames(sdata):
+            check_frame(frame, part.columns, where=where)
+            part.columns.add_votes(frame, votes)
+            kept = frame[part.columns.kept(frame)]
+            x, y = part.place(kept)
+            if owner is not None:
+                owned = owner.owns(x, y)
+                kept, x, y = kept[owned], x[owned], y[owned]
+            features.append(encode_features(kept[part.columns.gene], codes))
+            cells.append(lookup.at(x, y))
+            counts.append(counts_of(kept, part.columns))
+    cell, feature, count = (np.concatenate(pieces) for pieces in (cells, features, counts))
     occurring = np.bincount(feature, weights=count, minlength=len(codes)) > 0
-    order = sorted((source.platform.is_control(name), name) for name, code in codes.items() if occurring[code])
-    new_code = np.full(len(codes), -1)
-    new_code[[codes[name] for _, name in order]] = np.arange(len(order))
+    new_code, genes, controls = order_features(codes, occurring, source.platform, votes)
     assigned = (cell > 0) & (count > 0)
-    entries = (count[assigned].astype(np.int32), (cell[assigned] - 1, new_code[feature[assigned]]))
-    matrix = coo_matrix(entries, shape=(n, len(order)), dtype=np.int32).tocsr()
-    return matrix, [name for control, name in order if not control], [name for control, name in order if control]
+    entries = (count[assigned], (cell[assigned] - 1, new_code[feature[assigned]]))
+    matrix = coo_matrix(entries, shape=(n, len(genes) + len(controls)), dtype=np.int32).tocsr()
+    return matrix, genes, controls

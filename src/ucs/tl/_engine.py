@@ -1,36 +1,36 @@
-"""The engine on one prepared sample: training, prediction, refinement. Arrays in, arrays out."""
+"""Prediction on one prepared sample: scores, decisions, refinement. Arrays in, arrays out."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.metadata import version
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._checks import check_positive
+from ucs._checks import listed
 from ucs._core.assign import assign_pixels
-from ucs._core.background import beyond_distance, beyond_paper_dilation
-from ucs._core.calibrate import calibrate_background
-from ucs._core.lattice import bounding_boxes
+from ucs._core.lattice import BLOCK, bounding_boxes, count_blocks
 from ucs._core.refine import refine_cells
-from ucs._logging import logger
+from ucs._core.transcripts import TranscriptMap, Window
 from ucs._progress import stage
-from ucs.nn.device import precision, resolve_device
-from ucs.nn.inference import score_pixels
-from ucs.nn.model import UCSModel, match_genes
-from ucs.nn.params import TrainParams
-from ucs.nn.patches import TrainingData
-from ucs.nn.training import train_nets
-from ucs.pp._genes import choose_genes
+from ucs.nn.device import resolve_device
+from ucs.nn.foreground import HALO
+from ucs.nn.inference import PixelScores, score_pixels
+from ucs.nn.model import UCSModel
+from ucs.nn.region_models import RegionModels, load_model
+from ucs.tl._density_engine import predict_by_density
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
+    from ucs.pp._regions import Regions
     from ucs.pp._sample import Sample
+
+    Model = UCSModel | RegionModels
 
 
 @dataclass(frozen=True)
@@ -42,162 +42,188 @@ class Prediction:
     labels
         ``(h, w)`` int32, the id of the nucleus that owns the pixel.
     probability
-        ``(h, w)`` uint8, 255 times the owner's q (paper, equation 4).
+        ``(h, w)`` uint8, 255 times the confidence in the owner: that of :mod:`ucs._core.confidence`, or q (paper,
+        equation 4) of the published nets.
+    obs
+        What more is known of each nucleus, ``(n,)`` each: further columns of the table.
     """
 
     labels: NDArray[np.int32]
     probability: NDArray[np.uint8]
+    obs: Mapping[str, Any] = field(default_factory=dict)
 
 
-def check_background(background: str | float) -> None:
-    """Raise ``ValueError`` unless it is ``"auto"``, ``"paper"`` or a positive distance."""
-    if background in ("auto", "paper"):
-        return
-    if isinstance(background, str):
-        msg = f"background={background!r} is unknown; pass 'auto', 'paper' or a distance in um."
-        raise ValueError(msg)
-    check_positive(background, "background")
-
-
-def find_background(
-    sample: Sample, background: str | float
-) -> tuple[NDArray[np.bool_], dict[str, Any]]:
-    """Return the pixels far enough from nuclei to be background, and what was chosen.
-
-    Parameters
-    ----------
-    sample
-        The sample.
-    background
-        ``"auto"``, ``"paper"`` or a distance in um.
-
-    Raises
-    ------
-    ValueError
-        If it is none of these, or leaves no pixel.
-    """
-    check_background(background)
-    nuclei, um_per_px = sample.nuclei.labels, sample.transcripts.grid.um_per_px
-    chosen: dict[str, Any]
-    if background == "paper":
-        far, chosen = beyond_paper_dilation(nuclei), {"method": "paper"}
-    elif background == "auto":
-        distance, profile = calibrate_background(
-            sample.transcripts.map.totals(), nuclei, um_per_px=um_per_px
-        )
-        far = beyond_distance(nuclei, distance / um_per_px)
-        chosen = {"method": "auto", "distance_um": distance, "profile": profile}
-    else:
-        far = beyond_distance(nuclei, float(background) / um_per_px)
-        chosen = {"method": "given", "distance_um": float(background)}
-    chosen["share_of_area"] = float(far.mean())
-    logger.info(
-        "Background for training (%s): %s from nuclei, %.0f %% of the area.",
-        chosen["method"],
-        f"beyond {chosen['distance_um']:.1f} um" if "distance_um" in chosen else "outside the paper's dilation",
-        100 * chosen["share_of_area"],
-    )
-    if not far.any():
-        logger.warning("No pixel is far enough from nuclei to serve as background; cells end at their reach only.")
-    return far, chosen
-
-
-def train_model(
-    sample: Sample,
-    *,
-    genes: str | int | Sequence[str],
-    train: TrainParams | Mapping[str, Any] | None,
-    background: str | float,
-    device: str,
-    seed: int,
-    progress: bool,
-    timings: dict[str, float],
-) -> UCSModel:
-    """Train both nets on one sample; see :func:`ucs.tl.train`."""
-    params = TrainParams.resolve(train)
-    where = resolve_device(device)
-    chosen_genes = choose_genes(genes, sample.transcripts)
-    keep, index = match_genes(chosen_genes, sample.transcripts.genes + sample.transcripts.controls)
-    transcripts = sample.transcripts.map.select(keep, index, len(chosen_genes))
-    far, chosen = find_background(sample, background)
-    with stage("train", timings, progress=progress, unit="step") as update:
-        trained = train_nets(
-            TrainingData(transcripts, sample.nuclei.labels, far), params, device=where, seed=seed, progress=update
-        )
-    curves = {"foreground": trained.foreground_curve, "cell": trained.cell_curve}
-    for name, curve in curves.items():
-        logger.info(
-            "Trained the %s net: %d steps, best at %d, held-out loss %.3f.",
-            name,
-            curve.stopped_at,
-            curve.best_step,
-            min(curve.held_out_loss, default=float("nan")),
-        )
-    history = {
-        "background": chosen,
-        "curves": {name: curve.as_dict() for name, curve in curves.items()},
-        "seed": seed,
-        "device": str(where),
-        "precision": precision(where),
-        "versions": {name: version(name) for name in ("spatialdata-ucs", "torch", "numpy", "numba")},
-    }
-    return UCSModel(
-        trained.foreground.cpu(),
-        trained.cell.cpu(),
-        chosen_genes,
-        params,
-        sample.transcripts.grid.um_per_px,
-        history,
-    )
-
-
-def as_model(model: object) -> UCSModel:
-    """Return a model, read from its directory if it is a path.
+def as_model(model: object) -> Model:
+    """Return a model, or one for each region; read from the directory if it is a path.
 
     Raises
     ------
     TypeError
-        If it is neither.
+        If it is neither, nor a mapping of region -> model.
     """
-    if isinstance(model, UCSModel):
+    if isinstance(model, UCSModel | RegionModels):
         return model
-    if not isinstance(model, str | Path):
-        msg = f"model={model!r} must be a UCSModel or the path of one."
-        raise TypeError(msg)
-    return UCSModel.load(model)
+    if isinstance(model, str | Path):
+        return load_model(model)
+    if isinstance(model, Mapping):
+        models = {str(region): as_model(one) for region, one in model.items()}
+        nested = [region for region, one in models.items() if not isinstance(one, UCSModel)]
+        if nested:
+            msg = f"model= has models of regions for {listed(nested)}; a region has one model."
+            raise TypeError(msg)
+        return RegionModels({region: one for region, one in models.items() if isinstance(one, UCSModel)})
+    msg = f"model={model!r} must be a UCSModel or the path of one, or a mapping of region -> either."
+    raise TypeError(msg)
+
+
+def check_regions_of_model(model: Model, regions: object) -> None:
+    """Raise ``ValueError`` if models are one per region and no regions are asked for, or the other way round."""
+    if isinstance(model, RegionModels) and regions is None:
+        msg = f"model= has one model for each of the regions {listed(model)}: say with regions= where they are."
+        raise ValueError(msg)
+    if isinstance(model, UCSModel) and regions is not None:
+        msg = f"regions={regions!r} needs one model for each region, but model= is a single one for all."
+        raise ValueError(msg)
 
 
 def predict_cells(
-    sample: Sample, model: UCSModel, *, tile_size: int, device: str, progress: bool, timings: dict[str, float]
+    sample: Sample,
+    model: Model,
+    regions: Regions | None = None,
+    *,
+    ownership: str = "expression",
+    tile_size: int,
+    device: str,
+    progress: bool,
+    timings: dict[str, float],
 ) -> Prediction:
-    """Apply a model to one sample; see :func:`ucs.tl.predict`."""
-    where = resolve_device(device)
-    um_per_px = sample.transcripts.grid.um_per_px
-    if not np.isclose(um_per_px, model.um_per_px, rtol=1e-6):
-        msg = (
-            f"The model was trained at {model.um_per_px:g} um per pixel, the grid has {um_per_px:g}: pass "
-            f"resolution={model.um_per_px:g}, or train a model at this resolution."
+    """Apply a model, or one for each region, to one sample; see :func:`ucs.tl.predict`."""
+    models, judge = judges_of(sample, model, regions)
+    obs = {} if regions is None else {"model_region": regions.column()}
+    if not models[0].is_published:
+        labels, probability = predict_by_density(
+            sample,
+            models,
+            judge,
+            ownership=ownership,
+            tile_size=tile_size,
+            device=device,
+            progress=progress,
+            timings=timings,
         )
-        raise ValueError(msg)
-    features = sample.transcripts.genes + sample.transcripts.controls
-    transcripts = model.select_genes(sample.transcripts.map, features)
-    nuclei = sample.nuclei.labels
+        return Prediction(labels, probability, obs)
+    nuclei, params = sample.nuclei.labels, models[0].params
     n = len(sample.nuclei.ids)
     boxes = bounding_boxes(nuclei, n)
-    params = model.params
-    foreground = model.foreground.to(where)
-    cell = model.cell.to(where)
     with stage("predict", timings, progress=progress, unit="block") as update:
-        scores = score_pixels(
-            transcripts, boxes, foreground, cell, reach=params.reach, device=where, tile_size=tile_size, progress=update
-        )
-        weight, bias = (float(x.detach()) for x in cell.weight_bias())
+        scores = PixelScores.empty(nuclei.shape, boxes, judge, n_models=len(models), reach=params.reach)
+        done = 0
+        for number, transcripts in enumerate(_transcripts_of_each(sample, models, scores)):
+            one, where = models[number], resolve_device(device)
+            foreground, cell = one.published_nets()
+            score_pixels(
+                scores,
+                transcripts,
+                foreground.to(where),
+                cell.to(where),
+                model=number,
+                device=where,
+                tile_size=tile_size,
+                progress=lambda blocks, before=done: update(before + blocks, scores.n_blocks),  # type: ignore[misc]
+            )
+            foreground.cpu()
+            cell.cpu()
+            done += int((scores.scalar.index[number] >= 0).sum())
+    heads = np.array([[float(value.detach()) for value in one.published_nets()[1].weight_bias()] for one in models])
     with stage("assign", timings, progress=False):
         labels, probability = assign_pixels(
-            nuclei, boxes, scores.scalar, weight=weight, bias=bias, tau=params.tau, reach=params.reach
+            nuclei,
+            boxes,
+            scores.scalar,
+            model=judge,
+            weight=heads[:, 0],
+            bias=heads[:, 1],
+            tau=params.tau,
+            reach=params.reach,
         )
     with stage("refine", timings, progress=False):
         labels = refine_cells(labels, nuclei, bounding_boxes(labels, n))
-    model.foreground.cpu()
-    model.cell.cpu()
-    return Prediction(labels, probability)
+    return Prediction(labels, probability, obs)
+
+
+def regions_of_models(regions: Regions, model: Model) -> dict[str, Any]:
+    """Return what ``uns["ucs"]["regions"]`` says: plain values, one of each region."""
+    own = [isinstance(model, RegionModels) and model[name] is not model.shared for name in regions.names]
+    return {
+        "by": str(regions.rule),
+        "names": list(regions.names),
+        "n_nuclei": regions.n_nuclei.tolist(),
+        "has_own_model": own,
+        "n_nuclei_outside": regions.n_outside,
+    }
+
+
+def judges_of(sample: Sample, model: Model, regions: Regions | None) -> tuple[list[UCSModel], NDArray[np.int64]]:
+    """Return the models that judge any nucleus, and which one judges each, ``(n + 1,)``.
+
+    Raises
+    ------
+    ValueError
+        If there is no model for a region, or for nuclei that lie in none, or the resolution is another.
+    """
+    if isinstance(model, UCSModel):
+        judge = np.zeros(len(sample.nuclei.ids) + 1, dtype=np.int64)
+        candidates = [model]
+    else:
+        judge, candidates = _judges_by_region(model, regions)
+    used, judge = np.unique(judge, return_inverse=True)
+    models = [candidates[k] for k in used]
+    um_per_px = sample.transcripts.grid.um_per_px
+    if not np.isclose(um_per_px, models[0].um_per_px, rtol=1e-6):
+        msg = (
+            f"The model was trained at {models[0].um_per_px:g} um per pixel, the grid has {um_per_px:g}: pass "
+            f"resolution={models[0].um_per_px:g}, or train a model at this resolution."
+        )
+        raise ValueError(msg)
+    return models, judge
+
+
+def _judges_by_region(model: RegionModels, regions: Regions | None) -> tuple[NDArray[np.int64], list[UCSModel]]:
+    check_regions_of_model(model, regions)
+    if regions is None:
+        raise AssertionError  # refused above
+    unknown = [name for name in regions.names if name not in model]
+    if unknown:
+        msg = f"model= has no model for the regions {listed(unknown)}; it has: {listed(model)}."
+        raise ValueError(msg)
+    if regions.n_outside > 0 and model.shared is None:
+        msg = (
+            f"{regions.n_outside} nuclei lie in no region ({regions.rule}), and there is no shared model to judge "
+            "them: pass ucs.nn.RegionModels(models, shared=...), or extend the regions."
+        )
+        raise ValueError(msg)
+    candidates = model.distinct()
+    number = {id(one): k for k, one in enumerate(candidates)}
+    # Nuclei in no region have the shared model, which is the first if there is one; so has id 0, which is none.
+    of_region = np.array([0, *(number[id(model[name])] for name in regions.names)])
+    judge = of_region[regions.of_nucleus]
+    judge[0] = judge[1]
+    return judge, candidates
+
+
+def _transcripts_of_each(
+    sample: Sample, models: Sequence[UCSModel], scores: PixelScores
+) -> Iterator[TranscriptMap]:
+    """Select the transcripts that each model sees; only where it is asked, if the models see different genes."""
+    transcripts = sample.transcripts
+    features = transcripts.genes + transcripts.controls
+    if all(model.genes == models[0].genes for model in models):
+        selected = models[0].select_genes(transcripts.map, features)
+        for _ in models:
+            yield selected
+        return
+    for number, model in enumerate(models):
+        asked = scores.scalar.index[number].reshape(count_blocks(transcripts.map.shape)) >= 0
+        (rows, columns) = np.nonzero(asked)
+        window = Window(*(BLOCK * np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])).tolist())
+        yield model.select_genes(transcripts.map.within(window.grown(HALO)), features)

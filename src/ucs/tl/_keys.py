@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ucs._checks import check_free_column, check_free_keys
+from ucs._checks import check_free_keys
+from ucs.pp._sample_nuclei import keys_of_nuclei
+from ucs.tl._lookup import check_free_column
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -15,12 +17,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OutputKeys:
-    """Keys of the elements and of the points column that a segmentation adds."""
+    """Keys of the elements and of the columns of the points that a segmentation adds."""
 
     labels: str
     shapes: str
     table: str
     points_column: str
+    points_confidence: str | None = None
 
     def kinds(self) -> dict[str, str]:
         """Key -> kind of the new elements."""
@@ -34,14 +37,15 @@ class OutputKeys:
             "table_key_added": ("tables", self.table),
         }
         for argument, (_, key) in named.items():
-            if key == nuclei_key:
+            if key in keys_of_nuclei(source, nuclei_key):
                 msg = f"{argument}={key!r} is the key of the nuclei themselves; choose another."
                 raise ValueError(msg)
         check_free_keys(sdata, named, overwrite=overwrite)
-        check_free_column(
-            sdata.points[source.points_key],
-            self.points_column,
-            points_key=source.points_key,
-            used=source.columns.names(),
-            overwrite=overwrite,
-        )
+        if self.points_confidence == self.points_column:
+            msg = f"points_column_added and points_confidence_added are both {self.points_column!r}; they must differ."
+            raise ValueError(msg)
+        for part in source.parts:
+            check_free_column(sdata, part, self.points_column, overwrite=overwrite)
+            if self.points_confidence is not None:
+                argument = "points_confidence_added"
+                check_free_column(sdata, part, self.points_confidence, overwrite=overwrite, argument=argument)

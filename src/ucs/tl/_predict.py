@@ -2,25 +2,50 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ucs.tl._engine import as_model
 from ucs.tl._segment import segment
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from spatialdata import SpatialData
 
+    from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
+    from ucs.pp._regions import RegionsOption
 
 
 def predict(
     sdata: SpatialData,
-    model: UCSModel | str | Path,
-    points_key: str | None = None,
+    model: UCSModel | str | Path | Mapping[str, UCSModel | str | Path],
+    points_key: str | Sequence[str] | None = None,
     nuclei_key: str | None = None,
-    **options: Any,
+    *,
+    platform: str | Platform = "auto",
+    coordinate_system: str | None = None,
+    resolution: float | None = None,
+    um_per_unit: float | None = None,
+    gene_key: str | None = None,
+    z_planes: Sequence[float] | float | None = None,
+    fuse_nuclei: bool = False,
+    regions: RegionsOption = None,
+    ownership: str = "expression",
+    min_transcripts: int = 0,
+    check_alignment: bool = True,
+    labels_key_added: str = "ucs_cells",
+    shapes_key_added: str = "ucs_boundaries",
+    table_key_added: str = "ucs_table",
+    points_column_added: str = "ucs_cell_id",
+    points_confidence_added: str | None = None,
+    tile_size: int = 1024,
+    device: str = "auto",
+    overwrite: bool = False,
+    inplace: bool = True,
+    write: bool = False,
+    progress: bool = True,
 ) -> SpatialData | None:
     """Apply a trained model to a sample and write the cells back.
 
@@ -29,11 +54,16 @@ def predict(
     sdata
         Object with transcripts and nuclei, of the model's panel of genes (matched by name).
     model
-        A model from :func:`train`, or the path of a saved one.
-    points_key, nuclei_key
+        A model from :func:`train`, or the path of a saved one; with ``regions``, a mapping of their names to either.
+    points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, z_planes, fuse_nuclei
         As in :func:`segment`.
-    **options
-        The other parameters of :func:`segment`, but for those of the training.
+    regions
+        As in :func:`segment`; their names are those of the model.
+    ownership
+        As in :func:`segment`; expression has a say only if the model has learned kinds of cells.
+    min_transcripts, check_alignment, labels_key_added, shapes_key_added, table_key_added, points_column_added, \
+points_confidence_added, tile_size, device, overwrite, inplace, write, progress
+        As in :func:`segment`.
 
     Returns
     -------
@@ -42,12 +72,35 @@ def predict(
     Raises
     ------
     TypeError
-        If an option belongs to the training, or ``model`` is neither a model nor a path.
+        If ``model`` is neither a model nor a path.
     ValueError
-        If the data has too few of the model's genes, and as :func:`segment`.
+        If the data has too few of the model's genes, a region has no model, and as :func:`segment`.
     """
-    of_training = sorted({"genes", "train", "background", "seed", "model"} & set(options))
-    if of_training:
-        msg = f"predict takes no {', '.join(of_training)}: the model is trained already."
-        raise TypeError(msg)
-    return segment(sdata, points_key, nuclei_key, model=as_model(model), **options)
+    return segment(
+        sdata,
+        points_key,
+        nuclei_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        gene_key=gene_key,
+        z_planes=z_planes,
+        fuse_nuclei=fuse_nuclei,
+        regions=regions,
+        model=as_model(model),
+        ownership=ownership,
+        min_transcripts=min_transcripts,
+        check_alignment=check_alignment,
+        labels_key_added=labels_key_added,
+        shapes_key_added=shapes_key_added,
+        table_key_added=table_key_added,
+        points_column_added=points_column_added,
+        points_confidence_added=points_confidence_added,
+        tile_size=tile_size,
+        device=device,
+        overwrite=overwrite,
+        inplace=inplace,
+        write=write,
+        progress=progress,
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +35,12 @@ def build_elements(
     tile_size: int,
     uns: dict[str, Any],
 ) -> Elements:
-    """Make labels, shapes, table and points column of a prediction; nothing in ``sdata`` is changed."""
+    """Make labels, shapes, table and the column of the points of a prediction; nothing in ``sdata`` is changed."""
     import dask.array as da
     from spatialdata.models import Labels2DModel, ShapesModel
-    from spatialdata.transformations import get_transformation
 
-    points = sdata.points[sample.source.points_key]
-    transformations = get_transformation(points, get_all=True)
-    grid = sample.transcripts.grid
+    source, grid = sample.source, sample.transcripts.grid
+    to_home, transformations = source.home(sdata)
     counts = count_in_labels(sample.transcripts.map, prediction.labels, len(sample.nuclei.ids))
     n_transcripts = np.asarray(counts[:, : len(sample.transcripts.genes)].sum(axis=1)).ravel()
     kept = n_transcripts >= min_transcripts
@@ -52,37 +51,48 @@ def build_elements(
         )
         raise ValueError(msg)
     labels = np.where(np.concatenate([[False], kept])[prediction.labels], prediction.labels, 0).astype(np.int32)
-    table = _table(sample, labels, prediction.probability, counts, kept, keys, uns)
+    table = _table(sample, replace(prediction, labels=labels), counts, kept, keys, uns)
+    confidence = None
+    if keys.points_confidence is not None:
+        in_cells = np.where(labels > 0, prediction.probability, np.uint8(0))
+        confidence = (keys.points_confidence, LabelLookup(in_cells, grid))
+    if not np.array_equal(to_home, np.eye(3)):
+        table.obsm["spatial"] = _placed(table.obsm["spatial"], to_home, source.um_per_unit)
     return Elements(
         new={
             keys.labels: Labels2DModel.parse(
                 da.from_array(labels, chunks=(tile_size, tile_size)),
                 dims=("y", "x"),
-                transformations=grid.transformations(transformations),
+                transformations=grid.transformations(transformations, to_home),
             ),
             keys.shapes: ShapesModel.parse(
-                polygon_frame(labels, grid.px_to_intrinsic), transformations=planar(transformations)
+                polygon_frame(labels, to_home @ grid.px_to_intrinsic), transformations=planar(transformations)
             ),
             keys.table: table,
         },
         points={
-            sample.source.points_key: with_label_column(
-                points, LabelLookup(labels, grid), sample.source.columns, keys.points_column
+            part.key: with_label_column(
+                sdata,
+                part,
+                LabelLookup(labels, grid),
+                keys.points_column,
+                None if sample.fields is None else sample.fields.owner(k),
+                share=confidence,
             )
+            for k, part in enumerate(source.parts)
         },
     )
 
 
 def _table(
     sample: Sample,
-    labels: NDArray[np.int32],
-    probability: NDArray[np.uint8],
+    prediction: Prediction,
     counts: csr_matrix,
     kept: NDArray[np.bool_],
     keys: OutputKeys,
     uns: dict[str, Any],
 ) -> AnnData:
-    grid, nuclei = sample.transcripts.grid, sample.nuclei
+    grid, nuclei, labels = sample.transcripts.grid, sample.nuclei, prediction.labels
     n = len(nuclei.ids)
     cells, nucleus_pixels = moments(labels, n)[kept], moments(nuclei.labels, n)[kept, 0]
     px_area = grid.um_per_px**2
@@ -99,9 +109,28 @@ def _table(
             "nucleus_id": nuclei.ids[kept],
             "nucleus_area_um2": nucleus_pixels * px_area,
             "eccentricity": eccentricities(cells),
-            "confidence": mean_probabilities(labels, probability, n)[kept],
+            "confidence": mean_probabilities(labels, prediction.probability, n)[kept],
             "is_missing_cell": np.zeros(int(kept.sum()), dtype=bool),
+            **_fields_of(sample, kept),
+            **{name: values[kept] for name, values in prediction.obs.items()},
         },
         layers={"nucleus": count_in_labels(sample.transcripts.map, nuclei.labels, n)[kept]},
         uns=uns,
     )
+
+
+def _placed(centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float) -> NDArray[np.float64]:
+    """Return positions in um in the frame as positions in um in the coordinates that results are given in."""
+    scale = np.sqrt(abs(np.linalg.det(to_home[:2, :2])))
+    home = centroid_um / um_per_unit @ to_home[:2, :2].T + to_home[:2, 2]
+    return home * um_per_unit / scale
+
+
+def _fields_of(sample: Sample, kept: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return the column with the field of view of each cell, that of most of its nucleus, if the sample has any."""
+    import pandas as pd
+
+    if len(sample.fov_names) == 1 and not sample.source.by_field:
+        return {}
+    code = sample.fov_of_nuclei()[kept] - 1
+    return {"fov": pd.Categorical.from_codes(code, categories=list(sample.fov_names))}

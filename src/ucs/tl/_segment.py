@@ -6,15 +6,16 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import check_at_least
+from ucs._checks import check_at_least, check_option
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.nn.device import resolve_device
-from ucs.nn.model import UCSModel
-from ucs.nn.params import TrainParams
+from ucs.pp._regions import find_regions, read_regions
 from ucs.pp._sample import Sample, find_nuclei_key, find_source, prepare
-from ucs.tl._engine import as_model, check_background, predict_cells, train_model
+from ucs.tl._background import check_background
+from ucs.tl._engine import as_model, check_regions_of_model, predict_cells, regions_of_models
 from ucs.tl._keys import OutputKeys
+from ucs.tl._learning import Learning, resolve_params, train_model
 from ucs.tl._result import build_elements
 from ucs.tl._store import check_store
 from ucs.tl._write import add_elements, shallow_copy
@@ -26,11 +27,15 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._platforms import Platform
+    from ucs.nn.model import UCSModel
+    from ucs.nn.params import TrainParams
+    from ucs.pp._regions import Regions, RegionsOption
+    from ucs.tl._engine import Model
 
 
 def segment(
     sdata: SpatialData,
-    points_key: str | None = None,
+    points_key: str | Sequence[str] | None = None,
     nuclei_key: str | None = None,
     *,
     platform: str | Platform = "auto",
@@ -39,15 +44,23 @@ def segment(
     um_per_unit: float | None = None,
     gene_key: str | None = None,
     genes: str | int | Sequence[str] = "all",
-    model: UCSModel | str | Path | None = None,
+    z_planes: Sequence[float] | float | None = None,
+    fuse_nuclei: bool = False,
+    regions: RegionsOption = None,
+    genes_per_region: bool = False,
+    warm_start: bool = False,
+    model: UCSModel | str | Path | Mapping[str, UCSModel | str | Path] | None = None,
     train: TrainParams | Mapping[str, Any] | None = None,
     background: str | float = "auto",
+    ownership: str = "expression",
+    softmask: str = "scaled",
     min_transcripts: int = 0,
     check_alignment: bool = True,
     labels_key_added: str = "ucs_cells",
     shapes_key_added: str = "ucs_boundaries",
     table_key_added: str = "ucs_table",
     points_column_added: str = "ucs_cell_id",
+    points_confidence_added: str | None = None,
     tile_size: int = 1024,
     device: str = "auto",
     seed: int = 0,
@@ -67,12 +80,16 @@ def segment(
         Object as a reader of spatialdata-io returns it, with transcripts and nuclei. Nothing of the user's is changed
         but for one more column of the points.
     points_key
-        Key of the transcripts; found by itself if None.
+        Key of the transcripts; found by itself if None. Several are taken together: those named in a list, those that
+        ``"{fov}_points"`` stands for, or, by itself, one for each field of view of CosMx. A table that counts genes in
+        bins is named by its own key or that of its bins.
     nuclei_key
         Key of the nuclei, labels or shapes; found by itself if None. If there are none, but an image of a nuclear
-        stain, they are found in it by :func:`ucs.pp.nuclei` and added as ``labels["ucs_nuclei"]``.
+        stain, they are found in it by :func:`ucs.pp.nuclei` and added as ``labels["ucs_nuclei"]``. ``{fov}`` in the key
+        stands for the names of the fields of view, where there is an element for each.
     platform
-        ``"auto"``, ``"xenium"``, ``"generic"``, or a platform. Sets units, columns, quality cut, controls, resolution.
+        ``"auto"``, a name of those that :func:`ucs.platforms` lists, or a platform. Sets units, columns, quality cut,
+        controls, resolution.
     coordinate_system
         Coordinate system in which points and nuclei meet; ``"global"`` or another that both share if None.
     resolution
@@ -84,22 +101,52 @@ def segment(
     genes
         Genes that the nets see: ``"all"``; ``"hvg"`` for the 1000 most highly variable ones, or their number (by scanpy
         on counts in bins of 10 um); a list of names; or a regular expression. The table has all genes in any case.
+    z_planes
+        Planes in z whose transcripts are used, as numbered in the data (MERSCOPE: ``z``, which the vendor calls
+        ``global_z``; CosMx: ``z_raw``); all if None. The other transcripts belong to no cell.
+    fuse_nuclei
+        Whether nuclei that the vendor gives to one cell (column ``cell_id`` of the nuclei's shapes, as in Xenium runs
+        from version 2 on) make one nucleus, in parts, with the cell's id; otherwise each makes a cell of its own.
+    regions
+        One model for all if None, or one for each region of the tissue. A number: square blocks of this side in pixels.
+        ``"fov"``: the fields of view. A name: a column of the points, or the key of shapes, which are a region each. A
+        pair ``(key, column)``: a column of points or of shapes, whose polygons with one value are one region. A nucleus
+        belongs to the region that most of its pixels lie in, and competes with its neighbours by the q of that
+        region's model (paper, equations 4 to 6), so cells have no seams where regions meet. Nuclei in no region, and
+        regions with fewer than ``TrainParams.min_nuclei`` nuclei or no background, have a model of the whole tissue.
+    genes_per_region
+        Whether ``genes`` are chosen in each region by itself: highly variable ones differ between regions (paper).
+    warm_start
+        Whether the models of regions begin as a model of the whole tissue and take a third of the steps.
     model
-        A trained model, or the path of a saved one; None trains one.
+        A trained model, or the path of a saved one; None trains one. With ``regions``, a mapping of their names to
+        either, as :func:`train` returns it.
     train
         Parameters of the training; ignored if a model is given.
     background
-        Distance in um from nuclei beyond which pixels with few transcripts count as background while training (paper,
-        equations 7 and 8). ``"auto"`` calibrates it from the data, ``"paper"`` is the paper's dilation (10 x 10 kernel,
-        4 times). It decides the size of the cells.
+        How the nets learn where cells are. ``"auto"``: from the density of transcripts (a net predicts transcripts that
+        it has not seen; nothing needs to be set). Otherwise as published, from pixels of nuclei against background: a
+        distance in um from nuclei beyond which pixels with few transcripts count as background (paper, equations 7 and
+        8), or ``"paper"`` for the paper's dilation (10 x 10 kernel, 4 times). Such a distance decides the size of the
+        cells, and the paper's is far too large for dense tissue.
+    ownership
+        Which nucleus a pixel goes to: ``"expression"``, the near one whose kind of cell its transcripts fit (kinds are
+        learned from the nuclei of the sample; where transcripts do not tell, distance does), or ``"distance"``. With a
+        ``background`` other than ``"auto"`` it is the published net's gate, a function of the distance.
+    softmask
+        ``"scaled"``: distances follow the shape of elongated nuclei (paper, equation 11); ``"plain"``: they do not.
     min_transcripts
         Cells with fewer transcripts (of genes) are left out.
     check_alignment
-        Whether to check that the nuclei lie where the transcripts are.
+        Whether to check that the nuclei lie where the transcripts are, and that the median nucleus has 5 to 500 um^2;
+        if not, a wrong size is only warned of.
     labels_key_added, shapes_key_added, table_key_added
         Keys of the results.
     points_column_added
         Column of the points with the cell of each transcript, 0 = none.
+    points_confidence_added
+        Name of a further column of the points, float32: the probability that a transcript comes from the cell it is
+        counted in, 0 outside cells; none if None. It is calibrated on simulated tissue (``docs/concepts.md``).
     tile_size
         Side in pixels of the chunks of the labels and, on a GPU, of what goes through the nets at once.
     device
@@ -124,7 +171,7 @@ def segment(
     - ``shapes[shapes_key_added]``: one valid polygon per cell in the points' intrinsic coordinates, index = id;
     - ``tables[table_key_added]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in
       um2, ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
-    - ``points[points_key][points_column_added]``: int32.
+    - ``points[points_key][points_column_added]``: int32, and ``[points_confidence_added]`` if it is named: float32.
 
     Raises
     ------
@@ -141,25 +188,38 @@ def segment(
     Chen et al., "UCS: A Unified Approach to Cell Segmentation for Subcellular Spatial Transcriptomics", Small Methods
     2025, doi 10.1002/smt.202400975.
     """
-    keys = OutputKeys(labels_key_added, shapes_key_added, table_key_added, points_column_added)
+    keys = OutputKeys(
+        labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added
+    )
     check_at_least(tile_size, 1, "tile_size")
     check_at_least(min_transcripts, 0, "min_transcripts")
     check_at_least(seed, 0, "seed")
     check_background(background)
+    check_option(ownership, "ownership", ("expression", "distance"))
+    check_option(softmask, "softmask", ("scaled", "plain"))
     if write and not inplace:
         msg = "write=True writes to the object's own store and needs inplace=True."
         raise ValueError(msg)
     resolve_device(device)
     source = find_source(
-        sdata, points_key, platform=platform, gene_key=gene_key, resolution=resolution, um_per_unit=um_per_unit
+        sdata,
+        points_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        gene_key=gene_key,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        z_planes=z_planes,
     )
-    nuclei_key = find_nuclei_key(sdata, source.platform, nuclei_key)
+    nuclei_key = find_nuclei_key(sdata, source, nuclei_key)
     keys.check(sdata, source, nuclei_key, overwrite=overwrite)
     if write:
         check_store(sdata, keys.kinds(), overwrite=overwrite)
     if model is not None:
         model = as_model(model)
-    params = TrainParams.resolve(train, **source.platform.train)
+        check_regions_of_model(model, regions)
+    params = resolve_params(train, source.platform, softmask)
+    rule = find_regions(sdata, source, regions, genes_per_region=genes_per_region)
 
     timings: dict[str, float] = {}
     start = time.perf_counter()
@@ -170,21 +230,22 @@ def segment(
             nuclei_key,
             coordinate_system=coordinate_system,
             check_alignment=check_alignment,
+            fuse_nuclei=fuse_nuclei,
             progress=progress,
         )
+        of_nuclei = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=coordinate_system)
     if model is None:
-        model = train_model(
-            sample,
-            genes=genes,
-            train=params,
-            background=background,
-            device=device,
-            seed=seed,
-            progress=progress,
-            timings=timings,
-        )
+        learning = Learning(params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership)
+        model = train_model([sample], None if of_nuclei is None else [of_nuclei], learning, timings)
     prediction = predict_cells(
-        sample, model, tile_size=int(tile_size), device=device, progress=progress, timings=timings
+        sample,
+        model,
+        of_nuclei,
+        ownership=ownership,
+        tile_size=int(tile_size),
+        device=device,
+        progress=progress,
+        timings=timings,
     )
     with stage("measure", timings, progress=False):
         elements = build_elements(
@@ -194,7 +255,7 @@ def segment(
             keys=keys,
             min_transcripts=min_transcripts,
             tile_size=int(tile_size),
-            uns=_record(sample, model, keys, min_transcripts=min_transcripts),
+            uns=_record(sample, model, of_nuclei, keys, min_transcripts=min_transcripts),
         )
     elements.new.update(sample.found)
     timings["total"] = time.perf_counter() - start
@@ -205,7 +266,9 @@ def segment(
     return None if inplace else target
 
 
-def _record(sample: Sample, model: UCSModel, keys: OutputKeys, *, min_transcripts: int) -> dict[str, Any]:
+def _record(
+    sample: Sample, model: Model, regions: Regions | None, keys: OutputKeys, *, min_transcripts: int
+) -> dict[str, Any]:
     """Collect what ``uns["ucs"]`` says of a run."""
     source, transcripts = sample.source, sample.transcripts
     return {
@@ -213,10 +276,12 @@ def _record(sample: Sample, model: UCSModel, keys: OutputKeys, *, min_transcript
         "parameters": {
             "platform": source.platform.name,
             "points_key": source.points_key,
+            "fields_of_view": list(sample.fov_names) if sample.fov is not None else None,
             "nuclei_key": sample.nuclei_key,
             "gene_key": source.columns.gene,
             "resolution": source.resolution,
             "um_per_unit": source.um_per_unit,
+            "z_planes": list(source.columns.planes),
             "min_transcripts": min_transcripts,
             "labels_key": keys.labels,
             "shapes_key": keys.shapes,
@@ -224,10 +289,15 @@ def _record(sample: Sample, model: UCSModel, keys: OutputKeys, *, min_transcript
             "train": model.params.as_dict(),
         },
         "model": model.history,
+        **({} if regions is None else {"regions": regions_of_models(regions, model)}),
         "qc": {
             "alignment": sample.alignment,
             "n_rows": transcripts.n_rows,
             "n_low_quality": transcripts.n_low_quality,
+            "n_other_planes": transcripts.n_other_planes,
+            "n_seen_twice": transcripts.n_seen_twice,
+            "n_zero_count": transcripts.n_zero_count,
+            "n_seen_twice": transcripts.n_seen_twice,
             "n_kept": transcripts.map.n_transcripts,
             "n_nuclei": len(sample.nuclei.ids),
             "n_nuclei_outside": sample.nuclei.n_outside,

@@ -1,0 +1,74 @@
+"""Purity against capture: ours over its decision threshold, nuclear expansion over its radius."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+
+from ucs.pl._purity_capture import PURITIES
+from ucs.tl import _engine
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ucs.nn.model import UCSModel
+    from ucs.pp._sample import Sample
+
+THRESHOLDS = (0.0001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.9999)
+"""Probability of lying in a cell above which a pixel does: the higher, the smaller the cells."""
+
+
+def default_threshold(model: UCSModel) -> float:
+    """Return the threshold that :func:`ucs.tl.segment` uses."""
+    return 0.5 if model.is_published else model.params.threshold
+
+
+def segment_at(sample: Sample, model: UCSModel, threshold: float) -> NDArray[np.int32]:
+    """Return the cells of a model on a sample at one decision threshold, ``(h, w)`` ids of the nuclei.
+
+    Parameters
+    ----------
+    sample
+        Prepared transcripts and nuclei.
+    model
+        A trained model.
+    threshold
+        Probability in (0, 1); the published nets compare a nucleus with the background, so that its odds count twice.
+    """
+    options: dict[str, Any] = {"tile_size": 1024, "device": "cpu", "progress": False, "timings": {}}
+    if not model.is_published:
+        model = replace(model, params=replace(model.params, threshold=threshold))
+        return _engine.predict_cells(sample, model, **options).labels
+    odds = 2 * float(np.log(threshold) - np.log1p(-threshold))
+    shifted = partial(_engine.assign_pixels, threshold=odds)
+    with mock.patch.object(_engine, "assign_pixels", shifted):
+        return _engine.predict_cells(sample, model, **options).labels
+
+
+def advantage(table: pd.DataFrame, ours: str, baseline: str, purity: str) -> pd.Series:
+    """Return by how much each row of a curve is purer than the baseline's curve at the same capture.
+
+    Between its points the baseline is linear; rows that capture less or more than all of it are left out.
+
+    Parameters
+    ----------
+    table
+        Rows of both curves, told apart by the column ``curve``.
+    ours, baseline
+        Names of the curves.
+    purity
+        Column; of rates of co-expression less counts as purer.
+    """
+    lower_is_purer = purity in PURITIES and PURITIES[purity].lower_is_purer
+    known = table[table["curve"] == baseline].dropna(subset=[purity]).sort_values("capture")
+    rows = table[table["curve"] == ours].dropna(subset=[purity])
+    if known.empty or rows.empty:
+        return pd.Series(dtype=float)
+    rows = rows[rows["capture"].between(known["capture"].min(), known["capture"].max())]
+    difference = rows[purity] - np.interp(rows["capture"], known["capture"], known[purity])
+    return -difference if lower_is_purer else difference

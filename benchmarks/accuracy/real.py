@@ -1,0 +1,205 @@
+"""Print agreement, purity and capture on real samples: ``python -m benchmarks.accuracy.real [--samples ...]``.
+
+Every sample is measured with the vendor's cells (where there are any), nuclear expansion by every radius, and ours at
+every decision threshold, the default one among them: nothing of ours is chosen by what is measured. Samples whose
+folder is missing are left out. With ``--figures FOLDER`` the curves are drawn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+import ucs
+from benchmarks._machine import describe
+from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold, segment_at
+from benchmarks.accuracy.samples import DATA, RADII_UM, SAMPLES, RealSample
+from ucs.metrics import Tissue, expand_nuclei, match, transcript_assignment
+from ucs.metrics._raster import CellRaster
+from ucs.metrics._yardstick import Yardstick
+from ucs.pl._purity_capture import PURITIES
+from ucs.pp._sample import find_source, prepare
+from ucs.tl._compare import fitted
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ucs.pp._sample import Sample
+
+EXPANSION, OURS = "expansion", "ucs"
+SHOWN = ["capture", "area_um2", "transcripts_per_cell", "genes_per_cell", "solidity"]
+
+
+def measure(
+    real: RealSample, resolution: float, *, radii: tuple[float, ...], thresholds: tuple[float, ...], train: Any = None
+) -> tuple[pd.DataFrame, float]:
+    """Return one row per segmentation of a sample at one pixel size, and the seconds that training took."""
+    source = find_source(real.sdata, um_per_unit=real.um_per_unit, resolution=resolution)
+    sample = prepare(real.sdata, source, real.nuclei_key)
+    tissue = Tissue(real.sdata, um_per_unit=real.um_per_unit, resolution=resolution)
+    yardstick = _yardstick(real, tissue, sample)
+    agreement = None if real.truth_key is None else Agreement(real, tissue, sample)
+    start = time.perf_counter()
+    model = ucs.tl.train(
+        real.sdata,
+        nuclei_key=real.nuclei_key,
+        um_per_unit=real.um_per_unit,
+        resolution=resolution,
+        train=train,
+        progress=False,
+    )
+    seconds = time.perf_counter() - start
+    rows = {name: yardstick.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
+    default = default_threshold(model)
+    curves = [(EXPANSION, f"nuclei + {radius:g} um", radius, _expanded(sample, radius)) for radius in radii]
+    curves += [
+        (OURS, f"ucs at {threshold:g}", threshold, segment_at(sample, model, threshold))
+        for threshold in sorted({*thresholds, default})
+    ]
+    for curve, name, value, labels in curves:
+        row = yardstick.measure(CellRaster(labels, sample.nuclei.ids, resolution), name)
+        row |= {} if agreement is None else agreement.of(labels)
+        is_default = curve == OURS and value == default
+        rows[name] = row | {"curve": curve, "value": value, "is_default": is_default}
+    return pd.DataFrame.from_dict(rows, orient="index"), seconds
+
+
+def _yardstick(real: RealSample, tissue: Tissue, sample: Sample) -> Yardstick:
+    known = None
+    if real.reference is not None:
+        known = ucs.metrics._reference.as_reference(real.reference, type_key=real.type_key, scale=real.scale)
+    reference, markers = fitted(tissue, known, real.markers)
+    nuclei = CellRaster(sample.nuclei.labels, sample.nuclei.ids, sample.transcripts.grid.um_per_px)
+    return Yardstick.of(tissue, nuclei=nuclei, markers=markers, reference=reference)
+
+
+def _expanded(sample: Sample, radius: float) -> NDArray[np.int32]:
+    return expand_nuclei(sample.nuclei.labels, radius, um_per_px=sample.transcripts.grid.um_per_px)
+
+
+class Agreement:
+    """Agreement with the vendor's cells that hold a nucleus, all of them and each group alone.
+
+    A cell of ours belongs to the group of the vendor's cell that its nucleus belongs to, so that cells of one group are
+    not counted as wrong in another.
+    """
+
+    def __init__(self, real: RealSample, tissue: Tissue, sample: Sample) -> None:
+        cells = tissue.cells(str(real.truth_key))
+        group = real.sdata.shapes[real.truth_key]["group"].reindex(cells.ids).to_numpy()
+        owner = real.sdata.shapes[real.nuclei_key][real.owner].reindex(sample.nuclei.ids).to_numpy()
+        of_nucleus = pd.Series(group, index=cells.ids).reindex(owner).to_numpy()
+        everything = (cells.labels, ~pd.isna(of_nucleus))
+        self.groups: dict[str, tuple[NDArray, NDArray[np.bool_]]] = {"all": everything}
+        for name in sorted(set(group)):
+            kept = np.concatenate([[False], group == name])
+            self.groups[str(name)] = np.where(kept[cells.labels], cells.labels, 0), of_nucleus == name
+        transcripts = sample.transcripts.map
+        self.pixels = transcripts.rows(), transcripts.column
+        self.of_gene = transcripts.feature < len(sample.transcripts.genes)
+        self.true_id = cells.labels[self.pixels][self.of_gene]
+
+    def of(self, labels: NDArray[np.int32]) -> dict[str, float]:
+        """Score cells that carry the ids of their nuclei."""
+        row: dict[str, float] = {}
+        for name, (truth, kept) in self.groups.items():
+            predicted = np.where(np.concatenate([[False], kept])[labels], labels, 0)
+            for level, f1 in match(truth, predicted, thresholds=(0.5, 0.7))["f1"].items():
+                row[f"F1@{level} {name}"] = f1
+        row["transcript F1"] = transcript_assignment(self.true_id, labels[self.pixels][self.of_gene])["f1"]
+        return row
+
+
+def report(table: pd.DataFrame) -> None:
+    """Print the rows, and where ours lies against the best expansion and its curve."""
+    scores = [name for name in table if str(name).startswith(("F1", "transcript F1"))]
+    purities = [name for name in PURITIES if name in table]
+    default_name = _default(table).index[0]
+    print(f"(default: {default_name})")
+    print(table[[*scores, *purities, *SHOWN]].to_string(float_format=lambda x: f"{x:.3f}"))
+    expansions, default = table[table["curve"] == EXPANSION], _default(table)
+    for name in scores:
+        best = expansions[name].idxmax()
+        print(f"{name}: best expansion {expansions[name].max():.3f} ({best}), ucs {default[name].item():.3f}")
+    for name in purities:
+        gain = advantage(table, OURS, EXPANSION, name)
+        if len(gain):
+            at = f"{gain.idxmin()}, capture {table.loc[gain.idxmin(), 'capture']:.2f}"
+            own = f"; by default {gain[default_name]:.4f}" if default_name in gain else ""
+            print(f"{name}: ucs above the expansion curve by {gain.min():.4f} ({at}) to {gain.max():.4f}{own}")
+
+
+def _default(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the row of what :func:`ucs.tl.segment` does."""
+    return table[table["is_default"] == 1]
+
+
+def draw(table: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw every purity against capture."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot as plt
+
+    purities = [name for name in PURITIES if name in table]
+    figure, axes = plt.subplots(
+        1, len(purities), figsize=(5 * len(purities), 4), layout="constrained", squeeze=False
+    )
+    radius = table["value"].where(table["curve"] == EXPANSION)
+    for ax, name in zip(axes[0], purities, strict=True):
+        ucs.pl.purity_capture(table.assign(radius_um=radius), purity=name, ax=ax)
+        default = _default(table)
+        ax.scatter(default["capture"], default[name], s=70, facecolors="none", edgecolors="black", zorder=4)
+        ax.set_title(title, fontsize="medium")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def run(names: Sequence[str], options: argparse.Namespace) -> None:
+    """Measure and print some samples."""
+    for name in names:
+        try:
+            real = SAMPLES[name]()
+        except FileNotFoundError as error:
+            print(f"\n{name}: left out, {error}")
+            continue
+        for resolution in real.resolutions:
+            table, seconds = measure(
+                real, resolution, radii=tuple(options.radii), thresholds=tuple(options.thresholds)
+            )
+            print(f"\n{name}, {resolution:g} um per pixel, trained in {seconds:.0f} s")
+            report(table)
+            if options.figures is not None:
+                options.figures.mkdir(parents=True, exist_ok=True)
+                draw(table, f"{name}, {resolution:g} um per px", options.figures / f"{name}_{resolution:g}.png")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that this shares with ``python -m benchmarks.accuracy``."""
+    parser.add_argument("--radii", nargs="+", type=float, default=RADII_UM, help="of nuclear expansion, in um")
+    parser.add_argument("--thresholds", nargs="+", type=float, default=THRESHOLDS, help="of our decision")
+    parser.add_argument("--figures", type=Path, help="folder for the curves")
+
+
+def main() -> None:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", nargs="+", default=list(SAMPLES), choices=list(SAMPLES))
+    add_arguments(parser)
+    options = parser.parse_args()
+    logging.getLogger("ucs").setLevel(logging.ERROR)
+    print(describe())
+    print(f"samples from {DATA.name}")
+    run(options.samples, options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What a large panel of genes costs."""

@@ -1,0 +1,90 @@
+"""Types of nuclei from their transcripts: by profiles of a reference, or by marker genes.
+
+Both are mixtures of multinomials. Profiles are given. Of markers only this is known: a gene is higher in the types it
+is a marker of than in all others, whose level is the same. Levels and folds are fitted to the nuclei by expectation
+maximisation, folds not below 2; all genes that are no markers count as one. A further type without any marker takes the
+nuclei that fit none (after Zhang et al., "Probabilistic cell-type assignment of single-cell RNA-seq for tumor
+microenvironment profiling", Nat. Methods 16:1007, 2019, who fit counts per cell where these are shares of transcripts).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+_AMBIENT = 0.1  # share of a nucleus' transcripts that may come from anywhere
+_UNIFORM = 1e-3  # share that may be any gene, so that none is impossible
+_ITERATIONS = 25
+_FIRST_FOLD = 8.0
+_LEAST_FOLD = 2.0
+_PRIOR_COUNTS = 10.0  # transcripts by which the first guess of a fold counts
+_PRIOR_NUCLEI = 5.0
+_LEAST_REST = 0.1
+
+
+def types_by_profiles(counts: csr_matrix, profiles: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the probability of each type for each nucleus, ``(n, types)``, all types being equally frequent.
+
+    Parameters
+    ----------
+    counts
+        ``(n, genes)`` transcripts.
+    profiles
+        ``(types, genes)`` expression on a linear scale; no row is all 0.
+
+    Returns
+    -------
+    Probabilities; a tenth of the transcripts is taken for the mean of all profiles, as in
+    :func:`ucs.metrics.transfer_types`. Rows without transcripts are uniform.
+    """
+    share = profiles / profiles.sum(axis=1, keepdims=True)
+    share = (1 - _AMBIENT) * share + _AMBIENT * share.mean(axis=0)
+    share = (1 - _UNIFORM) * share + _UNIFORM / share.shape[1]
+    return _posterior(np.asarray(counts @ np.log(share).T))
+
+
+def types_by_markers(counts: csr_matrix, is_marker: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the probability of each type for each nucleus, ``(n, types + 1)``; the last is that of none of them.
+
+    Parameters
+    ----------
+    counts
+        ``(n, genes)`` transcripts.
+    is_marker
+        ``(types, genes)``.
+    """
+    marks = is_marker.any(axis=0)
+    chosen = counts[:, marks].astype(np.float64).tocsr()
+    total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
+    # Levels are odds against all that is no marker. Where a panel has next to nothing but markers, some stand for it.
+    rest = np.maximum(total - np.asarray(chosen.sum(axis=1)).ravel(), _LEAST_REST * total)
+    mark = np.vstack([is_marker[:, marks], np.zeros((1, int(marks.sum())), dtype=bool)])
+    outside, n_types = np.where(mark, 0.0, 1.0), len(mark)
+    sums = np.asarray(chosen.sum(axis=0)).ravel()
+    # A gene's level where it is no marker, if its types have their part of the nuclei.
+    level = (sums + 0.5) / (rest.sum() + 1) / (1 + (_FIRST_FOLD - 1) * mark.sum(axis=0) / n_types)
+    fold = np.where(mark, _FIRST_FOLD, 1.0)
+    frequency = np.full(n_types, 1 / n_types)
+    for _ in range(_ITERATIONS):
+        odds = level * fold
+        all_odds = np.log1p(odds.sum(axis=1))
+        fit = np.asarray(chosen @ (np.log(odds) - all_odds[:, None]).T) - rest[:, None] * all_odds
+        posterior = _posterior(fit + np.log(frequency))
+        size, seen = posterior.T @ rest, np.asarray((chosen.T @ posterior).T)  # (types,), (types, markers)
+        # Both are drawn to what they were, or were guessed to be, by a few transcripts.
+        level = ((outside * seen).sum(axis=0) + _PRIOR_COUNTS) / (outside.T @ size + _PRIOR_COUNTS / level)
+        known = (seen + _PRIOR_COUNTS * _FIRST_FOLD) / (size[:, None] * level + _PRIOR_COUNTS)
+        fold = np.where(mark, np.maximum(known, _LEAST_FOLD), 1.0)
+        in_type = posterior.sum(axis=0) + _PRIOR_NUCLEI
+        frequency = in_type / in_type.sum()
+    return posterior
+
+
+def _posterior(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
+    likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
+    return likelihood / likelihood.sum(axis=1, keepdims=True)

@@ -1,0 +1,187 @@
+"""How dense transcripts are in nuclei, cytoplasm and background, and how far cells reach, read from the data.
+
+The mean density falls with the (stretched) distance d to the nearest nucleus from that of cytoplasm to a plateau:
+
+- ``rho(d) = background + c(d) (cytoplasm - background)``
+- ``c(d) = plateau + (1 - plateau) sigmoid((reach - d) / softness)``
+
+The sigmoid is the share of pixels at d that belong to a cell whose nucleus is there to be seen; the plateau the share
+of those in cells that lie in the section without their nucleus. Background is the median, not the mean, of what lies
+farthest from nuclei, for the same reason.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_FARTHEST_UM = 24
+_PROFILE_UM = 15
+_TAIL_SHARE = 0.1  # of the area outside nuclei, the farthest part
+_BLOCK_UM = 6.0  # side of the squares whose median is taken: a pixel alone is 0 or 1
+_CONTRAST = 1.5
+_DEFAULT = (0.0, 4.0, 1.2)  # plateau, reach and softness in um where the profile does not tell
+_ROWS_AT_ONCE = 1024
+
+
+@dataclass(frozen=True)
+class Levels:
+    """Densities per um2 and lengths in um; see the module.
+
+    Attributes
+    ----------
+    nucleus, cytoplasm, background
+        Transcripts per um2.
+    plateau, reach_um, softness_um
+        Of c(d).
+    calibrated
+        False if cytoplasm cannot be told from background by density; then reach and softness are defaults.
+    """
+
+    nucleus: float
+    cytoplasm: float
+    background: float
+    plateau: float
+    reach_um: float
+    softness_um: float
+    calibrated: bool
+
+    def as_dict(self) -> dict[str, float | bool]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+    def belonging(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the share of cell pixels at a distance that belong to a cell whose nucleus is seen."""
+        # Clipped: float32 holds no exp(89).
+        reached = 1 / (1 + np.exp(np.minimum((distance_um - self.reach_um) / self.softness_um, 50)))
+        own = (1 - self.plateau) * reached
+        return (own / (self.plateau + own + 1e-12)).astype(np.float32)
+
+
+def measure_levels(
+    totals: NDArray[np.int32],
+    nuclei: NDArray[np.int32],
+    distance: NDArray[np.float32],
+    *,
+    um_per_px: float,
+    inside: NDArray[np.bool_] | None = None,
+) -> Levels:
+    """Measure the levels of a sample.
+
+    Parameters
+    ----------
+    totals
+        ``(h, w)`` transcripts per pixel.
+    nuclei
+        ``(h, w)`` ids, 0 elsewhere.
+    distance
+        ``(h, w)`` distance to the nearest nucleus in pixels, ``inf`` beyond reach.
+    um_per_px
+        Side of a pixel in um.
+    inside
+        ``(h, w)``, the pixels to measure on; all if None.
+    """
+    pixels, counts = _profile(totals, nuclei, distance, um_per_px, inside)
+    area = um_per_px**2
+    density = counts / np.maximum(pixels * area, 1e-12)
+    outside = int(pixels[1:].sum())
+    if outside == 0 or counts[1:].sum() == 0:
+        return Levels(float(density[0]), float(density[0]), 0.0, *_DEFAULT, calibrated=False)
+    first = int(np.flatnonzero(pixels[1:])[0]) + 1
+    cytoplasm = float(density[first])
+    beyond = np.cumsum(pixels[::-1])[::-1]
+    tail = max(int(np.flatnonzero(beyond >= _TAIL_SHARE * outside)[-1]), first + 1)
+    background = _median_density(totals, nuclei, distance, tail, um_per_px, inside)
+    if background is None or cytoplasm <= _CONTRAST * background:
+        return Levels(float(density[0]), cytoplasm, cytoplasm / 5, *_DEFAULT, calibrated=False)
+    share = np.clip((density - background) / (cytoplasm - background), 0, 1)
+    share[first] = 1
+    used = slice(first, min(_PROFILE_UM, len(share) - 1))
+    plateau, reach, softness = _fit(np.arange(len(share))[used] - 0.5, share[used], pixels[used])
+    return Levels(float(density[0]), cytoplasm, background, plateau, reach, softness, calibrated=True)
+
+
+def _profile(
+    totals: NDArray, nuclei: NDArray, distance: NDArray, um_per_px: float, inside: NDArray[np.bool_] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return pixels and transcripts by distance: bin 0 in nuclei, bin k in ``(k - 1, k]`` um, the last all beyond."""
+    pixels, counts = np.zeros(_FARTHEST_UM + 1, dtype=np.int64), np.zeros(_FARTHEST_UM + 1)
+    for row0 in range(0, len(nuclei), _ROWS_AT_ONCE):
+        rows = slice(row0, row0 + _ROWS_AT_ONCE)
+        index = _bins(distance[rows], um_per_px)
+        index[nuclei[rows] > 0] = 0
+        wanted = slice(None) if inside is None else inside[rows].ravel()
+        index, weights = index.ravel()[wanted], totals[rows].ravel()[wanted]
+        pixels += np.bincount(index, minlength=_FARTHEST_UM + 1)
+        counts += np.bincount(index, weights=weights, minlength=_FARTHEST_UM + 1)
+    return pixels, counts
+
+
+def _bins(distance: NDArray, um_per_px: float) -> NDArray[np.int64]:
+    # A hair less, so that 2 pixels of 0.5 um lie in the first um whatever way they are rounded.
+    return np.ceil(np.minimum(distance * um_per_px, _FARTHEST_UM) - 1e-4).astype(np.int64)
+
+
+def _median_density(
+    totals: NDArray,
+    nuclei: NDArray,
+    distance: NDArray,
+    tail: int,
+    um_per_px: float,
+    inside: NDArray[np.bool_] | None,
+) -> float | None:
+    """Return the median density over squares of the tail, None if there is not one square."""
+    side = max(1, round(_BLOCK_UM / um_per_px))
+    h, w = nuclei.shape
+    rows, columns = np.arange(0, h, side), np.arange(0, w, side)
+    found = []
+    per_strip = max(side, _ROWS_AT_ONCE // side * side)
+    for row0 in range(0, h, per_strip):
+        strip = slice(row0, min(row0 + per_strip, h))
+        wanted = (nuclei[strip] == 0) & (_bins(distance[strip], um_per_px) >= tail)
+        if inside is not None:
+            wanted &= inside[strip]
+        here = rows[(rows >= strip.start) & (rows < strip.stop)] - strip.start
+
+        def blocks(values: NDArray, starts: NDArray = here) -> NDArray:
+            return np.add.reduceat(np.add.reduceat(values, starts, axis=0), columns, axis=1)
+
+        pixels = blocks(wanted.astype(np.int64))
+        counts = blocks(np.where(wanted, totals[strip], 0).astype(np.int64))
+        enough = pixels >= side * side / 2
+        found.append(counts[enough] / (pixels[enough] * um_per_px**2))
+    densities = np.concatenate(found)
+    if len(densities) == 0:
+        return None
+    # Squares hold whole counts: between median and mean where the median is but a step of one count.
+    return max(float(np.median(densities)), 0.5 * float(densities.mean()))
+
+
+def _fit(distance: NDArray, share: NDArray, pixels: NDArray) -> tuple[float, float, float]:
+    """Fit plateau, reach and softness by least squares weighted with the pixels."""
+    from scipy.optimize import OptimizeWarning, curve_fit
+
+    known = pixels > 0
+    if known.sum() < 4:
+        return _DEFAULT
+
+    def curve(d: NDArray, plateau: float, reach: float, softness: float) -> NDArray:
+        return plateau + (1 - plateau) / (1 + np.exp((d - reach) / softness))
+
+    try:
+        found, _ = curve_fit(
+            curve,
+            distance[known],
+            share[known],
+            p0=(0.05, 3.0, 1.0),
+            sigma=1 / np.sqrt(pixels[known]),
+            bounds=([0, 0.5, 0.2], [0.9, 12, 4]),
+        )
+    except (RuntimeError, OptimizeWarning):
+        return _DEFAULT
+    return float(found[0]), float(found[1]), float(found[2])

@@ -1,0 +1,191 @@
+"""Objects of several fields of view on one raster: halves put together, what was seen twice kept once.
+
+Every pixel shows the object that its own field saw there. Objects of two fields are taken for one
+
+- where the fields overlap: if they mostly coincide there (intersection over union at least one half);
+- where the fields only touch: if they face each other over mostly the same part of the border between the fields, and
+  at least one of them is obviously cut, that is, the square on that length has half its area or more. Whole objects
+  that happen to touch at a border do so along a short part of it. A chip too small to be an object of its own joins
+  what it lies against.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_ALIKE = 0.5  # intersection over union from which two are one
+_CUT = 0.5  # squared length over area of what is cut in halves: 2.5 if round, 0.5 if five times as long as wide
+
+
+@dataclass(frozen=True)
+class Sightings:
+    """Pairs of what two fields say of one place.
+
+    Attributes
+    ----------
+    first, second
+        ``(n,)`` ids, 0 = nothing there. An id belongs to one field only.
+    first_field, second_field
+        ``(n,)`` the fields, the first the lower.
+    """
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    first_field: NDArray[np.int64]
+    second_field: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, first: NDArray, second: NDArray, first_field: NDArray, second_field: NDArray) -> Sightings:
+        """Sort the two sides of each pair by their fields."""
+        ids, fields = np.stack([first, second]), np.stack([first_field, second_field])
+        swap = fields[0] > fields[1]
+        ids[:, swap], fields[:, swap] = ids[::-1, swap], fields[::-1, swap]
+        return cls(*ids.astype(np.int64), *fields.astype(np.int64))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """Ids that occur together, how often, and how often each of them occurs before the other's field."""
+
+    first: NDArray[np.int64]
+    second: NDArray[np.int64]
+    together: NDArray[np.int64]
+    of_first: NDArray[np.int64]
+    of_second: NDArray[np.int64]
+
+    def alike(self) -> NDArray[np.bool_]:
+        """Tell which pairs mostly coincide."""
+        return self.together >= _ALIKE * (self.of_first + self.of_second - self.together)
+
+
+def contacts(labels: NDArray, field: NDArray) -> Sightings:
+    """Return what lies on the two sides of the borders between fields.
+
+    Parameters
+    ----------
+    labels
+        ``(h, w)`` ids.
+    field
+        ``(h, w)`` field of each pixel, 0 = none.
+    """
+    sides = []
+    for a, b in ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])):
+        at = np.nonzero((field[a] != field[b]) & (field[a] > 0) & (field[b] > 0))
+        sides.append(tuple(raster[side][at] for raster in (labels, field) for side in (a, b)))
+    return Sightings.of(*(np.concatenate(parts) for parts in zip(*sides, strict=True)))
+
+
+def stitch(
+    field_of: NDArray[np.integer],
+    *,
+    contact: Sightings,
+    seen_twice: Sightings,
+    area: NDArray[np.integer],
+    full_area: NDArray[np.integer],
+    chip: float,
+) -> NDArray[np.int64]:
+    """Find the ids that mean the same object.
+
+    Parameters
+    ----------
+    field_of
+        ``(n + 1,)`` the field of each id; ids are ``1..n``.
+    contact
+        Along the borders between fields.
+    seen_twice
+        Where fields overlap: what the owner of a pixel and another field saw there.
+    area
+        ``(n + 1,)`` pixels of each id that its own field owns.
+    full_area
+        ``(n + 1,)`` pixels of each id in all that its field has seen.
+    chip
+        Area in pixels below which something is no object of its own.
+
+    Returns
+    -------
+    ``(n + 1,)`` for each id the id of the object it is part of (the part with the largest area, the lowest of several),
+    0 for those that another field sees most of, and does not see.
+    """
+    overlapping, touching = _pairs(seen_twice, field_of), _pairs(contact, field_of)
+    # Where the fields overlap, the overlap decides, not what lies at the border between their shares of it.
+    undecided = ~_overlap(seen_twice, touching, field_of)
+    length = np.maximum(touching.of_first**2 / area[touching.first], touching.of_second**2 / area[touching.second])
+    alike, halves = overlapping.alike(), undecided & touching.alike() & (length >= _CUT)
+    links = [
+        (overlapping.first[alike], overlapping.second[alike]),
+        (touching.first[halves], touching.second[halves]),
+        *_chips(touching, undecided, area, chip),
+    ]
+    a, b = (np.concatenate(side) for side in zip(*links, strict=True))
+    object_of = _connected(a, b, len(area))
+    alone = np.bincount(object_of, minlength=len(area))[object_of] == 1
+    main = _largest(object_of, area)[object_of]
+    main[(alone & (2 * area < full_area)) | (area == 0)] = 0
+    return main
+
+
+def _pairs(sightings: Sightings, field_of: NDArray[np.integer]) -> _Pairs:
+    s = sightings
+    both = (s.first > 0) & (s.second > 0)
+    (first, second), together = np.unique(np.stack([s.first[both], s.second[both]]), axis=1, return_counts=True)
+    of_first = _count(s.first, s.second_field, first, field_of[second])
+    return _Pairs(first, second, together, of_first, _count(s.second, s.first_field, second, field_of[first]))
+
+
+def _count(ids: NDArray, before: NDArray, wanted: NDArray, wanted_before: NDArray) -> NDArray[np.int64]:
+    """Count how often each of the wanted ids occurs before the wanted field."""
+    n = int(max(before.max(initial=0), wanted_before.max(initial=0))) + 1
+    known, counts = np.unique(ids * n + before, return_counts=True)
+    if len(known) == 0:
+        return np.zeros(len(wanted), dtype=np.int64)
+    key = wanted * n + wanted_before
+    at = np.minimum(np.searchsorted(known, key), len(known) - 1)
+    return np.where(known[at] == key, counts[at], 0)
+
+
+def _overlap(seen_twice: Sightings, pairs: _Pairs, field_of: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Tell for which pairs each lies where the other's field has been too."""
+    s = seen_twice
+    of_first = _count(s.first, s.second_field, pairs.first, field_of[pairs.second])
+    return (of_first > 0) & (_count(s.second, s.first_field, pairs.second, field_of[pairs.first]) > 0)
+
+
+def _chips(
+    pairs: _Pairs, undecided: NDArray[np.bool_], area: NDArray, chip: float
+) -> list[tuple[NDArray, NDArray]]:
+    """Link each chip with what it lies against along half of its border or more."""
+    links = []
+    sides = (pairs.first, pairs.second, pairs.of_first), (pairs.second, pairs.first, pairs.of_second)
+    for own, other, of_own in sides:
+        small = undecided & (area[own] < chip) & (2 * pairs.together >= of_own)
+        order = np.lexsort((other[small], -pairs.together[small], own[small]))
+        chips, at = np.unique(own[small][order], return_index=True)
+        links.append((chips, other[small][order][at]))
+    return links
+
+
+def _connected(a: NDArray, b: NDArray, n: int) -> NDArray[np.int64]:
+    """Return the lowest of the ids that each of ``0..n - 1`` is linked with, directly or through others."""
+    lowest = np.arange(n)
+    while True:
+        before = lowest.copy()
+        least = np.minimum(lowest[a], lowest[b])
+        np.minimum.at(lowest, a, least)
+        np.minimum.at(lowest, b, least)
+        lowest = lowest[lowest]
+        if np.array_equal(before, lowest):
+            return lowest
+
+
+def _largest(group: NDArray, area: NDArray) -> NDArray[np.int64]:
+    """Return for each group the member with the largest area, the lowest of several."""
+    order = np.lexsort((-np.arange(len(area)), area))
+    out = np.zeros(len(area), dtype=np.int64)
+    out[group[order]] = order  # the last one written stays
+    return out

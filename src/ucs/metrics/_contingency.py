@@ -1,0 +1,119 @@
+"""How often the ids of two labellings of the same elements meet: all that comparing them needs.
+
+It is built from runs of equal pairs rather than from single elements, of which a raster of cells has some ten times
+more, and piece by piece, so that what it needs beside the labels does not grow with them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import ArrayLike, NDArray
+
+_PIECE = 2**24  # elements looked at at once
+
+
+class Contingency(NamedTuple):
+    """Sizes of two labellings of the same elements and of their overlaps, background (id 0) left out.
+
+    Attributes
+    ----------
+    true_ids, predicted_ids
+        The ids found, ascending, shapes ``(n_true,)`` and ``(n_predicted,)``.
+    true_sizes, predicted_sizes
+        Number of elements of each id, whatever the other labelling says of them.
+    overlap
+        Sparse matrix ``(n_true, n_predicted)``: number of elements that carry both ids.
+    """
+
+    true_ids: NDArray[np.integer]
+    predicted_ids: NDArray[np.integer]
+    true_sizes: NDArray[np.int64]
+    predicted_sizes: NDArray[np.int64]
+    overlap: sparse.csr_array
+
+
+def contingency(true: Any, predicted: Any) -> Contingency:
+    """Count how often each true id meets each predicted id.
+
+    Parameters
+    ----------
+    true, predicted
+        Ids of the same elements, of equal shape; 0 = background. Any integer type, so that ids may exceed 2^31. NumPy
+        or Dask arrays; of the latter a few rows are computed at a time.
+    """
+    parts = [_sum_equal(*_runs(*piece)) for piece in _pieces(true, predicted)]
+    first, second, count = (np.concatenate(column) for column in zip(*parts, strict=True))
+    first, second, count = _sum_equal(first, second, count)
+    true_ids, row = np.unique(first, return_inverse=True)
+    predicted_ids, column = np.unique(second, return_inverse=True)
+    table = sparse.coo_array((count, (row, column)), shape=(true_ids.size, predicted_ids.size)).tocsr()
+    keep_true, keep_predicted = true_ids != 0, predicted_ids != 0
+    return Contingency(
+        true_ids[keep_true],
+        predicted_ids[keep_predicted],
+        np.asarray(table.sum(axis=1), dtype=np.int64)[keep_true],
+        np.asarray(table.sum(axis=0), dtype=np.int64)[keep_predicted],
+        table[keep_true][:, keep_predicted],
+    )
+
+
+def checked_ids(ids: ArrayLike, name: str) -> Any:
+    """Return ``ids`` as an array (a Dask array stays one), having checked that they are whole and not negative.
+
+    Raises
+    ------
+    ValueError
+        Ids are not integers, or a NumPy array has negative ones.
+    """
+    array: Any = ids if _is_lazy(ids) else np.asarray(ids)
+    if array.dtype.kind not in "iu":
+        raise ValueError(f"{name} holds {array.dtype} values: ids must be integers, 0 = background.")
+    if not _is_lazy(array):
+        _check_not_negative(array, name)
+    return array
+
+
+def _is_lazy(array: object) -> bool:
+    return hasattr(array, "dask") and hasattr(array, "compute")
+
+
+def _check_not_negative(array: NDArray, name: str) -> None:
+    if array.dtype.kind == "i" and array.size and array.min() < 0:
+        raise ValueError(f"{name} holds the negative id {array.min()}: ids must be positive, 0 = background.")
+
+
+def _pieces(true: Any, predicted: Any) -> Iterator[tuple[NDArray, NDArray]]:
+    """Yield both arrays flat, some rows at a time; at least one piece, if an empty one."""
+    rows = len(true) if true.ndim else 1
+    at_once = max(1, _PIECE * rows // max(true.size, 1))
+    for first in range(0, max(rows, 1), at_once):
+        pair = [np.asarray(array[first : first + at_once] if array.ndim else array) for array in (true, predicted)]
+        for array, name in zip(pair, ("truth", "predicted"), strict=True):
+            _check_not_negative(array, name)  # a lazy one has not been looked at before
+        yield pair[0].ravel(), pair[1].ravel()
+
+
+def _runs(true: NDArray, predicted: NDArray) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
+    """Return the pair of ids of each run of equal pairs, and how long it is."""
+    starts = np.ones(true.size, dtype=bool)
+    starts[1:] = (true[1:] != true[:-1]) | (predicted[1:] != predicted[:-1])
+    start = np.flatnonzero(starts)
+    return true[start], predicted[start], np.diff(start, append=true.size)
+
+
+def _sum_equal(
+    first: NDArray, second: NDArray, count: NDArray[np.int64]
+) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
+    """Sum the counts of equal pairs."""
+    first_ids, row = np.unique(first, return_inverse=True)
+    second_ids, column = np.unique(second, return_inverse=True)
+    shape = (max(first_ids.size, 1), max(second_ids.size, 1))
+    summed = sparse.coo_array((count, (row, column)), shape=shape).tocsr().tocoo()
+    return first_ids[summed.row], second_ids[summed.col], summed.data.astype(np.int64)

@@ -1,0 +1,52 @@
+"""Whether a gene is found in a cell, at the cell's own depth or at a common one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+def detection(counts: sparse.csr_array, depth: float | None = None) -> sparse.csr_array:
+    """Return the probability that each gene is found in each cell, of the cells that have the depth.
+
+    With a depth k, a cell of N transcripts is thought to be thinned: each of its transcripts is kept with probability
+    k / N, so a gene with x of them is found with probability 1 - (1 - k / N)^x. These probabilities are exact and need
+    no random draw, and given the counts they are independent between genes: products of them are the probabilities of
+    finding both. Without a depth they are 1 where there is a transcript.
+
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_genes)``.
+    depth
+        Transcripts per cell, or None.
+
+    Returns
+    -------
+    Sparse ``(n_kept, n_genes)``: cells with fewer transcripts than ``depth`` are left out.
+    """
+    if depth is None:
+        found = counts.copy()
+        found.data = np.ones_like(found.data)
+        return found
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    kept = np.flatnonzero(totals >= depth)
+    found = counts[kept]
+    missed = np.repeat(1 - depth / totals[kept], np.diff(found.indptr))
+    found.data = 1 - missed**found.data
+    return found
+
+
+def found_together(found: sparse.csr_array) -> NDArray[np.float64]:
+    """Return the expected number of cells in which both genes of each pair are found, ``(n_genes, n_genes)``.
+
+    The diagonal holds the expected number of cells in which the gene itself is found.
+    """
+    together: NDArray[np.float64] = (found.T @ found).toarray()
+    np.fill_diagonal(together, np.asarray(found.sum(axis=0)).ravel())
+    return together

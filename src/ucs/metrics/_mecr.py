@@ -1,0 +1,153 @@
+"""Mutually exclusive co-expression: genes of different cell types that meet in one cell."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ucs._checks import check_positive
+from ucs.metrics._counts import Counts, counts_of
+from ucs.metrics._detection import detection, found_together
+from ucs.metrics._markers import Markers, marker_matrix, markers_from_reference
+from ucs.metrics._reference import Reference, Scale, as_reference, shared_genes
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from ucs.metrics._tissue import Tissue
+
+
+class Mecr(NamedTuple):
+    """Mutually exclusive co-expression.
+
+    Attributes
+    ----------
+    rate
+        Mean over the pairs; NaN if no gene of any pair was found.
+    pairs
+        One row per pair: ``gene_1``, ``gene_2``, ``n_both`` and ``n_either`` (cells, expected ones with a depth) and
+        ``rate``, NaN if neither gene was found.
+    n_cells
+        Cells that were looked at.
+    """
+
+    rate: float
+    pairs: pd.DataFrame
+    n_cells: int
+
+
+def mecr(
+    table: AnnData | pd.DataFrame | str,
+    markers: Markers | None = None,
+    *,
+    reference: AnnData | pd.DataFrame | Reference | None = None,
+    type_key: str | None = None,
+    scale: Scale | None = None,
+    depth: float | None = None,
+    sdata: SpatialData | Tissue | None = None,
+) -> Mecr:
+    """Return the mutually exclusive co-expression rate (MECR): how often markers of different types share a cell.
+
+    For a pair of genes it is the number of cells with both over that of cells with at least one of them; the rate is
+    the mean over all pairs of genes that are markers of no common type. Transcripts of a neighbour raise it, but so
+    does depth: a cell with more transcripts shows more genes of every origin. State it with :func:`capture`, or compare
+    at one ``depth``.
+
+    Parameters
+    ----------
+    table
+        Raw counts, cells x genes; or the key of a table, labels or shapes of ``sdata``.
+    markers
+        Type -> genes, or a DataFrame: long (columns ``type`` and ``gene``), or wide (types x genes, 0 and 1).
+    reference, type_key, scale
+        In place of markers: what :func:`markers_from_reference` takes them from.
+    depth
+        If given, every cell counts as thinned to this number of transcripts, and cells with fewer are left out (see
+        Notes).
+    sdata
+        Where the key is to be found.
+
+    Returns
+    -------
+    See :class:`Mecr`.
+
+    Raises
+    ------
+    TypeError
+        If not exactly one of ``markers`` and ``reference`` is given.
+    ValueError
+        If fewer than two types have a marker in the table, no pair is exclusive, or no cell has the depth.
+
+    Notes
+    -----
+    In a cell of N transcripts, x of them of a gene, the gene is found after thinning to k with probability
+    1 - (1 - k / N)^x. Both numbers of cells are expectations under these probabilities: no random draw is needed.
+
+    References
+    ----------
+    Hartman and Satija, "Comparative analysis of multiplexed in situ gene expression profiling technologies", eLife
+    13:RP96949, 2024. There at most 25 markers are drawn at random; here all pairs count. The depth is this package's.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"CD3E": [3, 1, 0], "EPCAM": [0, 2, 5]})
+    >>> mecr(table, {"T cell": ["CD3E"], "epithelium": ["EPCAM"]}).rate  # one cell of three has both
+    0.3333333333333333
+    """
+    counts = counts_of(table, sdata)
+    return mecr_of(counts, exclusive_markers(counts, markers, reference, type_key, scale), depth=depth)
+
+
+def exclusive_markers(
+    counts: Counts,
+    markers: Markers | None,
+    reference: AnnData | pd.DataFrame | Reference | None,
+    type_key: str | None,
+    scale: Scale | None,
+) -> pd.DataFrame:
+    """Return the markers given or those of a reference as booleans, types x genes; see :func:`mecr`."""
+    if (markers is None) == (reference is None):
+        msg = "Pass either markers= or reference=, from which markers are taken: " + (
+            "neither is given." if markers is None else "both are given."
+        )
+        raise TypeError(msg)
+    if reference is not None:
+        found = as_reference(reference, type_key=type_key, scale=scale)
+        genes = shared_genes(counts.genes, found.profiles.columns)
+        markers = markers_from_reference(found, genes=genes)
+        if len(markers) < 2:
+            msg = (
+                f"Only {len(markers)} types of the reference have a marker among {len(genes)} shared genes: its types "
+                "are too alike. Merge similar types, or pass markers=."
+            )
+            raise ValueError(msg)
+    return marker_matrix(markers, counts.genes)
+
+
+def mecr_of(counts: Counts, is_marker: pd.DataFrame, *, depth: float | None = None) -> Mecr:
+    """Return the rate of counted cells for known markers (types x genes)."""
+    if depth is not None:
+        check_positive(depth, "depth")
+    member = is_marker.to_numpy(dtype=np.int64)
+    first, second = np.nonzero(np.triu(member.T @ member == 0, k=1))
+    if len(first) == 0:
+        msg = "No two markers are exclusive: each is a marker of a type of every other."
+        raise ValueError(msg)
+    found = detection(counts.matrix, depth)
+    if found.shape[0] == 0:
+        msg = f"No cell has depth={depth:g} transcripts or more."
+        raise ValueError(msg)
+    together = found_together(found[:, counts.genes.get_indexer(is_marker.columns)])
+    n_cells_with = np.diag(together)
+    both = together[first, second]
+    either = n_cells_with[first] + n_cells_with[second] - both
+    rates = np.divide(both, either, out=np.full(len(both), np.nan), where=either > 0)
+    names = is_marker.columns.to_numpy()
+    pairs = pd.DataFrame(
+        {"gene_1": names[first], "gene_2": names[second], "n_both": both, "n_either": either, "rate": rates}
+    )
+    return Mecr(float(pairs["rate"].mean()), pairs, found.shape[0])

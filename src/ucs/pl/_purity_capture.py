@@ -1,0 +1,102 @@
+"""Purity against capture: neither means anything alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from ucs._checks import listed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+class _Purity(NamedTuple):
+    label: str
+    lower_is_purer: bool
+
+
+PURITIES = {
+    "mecr": _Purity("MECR", lower_is_purer=True),
+    "negative_marker_purity": _Purity("negative marker purity", lower_is_purer=False),
+    "spurious_coexpression": _Purity("spurious co-expression", lower_is_purer=True),
+    "reference_correlation": _Purity("correlation with the reference", lower_is_purer=False),
+    "mecr_at_depth": _Purity("MECR at one depth", lower_is_purer=True),
+}
+
+
+def purity_capture(
+    table: pd.DataFrame,
+    *,
+    purity: str | None = None,
+    capture: str = "capture",
+    curve: str = "curve",
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a purity of segmentations against the share of the transcripts that they capture. Up and right is better.
+
+    A segmentation is better than another without question only where it lies above it at the same capture: any
+    segmentation becomes purer by making its cells smaller.
+
+    Parameters
+    ----------
+    table
+        One row per segmentation (its name is the index), as :func:`ucs.tl.compare` returns it.
+    purity
+        Column to draw; the first of ``mecr``, ``negative_marker_purity``, ``spurious_coexpression``,
+        ``reference_correlation`` and ``mecr_at_depth`` that the table has if None. Of rates of co-expression, less is
+        higher up.
+    capture
+        Column with the share of the transcripts.
+    curve
+        Column with the name of the curve that a row belongs to, if it does: such rows are joined by a line.
+    ax
+        Where to draw; a new figure if None.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    KeyError
+        If a column is not there.
+    ValueError
+        If no row has both values.
+
+    Examples
+    --------
+    >>> table = ucs.tl.compare(sdata, {"vendor": "cell_labels", "ucs": "ucs_cells"}, markers=markers)  # doctest: +SKIP
+    >>> ucs.pl.purity_capture(table)  # doctest: +SKIP
+    """
+    purity = purity or next((name for name in PURITIES if name in table), None)
+    missing = [name for name in (purity, capture) if name not in table]
+    if purity is None or missing:
+        msg = f"The table has no column {listed(missing if purity else PURITIES)}; there are: {listed(table.columns)}."
+        raise KeyError(msg)
+    shown = table[np.isfinite(table[capture].astype(float)) & np.isfinite(table[purity].astype(float))]
+    if shown.empty:
+        msg = f"No row has both {capture!r} and {purity!r}: there is nothing to draw."
+        raise ValueError(msg)
+    if ax is None:
+        from matplotlib import pyplot as plt
+
+        _, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
+    names = shown[curve] if curve in shown else pd.Series(None, index=shown.index, dtype=object)
+    for name in names.dropna().unique():
+        rows = shown[names == name].sort_values(capture)
+        ax.plot(rows[capture], rows[purity], marker="o", markersize=4, linewidth=1.2, label=str(name))
+        for _, row in rows[rows["radius_um"].notna()].iterrows() if "radius_um" in rows else ():
+            at = (row[capture], row[purity])
+            ax.annotate(f"{row['radius_um']:g}", at, (3, 3), textcoords="offset points", fontsize=7)
+    for name, row in shown[names.isna()].iterrows():
+        ax.scatter([row[capture]], [row[purity]], s=45, zorder=3, label=str(name))
+    known = PURITIES.get(purity, _Purity(purity, lower_is_purer=False))
+    if known.lower_is_purer and not ax.yaxis_inverted():
+        ax.invert_yaxis()
+    purer = "lower" if known.lower_is_purer else "higher"
+    ax.set(xlabel="transcripts captured", ylabel=f"{known.label} ({purer} is purer)")
+    ax.legend(fontsize="small", framealpha=0.8)
+    return ax

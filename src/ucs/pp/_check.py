@@ -1,0 +1,166 @@
+"""What a segmentation would use, and whether it would get as far as training, before anything heavy runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ucs._checks import check_at_least, check_option, check_positive
+from ucs._platforms import resolve_platform
+from ucs.pp._columns import checked_planes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from spatialdata import SpatialData
+
+    from ucs._platforms import Platform
+    from ucs.nn.model import UCSModel
+    from ucs.nn.params import TrainParams
+    from ucs.pp._check_report import Check
+    from ucs.pp._regions import RegionsOption
+    from ucs.tl._engine import Model
+    from ucs.tl._keys import OutputKeys
+    from ucs.tl._learning import Learning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What :func:`ucs.pp.check` was called with, arguments that are wrong in themselves excluded."""
+
+    points_key: str | Sequence[str] | None
+    nuclei_key: str | None
+    platform: str | Platform
+    coordinate_system: str | None
+    resolution: float | None
+    um_per_unit: float | None
+    gene_key: str | None
+    z_planes: Sequence[float] | float | None
+    fuse_nuclei: bool
+    regions: RegionsOption
+    model: Model | None
+    learning: Learning
+    check_alignment: bool
+    keys: OutputKeys
+    overwrite: bool
+    tile_size: int
+    estimate: bool
+
+
+def check(
+    sdata: SpatialData,
+    points_key: str | Sequence[str] | None = None,
+    nuclei_key: str | None = None,
+    *,
+    platform: str | Platform = "auto",
+    coordinate_system: str | None = None,
+    resolution: float | None = None,
+    um_per_unit: float | None = None,
+    gene_key: str | None = None,
+    genes: str | int | Sequence[str] = "all",
+    z_planes: Sequence[float] | float | None = None,
+    fuse_nuclei: bool = False,
+    regions: RegionsOption = None,
+    genes_per_region: bool = False,
+    warm_start: bool = False,
+    model: UCSModel | str | Path | Mapping[str, UCSModel | str | Path] | None = None,
+    train: TrainParams | Mapping[str, Any] | None = None,
+    background: str | float = "auto",
+    ownership: str = "expression",
+    softmask: str = "scaled",
+    check_alignment: bool = True,
+    labels_key_added: str = "ucs_cells",
+    shapes_key_added: str = "ucs_boundaries",
+    table_key_added: str = "ucs_table",
+    points_column_added: str = "ucs_cell_id",
+    points_confidence_added: str | None = None,
+    tile_size: int = 1024,
+    device: str = "auto",
+    overwrite: bool = False,
+    estimate: bool = True,
+) -> Check:
+    """Tell what :func:`ucs.tl.segment` would use and why, and whether it would get as far as training.
+
+    Transcripts and nuclei are read and compared as ``segment`` does it; nothing is trained, no nuclei are looked for in
+    images, and ``sdata`` is not changed. It takes about as long as the first stage of ``segment``, and some seconds.
+
+    Parameters
+    ----------
+    sdata, points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, genes, z_planes
+        As in :func:`ucs.tl.segment`. Highly variable genes are counted, not chosen.
+    fuse_nuclei, regions, genes_per_region, warm_start, model, train, background, ownership, softmask, check_alignment
+        As in :func:`ucs.tl.segment`.
+    tile_size, device
+        As in :func:`ucs.tl.segment`.
+    labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, overwrite
+        As in :func:`ucs.tl.segment`: it is a problem if they are taken.
+    estimate
+        Whether to time the nets for a few steps, so that the time can be told.
+
+    Returns
+    -------
+    A dictionary of plain values, shown as a table by ``print``, by rich and in notebooks; ``.ok`` tells whether it has
+    no problems. Its keys, as far as they could be found out:
+
+    - ``problems``: what ``segment`` would raise, as ``{"error": type, "message": text}``, the first first;
+    - ``warnings``, ``notes``: what it would log;
+    - ``platform``, ``source``, ``grid``: the conventions; elements, columns and unit, with ``because``; the raster;
+    - ``transcripts``: how many rows there are, how many were left out for which reason, genes and controls;
+    - ``nuclei``: how many there are and how large, or in which image they would be found;
+    - ``alignment``, ``regions``: what came of them;
+    - ``estimate``: the peak of memory in GiB and the time in seconds, both approximate.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is wrong in itself, whatever the data.
+    FileNotFoundError
+        If there is no model at the path given.
+    """
+    from ucs.nn.device import resolve_device
+    from ucs.pp._examination import Examination
+    from ucs.tl._background import check_background
+    from ucs.tl._engine import as_model
+    from ucs.tl._keys import OutputKeys
+    from ucs.tl._learning import Learning, resolve_params
+
+    check_at_least(tile_size, 1, "tile_size")
+    for value, name in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
+        if value is not None:
+            check_positive(value, name)
+    checked_planes(z_planes)
+    check_background(background)
+    check_option(ownership, "ownership", ("expression", "distance"))
+    check_option(softmask, "softmask", ("scaled", "plain"))
+    learning = Learning(
+        resolve_params(train, resolve_platform(sdata, platform, points_key), softmask),
+        genes,
+        background,
+        str(resolve_device(device)),
+        warm_start=warm_start,
+        genes_per_region=genes_per_region,
+        ownership=ownership,
+    )
+    asked = Asked(
+        points_key=points_key,
+        nuclei_key=nuclei_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        gene_key=gene_key,
+        z_planes=z_planes,
+        fuse_nuclei=fuse_nuclei,
+        regions=regions,
+        model=None if model is None else as_model(model),
+        learning=learning,
+        check_alignment=check_alignment,
+        keys=OutputKeys(
+            labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added
+        ),
+        overwrite=overwrite,
+        tile_size=int(tile_size),
+        estimate=estimate,
+    )
+    return Examination(sdata, asked).run()

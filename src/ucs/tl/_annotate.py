@@ -1,0 +1,214 @@
+"""Cell types of nuclei from the transcripts in them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ucs._checks import check_free_keys, listed
+from ucs._core.annotate import types_by_markers, types_by_profiles
+from ucs._core.measure import centroids, moments
+from ucs._core.trust import counts_in_nuclei
+from ucs._logging import logger
+from ucs._markers import marker_matrix
+from ucs.metrics._reference import as_reference, shared_genes
+from ucs.pp._keys import FOV
+from ucs.pp._sample import find_nuclei_key, find_source, prepare
+from ucs.tl._table import build_table
+from ucs.tl._write import Elements, add_elements
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+    from spatialdata import SpatialData
+
+    from ucs._markers import Markers
+    from ucs._platforms import Platform
+    from ucs.metrics._reference import Scale
+    from ucs.pp._sample import Sample
+
+UNKNOWN = "unknown"
+"""Type of nuclei whose transcripts do not tell."""
+
+
+def annotate_nuclei(
+    sdata: SpatialData,
+    points_key: str | Sequence[str] | None = None,
+    nuclei_key: str | None = None,
+    *,
+    markers: Markers | None = None,
+    reference: AnnData | pd.DataFrame | None = None,
+    type_key: str | None = None,
+    scale: Scale | None = None,
+    min_confidence: float = 0.5,
+    platform: str | Platform = "auto",
+    coordinate_system: str | None = None,
+    resolution: float | None = None,
+    um_per_unit: float | None = None,
+    gene_key: str | None = None,
+    z_planes: Sequence[float] | float | None = None,
+    check_alignment: bool = True,
+    table_key_added: str = "ucs_nuclei_types",
+    overwrite: bool = False,
+    inplace: bool = True,
+) -> AnnData | None:
+    """Give each nucleus a cell type, from the transcripts in it, and say how sure that is.
+
+    With a reference, the type whose profile makes the transcripts most likely, a tenth of which may come from anywhere.
+    With markers, a mixture in which each gene is higher in the types it is a marker of than in all others; by how much
+    is fitted to the nuclei, and a further type without markers takes those that fit none.
+
+    Parameters
+    ----------
+    sdata
+        Object with transcripts and nuclei; an image of a nuclear stain will do for nuclei, see :func:`segment`.
+    markers
+        Marker genes: a mapping from type to genes; a long DataFrame with a column of types (``type``, ``cell_type``,
+        ...) and one of genes (``gene``, ``marker``, ...); or a wide one of 0 and 1, types x genes.
+    reference
+        Instead of markers: single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x
+        genes).
+    type_key, scale
+        Of the reference: its column of types (of an AnnData; of a DataFrame, its index if None), and ``"log1p"`` if its
+        values are logarithms, which are undone, or ``"linear"``.
+    min_confidence
+        Nuclei below it are ``"unknown"``, as are those without transcripts.
+    points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, z_planes, check_alignment
+        As in :func:`segment`.
+    table_key_added
+        Key of the table.
+    overwrite
+        Whether a table under that key may be replaced.
+    inplace
+        Whether to add the table to ``sdata`` or to return it.
+
+    Returns
+    -------
+    None, or the table. A row for each nucleus, annotating the nuclei element (none, if there is one for each field of
+    view); CSR int counts; ``obs``: ``cell_type`` (categorical, with ``"unknown"``), ``cell_type_confidence`` (the
+    probability of the most likely type, also where it is too low to be named; NaN without transcripts), areas;
+    ``obsm["cell_type_probability"]``: that of each type.
+
+    Raises
+    ------
+    TypeError
+        If markers or reference are of no form that is known.
+    KeyError, ValueError
+        If not just one of them is given; if fewer than two types have a marker among the genes, or the reference shares
+        fewer than 10 genes with the data, is negative, or looks like logarithms without ``scale``; the key is taken; or
+        as :func:`segment` for what concerns the data.
+    """
+    if (markers is None) == (reference is None):
+        msg = "Pass either markers= or reference=, from which the types are told."
+        raise ValueError(msg)
+    if not 0 <= min_confidence <= 1:
+        msg = f"min_confidence={min_confidence!r} must lie between 0 and 1."
+        raise ValueError(msg)
+    if inplace:
+        check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
+    if reference is not None:
+        reference = as_reference(reference, type_key=type_key, scale=scale)  # before the data is read
+    source = find_source(
+        sdata,
+        points_key,
+        platform=platform,
+        coordinate_system=coordinate_system,
+        gene_key=gene_key,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        z_planes=z_planes,
+    )
+    sample = prepare(
+        sdata,
+        source,
+        find_nuclei_key(sdata, source, nuclei_key),
+        coordinate_system=coordinate_system,
+        check_alignment=check_alignment,
+    )
+    counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
+    genes = pd.Index(sample.transcripts.genes)
+    if markers is not None:
+        probability = marked_types(counts[:, : len(genes)], genes, markers)
+    else:
+        profiles = as_reference(reference).profiles
+        shared = shared_genes(genes, profiles.columns)
+        profiles = profiles[shared]
+        empty = profiles.index[profiles.sum(axis=1) == 0]
+        if len(empty):
+            msg = f"Types of the reference have no expression in the {len(shared)} shared genes: {listed(empty)}."
+            raise ValueError(msg)
+        of_shared = counts[:, genes.get_indexer(shared)]
+        probability = pd.DataFrame(types_by_profiles(of_shared, profiles.to_numpy()), columns=profiles.index)
+        probability[np.asarray(of_shared.sum(axis=1)).ravel() == 0] = np.nan
+    table = _table(sample, counts, probability, min_confidence)
+    known = table.obs["cell_type"] != UNKNOWN
+    logger.info("Annotated %d of %d nuclei: %s.", known.sum(), len(known), _frequencies(table.obs["cell_type"]))
+    if not inplace:
+        return table
+    add_elements(sdata, Elements({**sample.found, table_key_added: table}, {}))
+    return None
+
+
+def marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.DataFrame:
+    """Return the probability of each type that has a marker, nuclei x types; NaN for nuclei without transcripts.
+
+    Its rows add up to less than 1 by the probability of being none of the types.
+    """
+    of_type = marker_matrix(markers, genes)
+    is_marker = np.zeros((len(of_type), len(genes)), dtype=bool)
+    is_marker[:, genes.get_indexer(of_type.columns)] = of_type.to_numpy()
+    probability = pd.DataFrame(types_by_markers(counts, is_marker)[:, :-1], columns=of_type.index)
+    probability[np.asarray(counts.sum(axis=1)).ravel() == 0] = np.nan
+    return probability
+
+
+def likeliest(probability: pd.DataFrame, min_confidence: float) -> tuple[pd.Categorical, NDArray[np.float64]]:
+    """Return the type of each row, ``"unknown"`` below a probability, and that probability."""
+    values = probability.to_numpy(dtype=np.float64)
+    confidence = values.max(axis=1, initial=0.0, where=~np.isnan(values))
+    best = np.where(np.isnan(values), -1, values).argmax(axis=1)
+    names = [str(name) for name in probability.columns if str(name) != UNKNOWN]
+    named = np.asarray(probability.columns.astype(str))[best]
+    known = (confidence >= min_confidence) & (confidence > 0)
+    confidence[np.isnan(values).all(axis=1)] = np.nan
+    return pd.Categorical(np.where(known, named, UNKNOWN), categories=[*names, UNKNOWN]), confidence
+
+
+def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_confidence: float) -> AnnData:
+    from spatialdata.models import TableModel
+
+    grid, nuclei = sample.transcripts.grid, sample.nuclei
+    types, confidence = likeliest(probability, min_confidence)
+    shapes = moments(nuclei.labels, len(nuclei.ids))
+    obs: dict[str, Any] = {"cell_type": types, "cell_type_confidence": confidence}
+    ids = nuclei.ids if np.issubdtype(nuclei.ids.dtype, np.integer) else nuclei.ids.astype(str).astype(object)
+    linked = FOV not in sample.nuclei_key
+    numbers = np.arange(1, len(ids) + 1, dtype=np.int32)
+    table = build_table(
+        counts,
+        genes=sample.transcripts.genes,
+        controls=sample.transcripts.controls,
+        ids=numbers,
+        region=sample.nuclei_key,
+        area_um2=shapes[:, 0] * grid.um_per_px**2,
+        centroid_um=centroids(shapes) * grid.um_per_px + np.array(grid.origin) * grid.um_per_unit,
+        obs=obs,
+        layers={},
+        uns={"nuclei_key": sample.nuclei_key, "points_key": sample.source.points_key},
+    )
+    table.obs["cell_id"] = ids
+    table.obs_names = pd.Index([str(one) for one in ids])
+    table.obsm["cell_type_probability"] = probability.set_axis(table.obs_names, axis=0).rename(columns=str)
+    del table.uns["spatialdata_attrs"]
+    if not linked:
+        return table
+    return TableModel.parse(table, region=sample.nuclei_key, region_key="region", instance_key="cell_id")
+
+
+def _frequencies(types: pd.Series) -> str:
+    return ", ".join(f"{name} {n}" for name, n in types.value_counts().items() if n)

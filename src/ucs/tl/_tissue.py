@@ -1,0 +1,128 @@
+"""What a model learns from: a whole sample, or what one region holds of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucs._core.lattice import bounding_boxes
+from ucs._core.transcripts import Window
+from ucs.nn.foreground import HALO
+from ucs.nn.model import match_genes
+from ucs.nn.patches import TrainingData
+from ucs.tl._background import find_background
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from ucs.pp._regions import Regions
+    from ucs.pp._sample import Sample
+    from ucs.pp._transcripts import Transcripts
+
+_FARTHEST = 256
+"""Pixels from a region within which nuclei may decide where its background lies."""
+
+
+@dataclass(frozen=True)
+class Tissue:
+    """Transcripts and nuclei on a raster, and which of them count.
+
+    Attributes
+    ----------
+    transcripts
+        All in the window; the nets see those of other regions too.
+    nuclei
+        ``(h, w)`` ids of all nuclei, from which background keeps its distance.
+    learned
+        ``(h, w)`` ids of the nuclei to learn from.
+    inside
+        ``(h, w)``, the pixels that background is taken from; all if None.
+    """
+
+    transcripts: Transcripts
+    nuclei: NDArray[np.int32]
+    learned: NDArray[np.int32]
+    inside: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of_sample(cls, sample: Sample) -> Tissue:
+        """Take all of a sample."""
+        return cls(sample.transcripts, sample.nuclei.labels, sample.nuclei.labels)
+
+    @property
+    def own_transcripts(self) -> Transcripts:
+        """The transcripts on the pixels that count."""
+        if self.inside is None:
+            return self.transcripts
+        return replace(self.transcripts, map=self.transcripts.map.where(self.inside))
+
+    @property
+    def n_nuclei(self) -> int:
+        """Number of nuclei to learn from."""
+        ids = np.unique(self.learned)
+        return int((ids > 0).sum())
+
+    def training_data(
+        self, genes: Sequence[str], background: str | float, *, of: str = ""
+    ) -> tuple[TrainingData, dict[str, Any]]:
+        """Return what the nets learn from, and how background was chosen; ``of`` names the tissue in messages."""
+        transcripts = self.transcripts
+        far, chosen = find_background(
+            transcripts.map.totals(),
+            self.nuclei,
+            background,
+            um_per_px=transcripts.grid.um_per_px,
+            inside=self.inside,
+            of=of,
+        )
+        keep, index = match_genes(genes, transcripts.genes + transcripts.controls)
+        return TrainingData(transcripts.map.select(keep, index, len(genes)), self.learned, far), chosen
+
+
+class RegionCutter:
+    """Cuts regions out of a sample, one at a time, so that they never take more memory than one of them.
+
+    Parameters
+    ----------
+    sample
+        The sample.
+    regions
+        Its regions.
+    patch_size
+        Side of the patches that will be drawn, in pixels.
+    """
+
+    def __init__(self, sample: Sample, regions: Regions, *, patch_size: int) -> None:
+        self.sample = sample
+        self.regions = regions
+        self.margin = max(_FARTHEST, patch_size + HALO)
+        n = len(regions.names)
+        self._boxes = bounding_boxes(regions.labels, n)
+        of_nuclei = bounding_boxes(sample.nuclei.labels, len(sample.nuclei.ids))[1:]
+        region = regions.of_nucleus[1:]
+        empty = self._boxes[:, 2] == 0
+        self._boxes[empty, :2] = np.iinfo(np.int64).max
+        np.minimum.at(self._boxes[:, :2], region, of_nuclei[:, :2])
+        np.maximum.at(self._boxes[:, 2:], region, of_nuclei[:, 2:])
+
+    def cut(self, name: str) -> Tissue | None:
+        """Return a region with its surroundings; None if the sample has none of this name."""
+        if name not in self.regions.names:
+            return None
+        k = self.regions.names.index(name) + 1
+        row0, column0, row1, column1 = (int(edge) for edge in self._boxes[k])
+        transcripts, nuclei = self.sample.transcripts, self.sample.nuclei.labels
+        window = Window(row0, column0, row1, column1).grown(self.margin).clipped(nuclei.shape)
+        grid = transcripts.grid
+        part = replace(grid, column0=grid.column0 + window.column0, row0=grid.row0 + window.row0, shape=window.shape)
+        nuclei = nuclei[window.slices]
+        return Tissue(
+            replace(transcripts, grid=part, map=transcripts.map.crop(window)),
+            nuclei,
+            np.where(self.regions.of_nucleus[nuclei] == k, nuclei, 0).astype(np.int32),
+            self.regions.labels[window.slices] == k,
+        )

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import optimize
+from scipy.special import log_expit
+
+from rasters import grid_of_discs, random_map, random_nuclei
+from ucs._core import trust as module
+from ucs._core.lattice import bounding_boxes
+from ucs._core.transcripts import TranscriptMap
+from ucs._core.trust import LabelledTissue, counts_in_nuclei, learn_kinds
+
+N_GENES = 20
+SHAPE = (160, 176)
+
+
+def tissue(*, informative=True, depth=0.8, seed=0, um_per_px=1.0, shape=SHAPE):
+    """Nuclei 16 pixels apart, of two kinds at random; their transcripts follow the kind, or are any genes at all."""
+    random = np.random.default_rng(seed)
+    nuclei = grid_of_discs(shape, 16, 4)
+    kind = random.integers(0, 2, int(nuclei.max()) + 1)
+    totals = random.poisson(np.where(nuclei > 0, depth, 0))
+    row, column = np.nonzero(totals)
+    count = totals[row, column]
+    row, column = np.repeat(row, count), np.repeat(column, count)
+    gene = random.integers(0, N_GENES, len(row))
+    if informative:  # four of five transcripts are of the kind's own half of the genes
+        own = random.random(len(row)) < 0.8
+        half = N_GENES // 2
+        gene = np.where(own, kind[nuclei[row, column]] * half + gene % half, gene)
+    transcripts = TranscriptMap.from_positions(row, column, gene, None, shape=shape, n_features=N_GENES)
+    return LabelledTissue(transcripts, nuclei, bounding_boxes(nuclei, int(nuclei.max())), um_per_px)
+
+
+def test_counts_in_nuclei():
+    nuclei = random_nuclei(0, (40, 50), 9)
+    transcripts = random_map(0, nuclei.shape, 5, 900)
+    n = int(nuclei.max()) + 1  # one id more than there is
+    made = counts_in_nuclei(transcripts, nuclei, n)
+    assert made.dtype == np.int32
+    dense = transcripts.dense()
+    expected = [dense[:, nuclei == c].sum(axis=1) for c in range(1, n + 1)]
+    np.testing.assert_array_equal(made.toarray(), expected)
+    assert counts_in_nuclei(transcripts, 0 * nuclei, 0).shape == (0, 5)
+
+
+def test_informative_kinds_are_trusted():
+    profiles, trust_um = learn_kinds([tissue()], seed=0)
+    assert len(profiles.log_share) == 5
+    assert 0.1 < trust_um <= 1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_genes_that_say_nothing_are_not(seed):
+    _, trust_um = learn_kinds([tissue(informative=False, seed=seed)], seed=seed)
+    assert trust_um < 0.05
+
+
+def test_nuclei_do_not_read_themselves(monkeypatch):
+    """Without the split each nucleus would recognise its own noise."""
+    noise = tissue(informative=False, depth=0.4)
+    monkeypatch.setattr(module, "_halves", lambda transcripts, _: (transcripts, transcripts))
+    assert learn_kinds([noise], seed=0)[1] > 0.2
+    monkeypatch.undo()
+    assert learn_kinds([noise], seed=0)[1] < 0.05
+
+
+def test_kinds_are_of_all_transcripts_though():
+    one = tissue()
+    profiles, _ = learn_kinds([one], seed=0)
+    expected = module.fit_profiles(one.counts(), seed=0)
+    np.testing.assert_array_equal(profiles.log_ratio, expected.log_ratio)
+
+
+def test_the_seed_decides():
+    one, again, other = (learn_kinds([tissue()], seed=seed) for seed in (0, 0, 1))
+    assert one[1] == again[1] != other[1]
+    np.testing.assert_array_equal(one[0].log_ratio, again[0].log_ratio)
+
+
+def test_several_samples():
+    """Each too small to tell kinds apart, all together are not."""
+    samples = [tissue(seed=seed, shape=(64, 80)) for seed in range(4)]
+    assert learn_kinds(samples[:1], seed=0) == (None, 0.0)
+    profiles, trust_um = learn_kinds(samples, seed=0)
+    assert len(profiles.log_share) == 4
+    assert trust_um > 0.1
+
+
+def test_too_little_to_learn_from():
+    one = tissue(depth=0)
+    assert learn_kinds([one], seed=0) == (None, 0.0)
+    single = grid_of_discs((20, 20), 20, 5)
+    of_one = LabelledTissue(random_map(0, single.shape, 4, 100), single, bounding_boxes(single, 1), 1.0)
+    assert learn_kinds([of_one], seed=0) == (None, 0.0)
+    # Enough nuclei with transcripts, but not in half of them.
+    poor = tissue()
+    rows, column = poor.transcripts.rows(), poor.transcripts.column
+    first = np.unique(poor.nuclei[rows, column], return_index=True)[1]
+    few = TranscriptMap.from_positions(
+        rows[first], column[first], poor.transcripts.feature[first], None, shape=SHAPE, n_features=N_GENES
+    ).where(poor.nuclei <= 45)
+    assert learn_kinds([LabelledTissue(few, poor.nuclei, poor.boxes, 1.0)], seed=0) == (None, 0.0)
+
+
+def test_one_gene():
+    one = tissue()
+    of = one.transcripts
+    single = TranscriptMap.from_positions(of.rows(), of.column, 0 * of.feature, of.count, shape=SHAPE, n_features=1)
+    profiles, trust_um = learn_kinds([LabelledTissue(single, one.nuclei, one.boxes, 1.0)], seed=0)
+    assert profiles.log_ratio.shape[1] == 1
+    assert trust_um < 0.05
+
+
+def test_halves_are_a_partition():
+    transcripts = random_map(2, (30, 40), 5, 3000)
+    one, other = module._halves(transcripts, np.random.default_rng(0))
+    np.testing.assert_array_equal(one.dense() + other.dense(), transcripts.dense())
+    assert abs(one.n_transcripts - other.n_transcripts) < 5 * np.sqrt(transcripts.n_transcripts)
+    assert one.count.min() > 0
+    assert one.count.dtype == other.count.dtype == np.int32
+
+
+def test_pixels_of_nuclei(monkeypatch):
+    nuclei = random_nuclei(1, (40, 50), 9)
+    pixels = module._pixels_of_nuclei(nuclei, np.random.default_rng(0))
+    np.testing.assert_array_equal(pixels, np.argwhere(nuclei))
+    monkeypatch.setattr(module, "_MOST_PIXELS", 20)
+    some = module._pixels_of_nuclei(nuclei, np.random.default_rng(0))
+    assert len(np.unique(some, axis=0)) == len(some) == 20
+    assert (nuclei[some[:, 0], some[:, 1]] > 0).all()
+
+
+def test_neighbours_are_the_nearest_others():
+    nuclei = random_nuclei(3, (60, 60), 12, radius=(2, 4))
+    nuclei[nuclei == 4] = 0  # an absent id is nobody's neighbour
+    n = int(nuclei.max())
+    boxes = bounding_boxes(nuclei, n)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    present = [c for c in range(1, n + 1) if (nuclei == c).any()]
+    own = np.array([c for c in present for _ in range(2)], dtype=np.int32)
+    made = np.stack(module._neighbours(boxes, own), axis=1)
+    assert made.shape == (len(own), 3)
+    for c, others in zip(own, made, strict=True):
+        squared = {k: ((centres[k] - centres[c]) ** 2).sum() for k in present if k != c}
+        np.testing.assert_allclose([squared[k] for k in others], sorted(squared.values())[:3])
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 3])
+def test_few_neighbours(n):
+    nuclei = grid_of_discs((20, 20 * max(n, 1)), 20, 5) if n else np.zeros((20, 20), dtype=np.int32)
+    made = module._neighbours(bounding_boxes(nuclei, n), np.arange(1, n + 1, dtype=np.int32))
+    assert len(made) == max(n - 1, 0)
+
+
+@pytest.mark.parametrize(("mean", "spread"), [(0.5, 2.0), (2.0, 4.0), (0.05, 1.0), (30.0, 60.0)])
+def test_slope_is_the_likeliest(mean, spread):
+    evidence = np.random.default_rng(0).normal(mean, spread, 5000)
+    best = optimize.minimize_scalar(lambda slope: -log_expit(slope * evidence).sum(), bounds=(-1, 3), method="bounded")
+    assert module._slope(evidence) == pytest.approx(np.clip(best.x, 0, 1), abs=1e-4)
+
+
+def test_slope_stays_within_bounds():
+    assert module._slope(np.zeros(0)) == module._slope(np.zeros(9)) == 0
+    assert module._slope(np.full(100, 5.0)) == 1  # nothing speaks against
+    assert module._slope(np.full(100, -5.0)) == 0
+    assert module._slope(np.array([1e6, 1e6, -1e5])) == pytest.approx(0, abs=1e-3)

@@ -1,0 +1,65 @@
+"""What the benchmarks compute themselves; their figures are not tested."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import scenes
+from ucs.pp._sample import find_source, prepare
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _from_the_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    sys.modules.pop("benchmarks", None)  # another of that name may be installed
+
+
+def test_cells_shrink_as_the_threshold_rises_and_the_default_is_that_of_segment():
+    from benchmarks.accuracy.curves import default_threshold, segment_at
+
+    sdata, model = scenes.scene().sdata(), scenes.model()
+    sample = prepare(sdata, find_source(sdata), check_alignment=False)
+    areas = [(segment_at(sample, model, threshold) > 0).sum() for threshold in (0.01, 0.3, 0.7, 0.999)]
+    assert areas == sorted(areas, reverse=True)
+    assert areas[0] > areas[-1]
+    np.testing.assert_array_equal(
+        segment_at(sample, model, default_threshold(model)), scenes.labels_of(scenes.segmented(sdata))
+    )
+
+
+def test_advantage_is_the_difference_to_the_other_curve_at_the_same_capture():
+    from benchmarks.accuracy.curves import advantage
+
+    table = pd.DataFrame(
+        {
+            "curve": ["expansion"] * 3 + ["ucs"] * 3 + [None],
+            "capture": [0.2, 0.6, 1.0, 0.1, 0.4, 0.8, 0.5],
+            "mecr": [0.0, 0.2, 0.2, 0.0, 0.05, 0.3, 0.0],
+            "reference_correlation": [0.9, 0.5, 0.5, 0.9, 0.75, 0.4, 1.0],
+        },
+        index=list("abcdefg"),
+    )
+    gain = advantage(table, "ucs", "expansion", "mecr")
+    assert gain.to_dict() == {"e": pytest.approx(0.05), "f": pytest.approx(-0.1)}  # d captures less than any expansion
+    gain = advantage(table, "ucs", "expansion", "reference_correlation")
+    assert gain.to_dict() == {"e": pytest.approx(0.05), "f": pytest.approx(-0.1)}
+    assert advantage(table, "ucs", "nothing", "mecr").empty
+
+
+def test_real_samples_are_laid_out_as_they_say(data_dir):
+    from benchmarks.accuracy import samples
+
+    if Path(samples.DATA).resolve() != Path(data_dir).resolve():
+        pytest.skip("the benchmarks look for real data elsewhere")
+    real = samples.prostate()
+    cells, nuclei = real.sdata.shapes["cells"], real.sdata.shapes["nucleus_boundaries"]
+    assert set(cells["group"]) == {"membrane", "other"}
+    assert cells.index.isin(nuclei["cell_id"]).all()
+    assert nuclei["cell_id"].is_unique

@@ -1,0 +1,77 @@
+"""What the documentation says of the platforms is what the code does."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import ucs
+from ucs._platforms import PLATFORMS
+
+ROOT = Path(__file__).parents[1]
+PAGE = ROOT / "docs" / "platforms.md"
+
+
+def rows() -> dict[str, dict[str, str]]:
+    """The first table of the page, by the names of the platforms."""
+    lines = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    header, _, *body = (cells(line) for line in lines)
+    table = [dict(zip(header, row, strict=True)) for row in body if len(row) == len(header)]
+    return {row["platform"].strip("`"): row for row in table}
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def quoted(cell: str) -> list[str]:
+    """What stands in backticks, with names in the place of {...}."""
+    return [re.sub(r"\{\w+\}", "a1", name) for name in re.findall(r"`([^`]+)`", cell)]
+
+
+def test_the_platforms_are_those_of_the_code():
+    assert list(rows()) == list(ucs.platforms().index)
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_each_row_of_the_platforms_is_that_of_the_code(name):
+    row, platform = rows()[name], PLATFORMS[name]
+    assert row["unit"] == f"{platform.um_per_unit:g} um"
+    assert row["pixel"] == f"{platform.resolution:g} um"
+    assert quoted(row["gene column"]) == list(platform.gene_columns[:2])[: len(quoted(row["gene column"]))]
+    assert bool(quoted(row["gene column"])) == bool(platform.gene_columns)
+    kinds = re.findall(r"(points|table) `([^`]+)`", row["transcripts"])
+    for kind, key in kinds:
+        patterns = platform.points_keys if kind == "points" else platform.table_keys
+        assert any(re.fullmatch(pattern, re.sub(r"\{\w+\}", "a1", key)) for pattern in patterns), key
+    for key in re.findall(r"(?:labels|shapes) `([^`]+)`", row["nuclei"]):
+        assert any(re.fullmatch(pattern, re.sub(r"\{\w+\}", "a1", key)) for pattern in platform.nuclei_keys), key
+    assert kinds or name == "generic"
+
+
+@pytest.mark.parametrize("name", PLATFORMS)
+def test_each_row_of_the_platforms_has_a_test(name):
+    file, test = rows()[name]["test"].strip("`").split("::")
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    assert test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_the_controls_that_are_named_are_controls():
+    text = PAGE.read_text(encoding="utf-8")
+    (line,) = [line for line in text.splitlines() if line.startswith("| all |")]
+    named = quoted(cells(line)[1])
+    assert len(named) > 10
+    assert all(PLATFORMS["generic"].is_control(f"{name}1") for name in named)
+
+
+def test_the_columns_that_tell_controls_are_those_of_the_code():
+    (line,) = [line for line in PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| `xenium` | |")]
+    flag, column, *categories = quoted(cells(line)[2])[:4]
+    xenium = PLATFORMS["xenium"]
+    assert (flag, column) == (xenium.is_gene_column, xenium.category_column)
+    assert all(re.fullmatch(xenium.gene_category, category) for category in categories)
+    cut = f"`{xenium.quality_column}` below {xenium.minimum_quality:g} are left out"
+    assert cut in PAGE.read_text(encoding="utf-8")

@@ -1,0 +1,210 @@
+"""The default nets through the public functions: regions, several samples, saved models, and what options change."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import ucs
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells
+from scenes import labels_of
+from ucs.nn import RegionModels
+
+FAST = {"max_steps": 30, "min_nuclei": 1}
+QUIET = {"progress": False, "device": "cpu", "inplace": False}
+
+
+def segment(sdata, **options):
+    return ucs.tl.segment(sdata, **{"train": FAST, **QUIET, **options})
+
+
+def train(sdata, **options):
+    return ucs.tl.train(sdata, train=FAST, progress=False, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def tissue():
+    return ucs.datasets.simulate(width_um=150, height_um=130, seed=4)
+
+
+@pytest.fixture(scope="module")
+def result(tissue):
+    return segment(tissue)
+
+
+def without_regions(result):
+    plain, table = cheap_copy(result), result["ucs_table"].copy()
+    del table.obs["model_region"]
+    del plain["ucs_table"]
+    plain["ucs_table"] = table
+    return plain
+
+
+def border_share(labels, line):
+    """Share of the pixels along a line that differ from those across it."""
+    above, below = labels[line - 1], labels[line]
+    return ((above != below) & ((above > 0) | (below > 0))).mean()
+
+
+def test_result(result):
+    assert_invariants(result)
+    record = result["ucs_table"].uns["ucs"]
+    assert record["model"]["background"] == {"method": "density"}
+    assert record["model"]["trust_um"] > 0
+    confidence = result["ucs_table"].obs["confidence"]
+    assert confidence.between(0, 1).all()
+    assert confidence.std() > 0
+
+
+class TestRegions:
+    def test_one_is_none(self, tissue, result):
+        assert_same_cells(without_regions(segment(tissue, regions=1200)), result)
+
+    @pytest.mark.parametrize("tile_size", [96, 333])
+    def test_tiles_have_no_say(self, tissue, tile_size):
+        assert_same_cells(
+            segment(tissue, regions=70), segment(tissue, regions=70, tile_size=tile_size)
+        )
+
+    def test_they_matter(self, tissue, result):
+        regional = segment(tissue, regions=70)
+        assert (labels_of(regional) != labels_of(result)).any()
+        assert regional["ucs_table"].obs["model_region"].nunique() == 4
+        assert_invariants(regional)
+
+    def test_leave_no_straight_edges(self):
+        """On the lines between regions cell borders are no more frequent than with one model on the same lines."""
+        more = []
+        for seed in range(2):
+            tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=seed)
+            models = train(tissue, regions=100)
+            alone = labels_of(ucs.tl.predict(tissue, train(tissue), **QUIET))
+            for side in (92, 100, 108):
+                labels = labels_of(ucs.tl.predict(tissue, models, regions=side, **QUIET))
+                more += [
+                    border_share(labels, side) - border_share(alone, side),
+                    border_share(labels.T, side) - border_share(alone.T, side),
+                ]
+        assert np.mean(more) <= 2 * np.std(more) / np.sqrt(len(more))
+
+    def test_steps_and_store(self, tissue, tmp_path):
+        models = train(tissue, regions=70, warm_start=True)
+        assert isinstance(models, RegionModels)
+        models.save(tmp_path / "models")
+        again = ucs.tl.predict(tissue, tmp_path / "models", regions=70, **QUIET)
+        assert_same_cells(again, segment(tissue, regions=70, warm_start=True))
+
+    def test_kinds_are_those_of_the_tissue(self, tissue):
+        models = list(train(tissue, regions=70).values())
+        shares = [model.cell.log_share.numpy() for model in models]
+        for share in shares[1:]:
+            np.testing.assert_array_equal(share, shares[0])
+
+    def test_published_and_density_models_do_not_mix(self, tissue):
+        published = ucs.tl.train(
+            tissue, background=6.0, train={"max_steps": 2, "cell_steps": 2}, progress=False, device="cpu"
+        )
+        assert published.is_published
+        with pytest.raises(ValueError, match="must be of one kind"):
+            RegionModels({"a": published, "b": train(tissue)})
+
+
+class TestSeveralSamples:
+    def test_one_in_a_list_is_one(self, tissue):
+        one, listed = train(tissue), train([tissue])
+        for a, b in zip(one.foreground.parameters(), listed.foreground.parameters(), strict=True):
+            assert (a == b).all()
+        np.testing.assert_array_equal(one.cell.log_ratio, listed.cell.log_ratio)
+        assert one.cell.trust_um == listed.cell.trust_um
+
+    def test_two(self, tissue):
+        other = ucs.datasets.simulate(width_um=120, height_um=120, seed=5, transcripts_per_cell=60)
+        model = train([tissue, other])
+        assert model.history["n_samples"] == 2
+        for sdata in (tissue, other):
+            assert_invariants(ucs.tl.predict(sdata, model, **QUIET))
+
+
+class TestOptions:
+    def test_ownership(self, tissue, result):
+        by_distance = segment(tissue, ownership="distance")
+        assert (labels_of(by_distance) != labels_of(result)).any()
+        model = train(tissue)
+        assert_same_cells(ucs.tl.predict(tissue, model, **QUIET), result)
+        labels = labels_of(ucs.tl.predict(tissue, model, ownership="distance", **QUIET))
+        np.testing.assert_array_equal(labels, labels_of(by_distance))
+
+    def test_softmask(self, tissue, result):
+        plain = segment(tissue, softmask="plain")
+        assert (labels_of(plain) != labels_of(result)).any()
+        assert plain["ucs_table"].uns["ucs"]["parameters"]["train"]["stretch"] == 0
+
+    def test_threshold(self, tissue, result):
+        small = labels_of(segment(tissue, train={**FAST, "threshold": 0.8}))
+        assert (small > 0).sum() < (labels_of(result) > 0).sum()
+
+    @pytest.mark.parametrize(
+        ("option", "match"), [({"ownership": "near"}, "ownership='near' is unknown"), ({"softmask": 1}, "softmask=1")]
+    )
+    def test_unknown(self, tissue, option, match):
+        with pytest.raises(ValueError, match=match):
+            segment(tissue, **option)
+        assert "ucs_cells" not in tissue
+
+
+class TestAccuracy:
+    def test_beats_every_expansion(self):
+        """Not by a hair: figures are in benchmarks/accuracy/RESULTS.md."""
+        tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=1)
+        result = ucs.tl.segment(tissue, **QUIET)
+        from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
+        from ucs.pp._sample import find_source, prepare
+
+        sample = prepare(tissue, find_source(tissue))
+        truth = truth_on_grid(tissue, sample)
+        best = expansions(truth, tissue, sample)[0]
+        ours = score("ucs", labels_of(result), truth, tissue, sample)
+        assert ours["F1@0.5"] > best["F1@0.5"]
+        assert ours["F1@0.7"] > best["F1@0.7"] + 0.15
+        assert ours["transcript F1"] > best["transcript F1"] + 0.02
+
+
+class TestConfidence:
+    @pytest.fixture(scope="class")
+    def confident(self, tissue):
+        return segment(tissue, points_confidence_added="confidence", min_transcripts=60)
+
+    def test_of_transcripts(self, confident, result):
+        points = confident["transcripts"].compute()
+        confidence, inside = points["confidence"], points["ucs_cell_id"] > 0
+        assert confidence.dtype == np.float32
+        assert confidence[inside].between(0, 1).all()
+        assert (confidence[~inside] == 0).all()
+        assert "confidence" not in result["transcripts"].columns
+        right = points["true_cell_id"].to_numpy()[inside] == confident["ucs_table"].obs.set_index("cell_id")[
+            "nucleus_id"
+        ].loc[points["ucs_cell_id"][inside]].to_numpy()
+        assert confidence[inside].mean() == pytest.approx(right.mean(), abs=0.05)
+        assert right[confidence[inside] > 0.85].mean() > right[confidence[inside] < 0.6].mean() + 0.2
+
+    def test_of_partitions(self, confident):
+        points = confident["transcripts"]
+        assert points.get_partition(0)["confidence"].compute().dtype == np.float32
+
+    @pytest.mark.parametrize(
+        ("name", "message"),
+        [
+            ("ucs_cell_id", "must differ"),
+            ("qv", r"points_confidence_added='qv' is a column of the data itself"),
+            ("a b", r"points_confidence_added='a b' is no valid name"),
+        ],
+    )
+    def test_names(self, tissue, name, message):
+        with pytest.raises(ValueError, match=message):
+            segment(tissue, points_confidence_added=name)
+
+    def test_taken(self, confident):
+        with pytest.raises(ValueError, match=r"has a column 'confidence'; pass overwrite=True"):
+            segment(confident, points_column_added="b", points_confidence_added="confidence", labels_key_added="l",
+                    shapes_key_added="s", table_key_added="t")  # fmt: skip
