@@ -47,7 +47,7 @@ def visium_hd_sdata(
 ) -> tuple[SpatialData, NDArray[np.float64]]:
     """A Visium HD run of bins of 2 um that lie at an angle in the image, and the matrix from um to its pixels.
 
-    Squares are parallel to the axes, as the reader makes them, unless there are no columns that number them (``array``).
+    Squares are parallel to the axes, as the reader makes them, unless no columns number them (``array=False``).
     """
     c, s = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     to_px = np.array([[c, -s, 900.0], [s, c, 700.0], [0, 0, 1]]) @ np.diag([1, -1 if flip else 1, 1])
@@ -58,7 +58,8 @@ def visium_hd_sdata(
     table.X = table.X.astype(np.float32)
     um = (bins.to_numpy() + 0.5) * BIN_UM + [X0, Y0]
     px = um @ to_px[:2, :2].T + to_px[:2, 2]
-    transformations = {"Visium_HD_Sample": Identity(), "Visium_HD_Sample_downscaled_hires": Scale([0.1, 0.1], axes=("x", "y"))}
+    hires = Scale([0.1, 0.1], axes=("x", "y"))
+    transformations = {"Visium_HD_Sample": Identity(), "Visium_HD_Sample_downscaled_hires": hires}
     circles = ShapesModel.parse(px, geometry=0, radius=BIN_UM / UM_PER_PX / 2, index=pd.RangeIndex(len(px)))
     squares = circles.buffer(circles["radius"], cap_style=3)
     if array:

@@ -48,10 +48,10 @@ def write_cosmx_run(
         cells[name] = cells["Area"] * per_pixel
     cells.to_csv(path / f"{path.name}_metadata_file.csv", index=False)
     _counts(transcripts, cells).to_csv(path / f"{path.name}_exprMat_file.csv", index=False)
-    for folder, prefix, rasters in (("CellLabels", "CellLabels_F", labels), ("CellComposite", "CellComposite_F", images)):
+    for folder, rasters in (("CellLabels", labels), ("CellComposite", images)):
         (path / folder).mkdir()
         for fov, raster in rasters.items():
-            tifffile.imwrite(path / folder / f"{prefix}{fov:03d}.tif", raster, compression="zlib")
+            tifffile.imwrite(path / folder / f"{folder}_F{fov:03d}.tif", raster, compression="zlib")
     return path
 
 

@@ -52,6 +52,18 @@ def choose_one(
     raise KeyError(msg)
 
 
+def check_one_object(sdata: object) -> None:
+    """Raise ``TypeError`` unless it is a SpatialData object."""
+    from spatialdata import SpatialData
+
+    if not isinstance(sdata, SpatialData):
+        msg = (
+            f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
+            "ucs.tl.train([...]) and applied to each of them with model=."
+        )
+        raise TypeError(msg)
+
+
 def check_positive(value: float, name: str) -> None:
     """Raise ``ValueError`` unless a value is a finite and positive number."""
     if not (_is_number(value) and np.isfinite(value) and value > 0):

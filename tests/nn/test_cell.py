@@ -64,3 +64,22 @@ def test_layers_of_the_paper(net):
 
 def test_no_pairs(net):
     assert net(torch.randn(1, 64, 2, 2), torch.zeros(0, dtype=torch.int64), torch.zeros(0)).shape == (0,)
+
+
+def test_q_with_markers_is_the_softmax_over_two_inputs():
+    """The second input of H is the mask of markers."""
+    torch.manual_seed(1)
+    net = CellNet(marked=True)
+    features, softmask = torch.randn(1, 64, 4, 5), torch.rand(4, 5)
+    mark = (torch.rand(4, 5) < 0.3).float()
+    with torch.no_grad():
+        f = net.scalar_net(features)[0, 0]
+        q = torch.softmax(net.head(torch.stack([f * softmask, mark])[None]), dim=1)[0, 1]
+        logits = net(features, torch.arange(20), softmask.flatten(), mark.flatten())
+    torch.testing.assert_close(torch.sigmoid(logits), q.flatten())
+
+
+def test_without_markers_a_mark_has_no_weight(net):
+    assert net.mark_weight().item() == 0
+    f, softmask = torch.randn(7), torch.rand(7)
+    torch.testing.assert_close(net.pair_logits(f, softmask, torch.ones(7)), net.pair_logits(f, softmask))

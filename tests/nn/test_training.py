@@ -15,7 +15,7 @@ from ucs.nn import training as module
 from ucs.nn.foreground import ForegroundNet
 from ucs.nn.params import TrainParams
 from ucs.nn.patches import IGNORED, Patch, PatchSource, TrainingData, read_transcripts
-from ucs.nn.training import cell_loss, foreground_loss, train_nets
+from ucs.nn.training import cell_loss, foreground_loss, marker_loss, train_nets
 
 CPU = torch.device("cpu")
 LN = np.log
@@ -82,6 +82,15 @@ def test_cell_loss_by_hand():
         first = (w3 * LN(2) + w4 * LN(4 / 3) + w3 * LN(4 / 3)) / (2 * w3 + w4)
         second = (w3 * LN(4 / 3) + w4 * LN(10)) / (w3 + w4)
         assert cell_loss(logits, nucleus, label, (w3, w4)).item() == pytest.approx((first + second) / 2, rel=1e-6)
+
+
+def test_marker_loss_leaves_nuclei_of_no_type_out():
+    logits = torch.tensor([0.0, LN(3), -LN(3), LN(9), LN(3)])
+    nucleus = torch.tensor([0, 2, 0, 1, 2])
+    mark = torch.tensor([1.0, 1.0, 0.0, -1.0, 0.0])
+    expected = cell_loss(logits[[0, 2, 1, 4]], torch.tensor([0, 0, 1, 1]), mark[[0, 2, 1, 4]], (1.0, 1.0))
+    assert marker_loss(logits, nucleus, mark).item() == pytest.approx(expected.item(), rel=1e-6)
+    assert marker_loss(logits, nucleus, torch.full((5,), -1.0)).item() == 0
 
 
 # The loop

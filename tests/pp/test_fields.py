@@ -49,7 +49,11 @@ class TestOwner:
 
     @settings(max_examples=30)
     @given(
-        x0=st.integers(0, 30), y0=st.integers(0, 30), w=st.integers(5, 20), h=st.integers(5, 20), degrees=st.floats(0, 360)
+        x0=st.integers(0, 30),
+        y0=st.integers(0, 30),
+        w=st.integers(5, 20),
+        h=st.integers(5, 20),
+        degrees=st.floats(0, 360),
     )
     def test_every_place_in_an_overlap_has_exactly_one_owner(self, x0, y0, w, h, degrees):
         matrix = rotation(degrees)

@@ -186,7 +186,9 @@ def test_the_figure(table):
     assert ax.yaxis_inverted()
     labels = [text.get_text() for text in ax.get_legend().get_texts()]
     assert labels == ["nuclear expansion", "vendor", "ucs", "polygons", "listed"]
-    (line,) = ax.lines
+    line, *points = ax.lines
+    assert len({drawn.get_color() for drawn in ax.lines}) == len(ax.lines) == 5
+    assert [point.get_xdata()[0] for point in points] == table["capture"].iloc[:4].tolist()
     np.testing.assert_allclose(line.get_xdata(), table["capture"].iloc[4:])
     again = ucs.pl.purity_capture(table, ax=ax)
     assert again is ax
@@ -194,7 +196,7 @@ def test_the_figure(table):
     plt.close(ax.figure)
     ax = ucs.pl.purity_capture(table.drop(columns=["curve", "radius_um"]), purity="f1_0.5")
     assert not ax.yaxis_inverted()
-    assert len(ax.collections) == 6
+    assert len(ax.lines) == 6
     plt.close(ax.figure)
 
 

@@ -159,6 +159,7 @@ class TestAccuracy:
         tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=1)
         result = ucs.tl.segment(tissue, **QUIET)
         from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
+
         from ucs.pp._sample import find_source, prepare
 
         sample = prepare(tissue, find_source(tissue))

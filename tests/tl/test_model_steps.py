@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -122,6 +123,15 @@ class TestResolution:
         sdata = scene().with_points(points).sdata(points_to_um=np.diag([0.5, 0.5, 1]))
         result = ucs.tl.predict(sdata, trained, um_per_unit=0.5, inplace=False, **QUIET)
         np.testing.assert_array_equal(labels_of(result), labels_of(predicted))
+
+
+def test_prediction_takes_what_the_one_call_does_but_for_the_training():
+    of_segment, of_predict = (inspect.signature(call).parameters for call in (ucs.tl.segment, ucs.tl.predict))
+    of_training = {"genes", "genes_per_region", "warm_start", "train", "background", "softmask", "seed", "model"}
+    assert set(of_predict) == set(of_segment) - of_training | {"model"}
+    for name in set(of_predict) - {"model"}:
+        assert of_predict[name].default == of_segment[name].default
+        assert of_predict[name].kind == of_segment[name].kind
 
 
 class TestBadInput:

@@ -15,6 +15,7 @@ from spatialdata.transformations import Identity
 
 import scenes
 import ucs
+from fields import cut_fields
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import TINY, boxes, labels_of, model, scene
@@ -222,6 +223,31 @@ class TestBordersOfRegions:
         expected = np.array([f"r{int(min(r, 1))}c{int(min(c, 1))}" for r, c in zip(row, column, strict=True)])
         far = (np.abs(x - origin[0] - 100) > 20) & (np.abs(y - origin[1] - 100) > 20)
         np.testing.assert_array_equal(table.obs["model_region"].to_numpy().astype(str)[far], expected[far])
+
+
+class TestFieldsOfView:
+    COSMX = {"platform": "cosmx", "um_per_unit": 1.0, "resolution": 1.0}
+
+    @pytest.mark.parametrize("flip", [False, True], ids=["upright", "flipped"])
+    def test_have_a_model_each(self, flip):
+        sdata = cut_fields(scene(), [(0, 0, 48, 72), (48, 0, 96, 72)], flip=flip)
+        result = segment(sdata, regions="fov", **self.COSMX)
+        table = result["ucs_table"]
+        assert list(table.uns["ucs"]["regions"]["names"]) == ["2", "3"]
+        assert table.uns["ucs"]["regions"]["by"] == "field of view"
+        np.testing.assert_array_equal(table.obs["model_region"].astype(str), table.obs["fov"].astype(str))
+        labels = labels_of(result)
+        assert np.intersect1d(labels[:, 47], labels[:, 48]).any()  # cells lie across their border
+
+    def test_are_no_regions_if_there_is_one(self):
+        sdata = cut_fields(scene(), [(0, 0, 96, 72)])
+        one, without = (segment(sdata, regions=regions, **self.COSMX) for regions in ("fov", None))
+        assert_same_but_for_the_column(one, without)
+
+    def test_or_what_a_column_calls_so(self):
+        points = scene().points.assign(fov=np.where(scene().points["x"] < X0 + 40, 7, 11))
+        models = train(scene().with_points(points).sdata(), regions="fov")
+        assert list(models) == ["7", "11"]
 
 
 class TestSharedModel:

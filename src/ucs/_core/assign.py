@@ -7,6 +7,8 @@ probabilities: where several ``q_c`` have rounded to 1 the order of the nuclei w
 
 With several models, one per region of the tissue, each nucleus brings the ``q_c`` of its own model: f, w and b are
 those of the model that judges it. So the border of a region, at which models change, is no border of cells.
+
+With markers (paper), ``logit q_c(p) = w f(p) s_c(p) + w2 m_c(p) + b``, m_c(p) = 1 where a marker of c's type is on p.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._core.block_values import BlockValues
+    from ucs._core.marks import Marks
 
 
 def assign_pixels(
@@ -37,6 +40,8 @@ def assign_pixels(
     tau: float,
     reach: int,
     threshold: float = 0.0,
+    marks: Marks | None = None,
+    mark_weight: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Give every pixel to one nucleus or to the background.
 
@@ -58,6 +63,8 @@ def assign_pixels(
         R, in pixels between pixel centres.
     threshold
         Added to the background's logit: above 0 cells become smaller.
+    marks, mark_weight
+        Markers and types of the nuclei, and ``(n_models,)`` what a marker of its type adds to a nucleus' logit.
 
     Returns
     -------
@@ -74,7 +81,11 @@ def assign_pixels(
     )
     _check_asked(scalar, models[0], start, ids)
     numbers = (float(tau), int(reach), float(threshold), block_columns)
-    arrays = (nuclei, boxes, scalar.blocks, scalar.index, *models)
+    if marks is None:
+        marked = (np.zeros((0, 0), dtype=np.uint8), np.full(len(boxes), -1, dtype=np.int16), np.zeros_like(models[1]))
+    else:
+        marked = (marks.bits, marks.type_of, np.asarray(mark_weight, dtype=np.float64))
+    arrays = (nuclei, boxes, scalar.blocks, scalar.index, *models, *marked)
     in_threads(_assign_blocks, len(start) - 1, *arrays, *numbers, start, ids, labels, probability)
     return labels, probability
 
@@ -99,6 +110,9 @@ def _assign_blocks(
     model: NDArray,
     weight: NDArray,
     bias: NDArray,
+    bits: NDArray,
+    type_of: NDArray,
+    mark_weight: NDArray,
     tau: float,
     reach: int,
     threshold: float,
@@ -121,6 +135,9 @@ def _assign_blocks(
                 model,
                 weight,
                 bias,
+                bits,
+                type_of,
+                mark_weight,
                 tau,
                 reach,
                 threshold,
@@ -141,6 +158,9 @@ def _assign_block(
     model: NDArray,
     weight: NDArray,
     bias: NDArray,
+    bits: NDArray,
+    type_of: NDArray,
+    mark_weight: NDArray,
     tau: float,
     reach: int,
     threshold: float,
@@ -172,6 +192,9 @@ def _assign_block(
                     continue
                 j = column0 - left + b
                 logit = weight[m] * f[i, j] * softmask(d, tau) + bias[m]
+                if type_of[c] >= 0:
+                    there = (np.uint64(bits[top + i, left + j]) >> np.uint64(type_of[c])) & np.uint64(1)
+                    logit += mark_weight[m] * np.float64(there)
                 owned[i, j] += sigmoid(logit)
                 free[i, j] += sigmoid(-logit)
                 if logit > best_logit[i, j] or (logit == best_logit[i, j] and d > best_distance[i, j]):

@@ -64,15 +64,33 @@ def fit_profiles(counts: csr_matrix, *, seed: int) -> Profiles | None:
     if counts.shape[0] > _MOST_NUCLEI:
         counts = counts[np.sort(random.choice(counts.shape[0], _MOST_NUCLEI, replace=False))]
     counts = counts.astype(np.float64)
-    total = np.asarray(counts.sum(axis=0)).ravel() + 1
-    overall = total / total.sum()
     member = _first_members(counts, n_kinds, random)
     for _ in range(_ITERATIONS):
-        profile = np.asarray((counts.T @ member).T) + _PRIOR_COUNTS * overall
-        log_ratio = np.log(profile / profile.sum(axis=1, keepdims=True)) - np.log(overall)
-        log_share = np.log((member.sum(axis=0) + 1) / (len(member) + n_kinds))
+        log_ratio, log_share = _means(counts, member)
         member = _responsibilities(counts, log_ratio, log_share)
     return Profiles(log_ratio.astype(np.float32), log_share)
+
+
+def profiles_of_members(counts: csr_matrix, member: NDArray[np.float64]) -> Profiles:
+    """Return the profiles of kinds whose members are known, such as annotated cell types.
+
+    Parameters
+    ----------
+    counts
+        ``(nuclei, genes)`` transcripts in nuclei.
+    member
+        ``(nuclei, kinds)`` how likely each nucleus is of each kind.
+    """
+    log_ratio, log_share = _means(counts.astype(np.float64), member)
+    return Profiles(log_ratio.astype(np.float32), log_share)
+
+
+def _means(counts: csr_matrix, member: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    total = np.asarray(counts.sum(axis=0)).ravel() + 1
+    overall = total / total.sum()
+    profile = np.asarray((counts.T @ member).T) + _PRIOR_COUNTS * overall
+    log_ratio = np.log(profile / profile.sum(axis=1, keepdims=True)) - np.log(overall)
+    return log_ratio, np.log((member.sum(axis=0) + 1) / (len(member) + member.shape[1]))
 
 
 def _responsibilities(

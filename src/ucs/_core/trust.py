@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._core.ownership import SHARPNESS_PER_UM, local_fit
-from ucs._core.profiles import Profiles, fit_profiles
+from ucs._core.profiles import Profiles, fit_profiles, profiles_of_members
 from ucs._core.transcripts import TranscriptMap
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+
+    Annotate = Callable[[csr_matrix], NDArray[np.float64]]
 
 _MOST_PIXELS = 10_000
 _NEIGHBOURS = 3
@@ -64,7 +66,9 @@ class LabelledTissue:
         return counts_in_nuclei(transcripts or self.transcripts, self.nuclei, len(self.boxes) - 1)
 
 
-def learn_kinds(tissues: Sequence[LabelledTissue], *, seed: int) -> tuple[Profiles | None, float]:
+def learn_kinds(
+    tissues: Sequence[LabelledTissue], *, seed: int, annotate: Sequence[Annotate] | None = None
+) -> tuple[Profiles | None, float]:
     """Return the kinds of cells and the um of distance that a unit of their evidence outweighs.
 
     Parameters
@@ -73,6 +77,9 @@ def learn_kinds(tissues: Sequence[LabelledTissue], *, seed: int) -> tuple[Profil
         One or several samples with the same genes.
     seed
         Of the split and the kinds.
+    annotate
+        For each sample, what tells from counts ``(n, n_features)`` how likely each nucleus is of each cell type; the
+        types are the kinds then. None to find kinds.
 
     Returns
     -------
@@ -81,12 +88,19 @@ def learn_kinds(tissues: Sequence[LabelledTissue], *, seed: int) -> tuple[Profil
     from scipy.sparse import vstack
 
     random = np.random.default_rng(seed)
-    profiles = fit_profiles(vstack([tissue.counts() for tissue in tissues]).tocsr(), seed=seed)
+
+    def fit(counts: Sequence[csr_matrix]) -> Profiles | None:
+        if annotate is None:
+            return fit_profiles(vstack(counts).tocsr(), seed=seed)
+        member = [annotate_one(count) for annotate_one, count in zip(annotate, counts, strict=True)]
+        return profiles_of_members(vstack(counts).tocsr(), np.concatenate(member))
+
+    profiles = fit([tissue.counts() for tissue in tissues])
     if profiles is None:
         return None, 0.0
     halves = [_halves(tissue.transcripts, random) for tissue in tissues]
     counts = [tissue.counts(first) for tissue, (first, _) in zip(tissues, halves, strict=True)]
-    of_half = fit_profiles(vstack(counts).tocsr(), seed=seed)
+    of_half = fit(counts)
     if of_half is None:
         return None, 0.0
     evidence = [

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from ucs.metrics._tissue import Tissue
 
 
-class Capture(NamedTuple):
+@dataclass(frozen=True)
+class Capture:
     """Share of the transcripts that are in cells.
 
     Attributes

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from ucs.metrics._tissue import Tissue
 
 
-class ReferenceCorrelation(NamedTuple):
+@dataclass(frozen=True)
+class ReferenceCorrelation:
     """Correlation with a reference.
 
     Attributes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from ucs.metrics._tissue import Tissue
 
 
-class NegativeMarkerPurity(NamedTuple):
+@dataclass(frozen=True)
+class NegativeMarkerPurity:
     """Negative marker purity.
 
     Attributes

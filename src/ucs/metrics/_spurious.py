@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +27,8 @@ _DEPTH_QUANTILE = 0.25
 _APART = -1.0  # standard deviations from chance: pairs that meet more often are not thought to avoid each other
 
 
-class SpuriousCoexpression(NamedTuple):
+@dataclass(frozen=True)
+class SpuriousCoexpression:
     """Spurious co-expression.
 
     Attributes

@@ -52,6 +52,8 @@ class UCSModel:
         Resolution of the raster it was trained on.
     history
         Plain values: background chosen, curves, seed, versions.
+    markers
+        Marker genes of each type that the published Cell Predict Net looks at; none in most models.
     """
 
     foreground: ForegroundNet | DensityNet
@@ -60,6 +62,7 @@ class UCSModel:
     params: TrainParams
     um_per_px: float
     history: dict[str, Any] = field(default_factory=dict)
+    markers: dict[str, list[str]] = field(default_factory=dict)
 
     @property
     def is_published(self) -> bool:
@@ -92,6 +95,7 @@ class UCSModel:
             "params": self.params.as_dict(),
             "um_per_px": self.um_per_px,
             "history": self.history,
+            "markers": self.markers,
         }
         text = json.dumps(description, indent=1)  # first, since it fails on what JSON does not know
         path.mkdir(parents=True, exist_ok=True)
@@ -126,7 +130,7 @@ class UCSModel:
         foreground: ForegroundNet | DensityNet
         cell: CellNet | KindNet
         if description.get("nets", "published") == "published":  # the only ones when models did not yet say which
-            foreground, cell = ForegroundNet(n_genes), CellNet()
+            foreground, cell = ForegroundNet(n_genes), CellNet(marked=bool(description.get("markers")))
         else:
             foreground = DensityNet(params.density_width)
             cell = KindNet(len(weights["cell.log_share"]), n_genes)
@@ -141,6 +145,7 @@ class UCSModel:
             params,
             description["um_per_px"],
             description["history"],
+            description.get("markers", {}),
         )
 
     def published_nets(self) -> tuple[ForegroundNet, CellNet]:

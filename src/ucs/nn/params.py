@@ -47,6 +47,8 @@ class TrainParams:
     """Weights w1, w2 of nucleus and background pixels (paper, equation 9)."""
     cell_weights: tuple[float, float] = (1.0, 1.0)
     """Weights w3, w4 of nucleus and background pixels (paper, equation 10)."""
+    marker_weight: float = 0.1
+    """Weight of the cross-entropy between q and the mask of markers, if there are any (the paper states none)."""
     cell_patches: int = 48
     """Patches on which the Cell Predict Net is trained."""
     cell_steps: int = 200
@@ -77,6 +79,9 @@ class TrainParams:
             if not (isinstance(value, int) and value >= low):
                 msg = f"TrainParams.{name}={value!r} must be a whole number of at least {low}."
                 raise ValueError(msg)
+        if not 0 <= self.marker_weight < math.inf:
+            msg = f"TrainParams.marker_weight={self.marker_weight!r} must not be negative."
+            raise ValueError(msg)
         if not 0 <= self.learning_rate < math.inf:
             msg = f"TrainParams.learning_rate={self.learning_rate!r} must not be negative (0: the default of each net)."
             raise ValueError(msg)

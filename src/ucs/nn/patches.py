@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ucs._core.marks import Marks
+
 IGNORED = -1
 """Label of pixels that are left out of the loss."""
 
@@ -33,11 +35,14 @@ class TrainingData:
         ``(h, w)`` int32 ids 1..n.
     far
         ``(h, w)`` bool, pixels far enough from every nucleus to be background (paper, equation 7).
+    marks
+        Markers and types of the nuclei, if the Cell Predict Net is to see them.
     """
 
     transcripts: TranscriptMap
     nuclei: NDArray[np.int32]
     far: NDArray[np.bool_]
+    marks: Marks | None = None
 
     def mean_far_count(self) -> float:
         """Return the mean count of the far pixels: those below it are background (paper, equation 8)."""

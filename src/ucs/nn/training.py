@@ -82,7 +82,10 @@ def train_nets(
         Called with ``(steps done, steps at most)``.
     """
     params = params.filled(density=False)
-    foreground, cell = new_nets(data[0].transcripts.n_features, seed) if start is None else copy.deepcopy(start)
+    if start is None:
+        foreground, cell = new_nets(data[0].transcripts.n_features, seed, marked=data[0].marks is not None)
+    else:
+        foreground, cell = copy.deepcopy(start)
     # torch's annotations lack memory_format.
     foreground.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     cell.to(device)
@@ -101,12 +104,12 @@ def train_nets(
     return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
 
 
-def new_nets(n_genes: int, seed: int) -> tuple[ForegroundNet, CellNet]:
-    """Return untrained nets, whose weights depend on the seed alone."""
+def new_nets(n_genes: int, seed: int, *, marked: bool = False) -> tuple[ForegroundNet, CellNet]:
+    """Return untrained nets, whose weights depend on the seed alone; ``marked`` if there are markers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
         foreground = ForegroundNet(n_genes)
-        return foreground, CellNet(foreground.feature_width)
+        return foreground, CellNet(foreground.feature_width, marked=marked)
 
 
 def _train_foreground(
@@ -159,8 +162,10 @@ def _train_cell(
     turn = 0
 
     def loss_of(example: tuple[Tensor, ...]) -> Tensor:
-        features, pixel, nucleus, softmask, label = example
-        return cell_loss(net(features, pixel, softmask), nucleus, label, params.cell_weights)
+        features, pixel, nucleus, softmask, label, mark = example
+        logits = net(features, pixel, softmask, mark.clamp_min(0))
+        loss = cell_loss(logits, nucleus, label, params.cell_weights)
+        return loss + params.marker_weight * marker_loss(logits, nucleus, mark) if net.marked else loss
 
     def draw_loss() -> Tensor:
         nonlocal turn
@@ -194,7 +199,7 @@ def _cell_examples(
     *,
     training: bool,
 ) -> tuple[Tensor, ...]:
-    """Return features and labelled pairs of one patch: (I, pixel, nucleus, softmask, label).
+    """Return features and labelled pairs of one patch: (I, pixel, nucleus, softmask, label, mark).
 
     In training, pixels of the held-out squares are left out.
     """
@@ -213,8 +218,10 @@ def _cell_examples(
     if training:
         kept = ~sample.is_held_out(patch.window).ravel()[pixel]
         pixel, nucleus, softmask, label = pixel[kept], nucleus[kept], softmask[kept], label[kept]
+    marks = sample.data.marks
+    mark = np.full(len(pixel), -1, np.float32) if marks is None else marks.of_pairs(patch.window, pixel, nucleus)
     _, nucleus = np.unique(nucleus, return_inverse=True)
-    pairs = (torch.from_numpy(x).to(device) for x in (pixel, nucleus, softmask, label))
+    pairs = (torch.from_numpy(x).to(device) for x in (pixel, nucleus, softmask, label, mark))
     return features.float(), *pairs
 
 
@@ -255,6 +262,23 @@ def cell_loss(logits: Tensor, nucleus: Tensor, label: Tensor, weights: tuple[flo
     total = torch.zeros(n, device=loss.device).index_add(0, nucleus, loss)
     weight_sum = torch.zeros(n, device=loss.device).index_add(0, nucleus, weight)
     return (total / weight_sum).mean()
+
+
+def marker_loss(logits: Tensor, nucleus: Tensor, mark: Tensor) -> Tensor:
+    """Cross-entropy between q and the mask of markers, averaged over the nuclei of known type (paper, marker genes).
+
+    Parameters
+    ----------
+    logits, nucleus
+        As for :func:`cell_loss`.
+    mark
+        ``(n,)`` 1 where a marker of the nucleus' type is on the pixel, 0 where none is, -1 for a nucleus of no type.
+    """
+    typed = mark >= 0
+    if not bool(typed.any()):
+        return logits.new_zeros(())
+    _, number = torch.unique(nucleus[typed], return_inverse=True)
+    return cell_loss(logits[typed], number, mark[typed], (1.0, 1.0))
 
 
 def _adam(

@@ -67,7 +67,7 @@ def cells(
     image_key
         Key of the image; the stain of the nuclei if None, and left out if there is none.
     channel
-        Channel of the image; ``"DAPI"`` or else the first one if None.
+        Channel of the image; ``"DAPI"``, the one with a nuclear stain, or else the first one if None.
     gene_key
         Column with the gene of each transcript; found by itself if None.
     color
@@ -174,11 +174,18 @@ def _channel_number(sdata: SpatialData, image_key: str, channel: str | None) -> 
 
     names = [str(name) for name in get_channel_names(sdata.images[image_key])]
     if channel is None:
-        return names.index("DAPI") if "DAPI" in names else 0
+        return names.index("DAPI") if "DAPI" in names else _stain_number(sdata, image_key)
     if channel not in names:
         msg = f"channel={channel!r} is not in images[{image_key!r}]; there are: {listed(names)}."
         raise KeyError(msg)
     return names.index(channel)
+
+
+def _stain_number(sdata: SpatialData, image_key: str) -> int:
+    try:
+        return find_stain(sdata, image_key, None).positions[0]
+    except (KeyError, ValueError):
+        return 0
 
 
 def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:

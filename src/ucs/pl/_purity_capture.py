@@ -92,7 +92,8 @@ def purity_capture(
             at = (row[capture], row[purity])
             ax.annotate(f"{row['radius_um']:g}", at, (3, 3), textcoords="offset points", fontsize=7)
     for name, row in shown[names.isna()].iterrows():
-        ax.scatter([row[capture]], [row[purity]], s=45, zorder=3, label=str(name))
+        # Not scatter, whose colours begin anew beside those of the curves.
+        ax.plot([row[capture]], [row[purity]], "o", markersize=7, zorder=3, label=str(name))
     known = PURITIES.get(purity, _Purity(purity, lower_is_purer=False))
     if known.lower_is_purer and not ax.yaxis_inverted():
         ax.invert_yaxis()

@@ -98,7 +98,8 @@ def positions_of_rows(sdata: SpatialData, key: str, table_key: str) -> NDArray[n
         there = there.reset_index(drop=True)
     at = there.index.get_indexer(ids)
     if (at < 0).any():
-        msg = f"tables[{table_key!r}] has {int((at < 0).sum())} bins that {key!r} has not: {listed(ids[at < 0][:4])}."
+        unknown = ids[at < 0].tolist()
+        msg = f"tables[{table_key!r}] has {len(unknown)} bins that {key!r} has not: {listed(unknown[:4])}."
         raise ValueError(msg)
     return there[["x", "y"]].to_numpy(dtype=np.float64)[at]
 
@@ -149,8 +150,8 @@ def lattice(sdata: SpatialData, key: str, table_key: str) -> NDArray[np.float64]
     off = np.abs(found - (place if has_array and len(position) >= 3 else np.floor(found) + 0.5)).max(initial=0)
     if not np.isfinite(matrix).all() or off > _OFF_LATTICE:
         msg = (
-            f"The bins {key!r} do not lie on a regular lattice: the farthest is {off:.2g} of a bin away from it. Binned "
-            "input needs equal squares side by side."
+            f"The bins {key!r} do not lie on a regular lattice: the farthest is {off:.2g} of a bin away from it. They "
+            "must be equal squares side by side."
         )
         raise ValueError(msg)
     return matrix

@@ -54,12 +54,16 @@ def find_in_fields(
     )
     found, empty = {}, []
     for k, (field, image) in enumerate(images.items()):
+        widened, own = together.widened(k)
         try:
-            found[field] = find_in_image(
-                together.widened(k), sdata.images[image.key], method, options, tile_size=tile_size
-            )
+            in_field = find_in_image(widened, sdata.images[image.key], method, options, tile_size=tile_size)
         except NoNucleiError:
             empty.append(field)
+        else:
+            if int(in_field.element[own].max()) > 0:
+                found[field] = in_field
+            else:  # all that was found is its neighbours'
+                empty.append(field)
         update(k + 1, len(images))
     return found, empty
 
@@ -82,8 +86,11 @@ class FieldImages:
         self.to_system = [matrix_to_system(sdata, image.key, system) @ image.to_finest for image in images]
         self._read: OrderedDict[int, NDArray] = OrderedDict()
 
-    def widened(self, k: int) -> StainImage:
-        """Return the image of a field with what its neighbours show of 20 um around it, on sides where there are any."""
+    def widened(self, k: int) -> tuple[StainImage, Strip]:
+        """Return the image of a field with what its neighbours show of 20 um around it, and the window of its own.
+
+        Sides without neighbours are not widened; corners that none shows repeat the nearest pixels.
+        """
         own = self.images[k]
         pixels = self._pixels(k)
         height, width = pixels.shape[1:]
@@ -102,7 +109,8 @@ class FieldImages:
             for strip in strips:
                 self._fill(padded, strip, (top, left), j, k)
         shift = np.array([[1.0, 0.0, -left], [0.0, 1.0, -top], [0.0, 0.0, 1.0]])
-        return replace(own, image=_as_image(padded), to_finest=own.to_finest @ shift)
+        window = slice(top, top + height), slice(left, left + width)
+        return replace(own, image=_as_image(padded), to_finest=own.to_finest @ shift), window
 
     def _sides(self, j: int, k: int, margin: int) -> tuple[bool, bool, bool, bool]:
         """Tell beyond which sides of field ``k`` (top, bottom, left, right) field ``j`` shows what is there."""
@@ -151,8 +159,8 @@ def _as_image(pixels: NDArray) -> DataArray:
 def continued(pixels: NDArray, um_per_px: float) -> NDArray:
     """Return an image ``(c, h, w)`` of which the dark lines along each side repeat the first line that is not dark.
 
-    There are dark lines if the mean of the outermost is below half of that of the lines next to the outermost 2 um. They
-    end where a line has 0.9 of the mean of the two that follow.
+    There are dark lines if the outermost is on average less than half as bright as those that follow the outermost 2 um.
+    They end where a line is 0.9 times as bright as the two that follow it.
     """
     width = max(1, round(_DARK_UM / um_per_px))
     dark = {axis: [_dark_lines(pixels, axis, width, at_end=end) for end in (False, True)] for axis in (1, 2)}

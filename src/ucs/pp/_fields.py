@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _EDGE = 1e-6  # this near to a border in units of the frame is on it
 _EQUAL = 1e-6  # relative: so near to another depth is equal to it, from the coordinates of whichever field one looks
+_BESIDE = 1e-4  # in intrinsic units: the outermost transcripts lie inside the box that is drawn around them
 _BEYOND = 0.05  # of the side of a field: so far beyond its border it may place what it saw
 
 
@@ -82,10 +83,10 @@ class Owner:
         """
         depth = np.maximum(self.own.depth(x, y), 0)
         owned = np.ones(len(depth), dtype=bool)
+        for other in (*self.before, *self.behind):
+            owned &= ~_deeper(other.depth(x, y), depth)
         for other in self.before:
             owned &= _deeper(depth, other.depth(x, y)) | (depth == 0)
-        for other in self.behind:
-            owned &= ~_deeper(other.depth(x, y), depth)
         return owned
 
 
@@ -155,7 +156,8 @@ def _box_of_positions(sdata: SpatialData, part: Part) -> tuple[float, float, flo
         position = partition.compute().to_numpy(dtype=np.float64)
         lower = np.fmin(lower, np.fmin.reduce(position, axis=0, initial=np.inf))
         upper = np.fmax(upper, np.fmax.reduce(position, axis=0, initial=-np.inf))
-    return float(lower[0]), float(lower[1]), float(upper[0]), float(upper[1])
+    x0, y0, x1, y1 = (float(v) for v in (*lower, *upper))
+    return x0 - _BESIDE, y0 - _BESIDE, x1 + _BESIDE, y1 + _BESIDE
 
 
 def most_frequent(labels: NDArray[np.integer], values: NDArray[np.integer], n: int) -> NDArray[np.int32]:

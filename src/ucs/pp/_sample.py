@@ -42,6 +42,8 @@ class Sample:
     """What several fields of view cover; None for one part."""
     fov: NDArray[np.int32] | None = None
     """``(h, w)``, ``k + 1`` where a pixel belongs to field of view ``k``, 0 where to none; None for one part."""
+    cell_types: NDArray[np.object_] | None = None
+    """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if the user gave none."""
 
     @property
     def fov_names(self) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from ucs.nn.density_training import DensityData, train_density
 from ucs.nn.device import precision, resolve_device
 from ucs.nn.kinds import KindNet
 from ucs.nn.model import UCSModel, match_genes
+from ucs.tl._marking import memberships
 
 if TYPE_CHECKING:
     from ucs._core.transcripts import TranscriptMap
@@ -51,7 +52,8 @@ def learn_kind_net(samples: list[Sample], genes: tuple[str, ...], learning: Lear
         tissues.append(
             LabelledTissue(select(sample.transcripts, genes), nuclei, boxes, sample.transcripts.grid.um_per_px)
         )
-    profiles, trust_um = learn_kinds(tissues, seed=learning.seed)
+    annotate = memberships(samples, genes, learning.markers)
+    profiles, trust_um = learn_kinds(tissues, seed=learning.seed, annotate=annotate)
     if profiles is None:
         logger.info("Too few nuclei with transcripts to tell kinds of cells apart: pixels go to the nearest nucleus.")
     else:

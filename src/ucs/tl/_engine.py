@@ -21,6 +21,7 @@ from ucs.nn.inference import PixelScores, score_pixels
 from ucs.nn.model import UCSModel
 from ucs.nn.region_models import RegionModels, load_model
 from ucs.tl._density_engine import predict_by_density
+from ucs.tl._marking import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,7 +135,8 @@ def predict_cells(
             foreground.cpu()
             cell.cpu()
             done += int((scores.scalar.index[number] >= 0).sum())
-    heads = np.array([[float(value.detach()) for value in one.published_nets()[1].weight_bias()] for one in models])
+    cells = [one.published_nets()[1] for one in models]
+    heads = np.array([[float(x.detach()) for x in (*cell.weight_bias(), cell.mark_weight())] for cell in cells])
     with stage("assign", timings, progress=False):
         labels, probability = assign_pixels(
             nuclei,
@@ -143,6 +145,8 @@ def predict_cells(
             model=judge,
             weight=heads[:, 0],
             bias=heads[:, 1],
+            marks=marks_of(sample, models[0].markers),
+            mark_weight=heads[:, 2],
             tau=params.tau,
             reach=params.reach,
         )

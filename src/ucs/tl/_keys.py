@@ -24,10 +24,12 @@ class OutputKeys:
     table: str
     points_column: str
     points_confidence: str | None = None
+    missing_nuclei: str | None = None
 
     def kinds(self) -> dict[str, str]:
         """Key -> kind of the new elements."""
-        return {self.labels: "labels", self.shapes: "shapes", self.table: "tables"}
+        kinds = {self.labels: "labels", self.shapes: "shapes", self.table: "tables"}
+        return kinds if self.missing_nuclei is None else {**kinds, self.missing_nuclei: "labels"}
 
     def check(self, sdata: SpatialData, source: Source, nuclei_key: str, *, overwrite: bool) -> None:
         """Raise ``ValueError`` if a key is no valid name or taken, and may not be overwritten or can never be."""
@@ -36,6 +38,8 @@ class OutputKeys:
             "shapes_key_added": ("shapes", self.shapes),
             "table_key_added": ("tables", self.table),
         }
+        if self.missing_nuclei is not None:
+            named["missing_nuclei_key_added"] = ("labels", self.missing_nuclei)
         for argument, (_, key) in named.items():
             if key in keys_of_nuclei(source, nuclei_key):
                 msg = f"{argument}={key!r} is the key of the nuclei themselves; choose another."

@@ -38,6 +38,8 @@ class Learning:
         Of the nets and their training.
     genes, background, device, seed, warm_start, genes_per_region, progress, ownership
         As in :func:`ucs.tl.segment`.
+    markers
+        Genes of each type, or None.
     """
 
     params: TrainParams
@@ -49,6 +51,7 @@ class Learning:
     genes_per_region: bool = False
     progress: bool = False
     ownership: str = "expression"
+    markers: Mapping[str, Sequence[str]] | None = None
 
     @property
     def by_density(self) -> bool:
@@ -84,7 +87,7 @@ def train_model(
     if regions is not None:
         return _RegionTraining(samples, regions, learning, timings).run()
     genes = choose_genes(learning.genes, [sample.transcripts for sample in samples])
-    tissues = [Tissue.of_sample(sample) for sample in samples]
+    tissues = [Tissue.of_sample(sample, None if learning.by_density else learning.markers) for sample in samples]
     if learning.by_density:
         kinds = learn_kind_net(list(samples), genes, learning)
         return DensityLesson.prepare(tissues, genes, learning).train(learning, timings, kinds)
@@ -147,7 +150,15 @@ class _Lesson:
             "precision": precision(where),
             "versions": {name: version(name) for name in ("spatialdata-ucs", "torch", "numpy", "numba")},
         }
-        return UCSModel(trained.foreground.cpu(), trained.cell.cpu(), self.genes, params, self.um_per_px, history)
+        return UCSModel(
+            trained.foreground.cpu(),
+            trained.cell.cpu(),
+            self.genes,
+            params,
+            self.um_per_px,
+            history,
+            {name: list(marked) for name, marked in (learning.markers or {}).items()},
+        )
 
 
 class _RegionTraining:
@@ -160,7 +171,12 @@ class _RegionTraining:
         self.learning = learning
         self.timings = timings
         self.cutters = [
-            RegionCutter(sample, of_sample, patch_size=learning.params.patch_size)
+            RegionCutter(
+                sample,
+                of_sample,
+                patch_size=learning.params.patch_size,
+                markers=None if learning.by_density else learning.markers,
+            )
             for sample, of_sample in zip(samples, regions, strict=True)
         ]
         self.names = list(dict.fromkeys(name for of_sample in regions for name in of_sample.names))
@@ -223,8 +239,7 @@ class _RegionTraining:
         """Return the model of the whole tissue, trained when it is first asked for."""
         if self._shared is None:
             genes = tuple(sorted(set().union(*self.genes.values())))
-            tissues = [Tissue.of_sample(sample) for sample in self.samples]
-            lesson = self._prepare(tissues, genes, of="the whole tissue")
+            lesson = self._prepare([cutter.whole() for cutter in self.cutters], genes, of="the whole tissue")
             self._shared = self._train(lesson, None, "shared")
         return self._shared
 

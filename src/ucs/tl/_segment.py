@@ -6,16 +6,18 @@ import time
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import check_at_least, check_option
+from ucs._checks import check_at_least, check_one_object, check_option
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.nn.device import resolve_device
 from ucs.pp._regions import find_regions, read_regions
 from ucs.pp._sample import Sample, find_nuclei_key, find_source, prepare
 from ucs.tl._background import check_background
-from ucs.tl._engine import as_model, check_regions_of_model, predict_cells, regions_of_models
+from ucs.tl._engine import as_model, check_regions_of_model, judges_of, predict_cells, regions_of_models
 from ucs.tl._keys import OutputKeys
 from ucs.tl._learning import Learning, resolve_params, train_model
+from ucs.tl._marking import read_markers, with_given_types
+from ucs.tl._missing import MISSING, add_missing_cells, missing_nuclei_element
 from ucs.tl._result import build_elements
 from ucs.tl._store import check_store
 from ucs.tl._write import add_elements, shallow_copy
@@ -26,11 +28,12 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
+    from ucs._markers import Markers
     from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
     from ucs.nn.params import TrainParams
     from ucs.pp._regions import Regions, RegionsOption
-    from ucs.tl._engine import Model
+    from ucs.tl._engine import Model, Prediction
 
 
 def segment(
@@ -54,6 +57,9 @@ def segment(
     background: str | float = "auto",
     ownership: str = "expression",
     softmask: str = "scaled",
+    markers: Markers | None = None,
+    cell_type_key: str | None = None,
+    find_missing: bool = False,
     min_transcripts: int = 0,
     check_alignment: bool = True,
     labels_key_added: str = "ucs_cells",
@@ -61,6 +67,7 @@ def segment(
     table_key_added: str = "ucs_table",
     points_column_added: str = "ucs_cell_id",
     points_confidence_added: str | None = None,
+    missing_nuclei_key_added: str = "ucs_missing_nuclei",
     tile_size: int = 1024,
     device: str = "auto",
     seed: int = 0,
@@ -135,6 +142,16 @@ def segment(
         ``background`` other than ``"auto"`` it is the published net's gate, a function of the distance.
     softmask
         ``"scaled"``: distances follow the shape of elongated nuclei (paper, equation 11); ``"plain"``: they do not.
+    markers
+        Marker genes of cell types, in a form that :func:`annotate_nuclei` takes. Nuclei get a type by them from the
+        transcripts in them. Types are then the kinds by which ``ownership="expression"`` goes; with a ``background``
+        other than ``"auto"``, the published net sees where markers of a nucleus' type are (paper, marker genes).
+    cell_type_key
+        Column with the cell type of each nucleus, of the shapes of the nuclei or of a table that annotates them (as
+        that of :func:`annotate_nuclei`), to be used instead of types by markers.
+    find_missing
+        Whether to look for cells whose nucleus is not among the nuclei (out of the section, or not seen): see
+        :func:`find_missing`.
     min_transcripts
         Cells with fewer transcripts (of genes) are left out.
     check_alignment
@@ -147,6 +164,8 @@ def segment(
     points_confidence_added
         Name of a further column of the points, float32: the probability that a transcript comes from the cell it is
         counted in, 0 outside cells; none if None. It is calibrated on simulated tissue (``docs/concepts.md``).
+    missing_nuclei_key_added
+        Key of the nuclei that are found; used with ``find_missing`` only.
     tile_size
         Side in pixels of the chunks of the labels and, on a GPU, of what goes through the nets at once.
     device
@@ -171,6 +190,9 @@ def segment(
     - ``shapes[shapes_key_added]``: one valid polygon per cell in the points' intrinsic coordinates, index = id;
     - ``tables[table_key_added]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in
       um2, ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
+    - ``labels[missing_nuclei_key_added]``, with ``find_missing``: the nuclei that were found, with the ids of their
+      cells, which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (0, or
+      empty if ids are text);
     - ``points[points_key][points_column_added]``: int32, and ``[points_confidence_added]`` if it is named: float32.
 
     Raises
@@ -188,15 +210,18 @@ def segment(
     Chen et al., "UCS: A Unified Approach to Cell Segmentation for Subcellular Spatial Transcriptomics", Small Methods
     2025, doi 10.1002/smt.202400975.
     """
+    check_one_object(sdata)
     keys = OutputKeys(
-        labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added
-    )
+        labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added,
+        missing_nuclei_key_added if find_missing else None,
+    )  # fmt: skip
     check_at_least(tile_size, 1, "tile_size")
     check_at_least(min_transcripts, 0, "min_transcripts")
     check_at_least(seed, 0, "seed")
     check_background(background)
     check_option(ownership, "ownership", ("expression", "distance"))
     check_option(softmask, "softmask", ("scaled", "plain"))
+    of_type = read_markers(markers, cell_type_key, background)
     if write and not inplace:
         msg = "write=True writes to the object's own store and needs inplace=True."
         raise ValueError(msg)
@@ -233,20 +258,35 @@ def segment(
             fuse_nuclei=fuse_nuclei,
             progress=progress,
         )
+        sample = with_given_types(sdata, sample, cell_type_key, of_type)
         of_nuclei = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=coordinate_system)
     if model is None:
-        learning = Learning(params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership)
+        learning = Learning(
+            params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership, of_type
+        )
         model = train_model([sample], None if of_nuclei is None else [of_nuclei], learning, timings)
-    prediction = predict_cells(
-        sample,
-        model,
-        of_nuclei,
-        ownership=ownership,
-        tile_size=int(tile_size),
-        device=device,
-        progress=progress,
-        timings=timings,
-    )
+    trained = model
+
+    def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
+        return predict_cells(
+            sample,
+            trained,
+            regions,
+            ownership=ownership,
+            tile_size=int(tile_size),
+            device=device,
+            progress=progress,
+            timings=timings,
+        )
+
+    record = _record(sample, model, of_nuclei, keys, min_transcripts=min_transcripts)
+    prediction = cells_of(sample, of_nuclei)
+    if find_missing:
+        first = judges_of(sample, model, of_nuclei)[0][0]
+        sample, prediction = add_missing_cells(
+            sample, of_nuclei, prediction, first, cells_of, ownership=ownership, timings=timings
+        )
+        record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
     with stage("measure", timings, progress=False):
         elements = build_elements(
             sdata,
@@ -255,8 +295,12 @@ def segment(
             keys=keys,
             min_transcripts=min_transcripts,
             tile_size=int(tile_size),
-            uns=_record(sample, model, of_nuclei, keys, min_transcripts=min_transcripts),
+            uns=record,
         )
+        if keys.missing_nuclei is not None:
+            elements.new[keys.missing_nuclei] = missing_nuclei_element(
+                sdata, sample, prediction.obs[MISSING], tile_size=int(tile_size)
+            )
     elements.new.update(sample.found)
     timings["total"] = time.perf_counter() - start
     elements.new[keys.table].uns["ucs"]["timings"] = timings
@@ -276,7 +320,7 @@ def _record(
         "parameters": {
             "platform": source.platform.name,
             "points_key": source.points_key,
-            "fields_of_view": list(sample.fov_names) if sample.fov is not None else None,
+            "fields_of_view": [] if sample.fov is None else list(sample.fov_names),
             "nuclei_key": sample.nuclei_key,
             "gene_key": source.columns.gene,
             "resolution": source.resolution,
@@ -295,7 +339,6 @@ def _record(
             "n_rows": transcripts.n_rows,
             "n_low_quality": transcripts.n_low_quality,
             "n_other_planes": transcripts.n_other_planes,
-            "n_seen_twice": transcripts.n_seen_twice,
             "n_zero_count": transcripts.n_zero_count,
             "n_seen_twice": transcripts.n_seen_twice,
             "n_kept": transcripts.map.n_transcripts,

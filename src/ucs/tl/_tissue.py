@@ -13,12 +13,14 @@ from ucs.nn.foreground import HALO
 from ucs.nn.model import match_genes
 from ucs.nn.patches import TrainingData
 from ucs.tl._background import find_background
+from ucs.tl._marking import marks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
+    from ucs._core.marks import Marks
     from ucs.pp._regions import Regions
     from ucs.pp._sample import Sample
     from ucs.pp._transcripts import Transcripts
@@ -41,17 +43,21 @@ class Tissue:
         ``(h, w)`` ids of the nuclei to learn from.
     inside
         ``(h, w)``, the pixels that background is taken from; all if None.
+    marks
+        Markers and types of the nuclei, if the nets are to see them.
     """
 
     transcripts: Transcripts
     nuclei: NDArray[np.int32]
     learned: NDArray[np.int32]
     inside: NDArray[np.bool_] | None = None
+    marks: Marks | None = None
 
     @classmethod
-    def of_sample(cls, sample: Sample) -> Tissue:
-        """Take all of a sample."""
-        return cls(sample.transcripts, sample.nuclei.labels, sample.nuclei.labels)
+    def of_sample(cls, sample: Sample, markers: Mapping[str, Sequence[str]] | None = None) -> Tissue:
+        """Take all of a sample, with its markers if there are any."""
+        labels = sample.nuclei.labels
+        return cls(sample.transcripts, labels, labels, marks=marks_of(sample, markers))
 
     @property
     def own_transcripts(self) -> Transcripts:
@@ -80,7 +86,7 @@ class Tissue:
             of=of,
         )
         keep, index = match_genes(genes, transcripts.genes + transcripts.controls)
-        return TrainingData(transcripts.map.select(keep, index, len(genes)), self.learned, far), chosen
+        return TrainingData(transcripts.map.select(keep, index, len(genes)), self.learned, far, self.marks), chosen
 
 
 class RegionCutter:
@@ -94,10 +100,20 @@ class RegionCutter:
         Its regions.
     patch_size
         Side of the patches that will be drawn, in pixels.
+    markers
+        Genes of each type, if the nets are to see them.
     """
 
-    def __init__(self, sample: Sample, regions: Regions, *, patch_size: int) -> None:
+    def __init__(
+        self,
+        sample: Sample,
+        regions: Regions,
+        *,
+        patch_size: int,
+        markers: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         self.sample = sample
+        self.marks = marks_of(sample, markers)
         self.regions = regions
         self.margin = max(_FARTHEST, patch_size + HALO)
         n = len(regions.names)
@@ -108,6 +124,11 @@ class RegionCutter:
         self._boxes[empty, :2] = np.iinfo(np.int64).max
         np.minimum.at(self._boxes[:, :2], region, of_nuclei[:, :2])
         np.maximum.at(self._boxes[:, 2:], region, of_nuclei[:, 2:])
+
+    def whole(self) -> Tissue:
+        """Return all of the sample."""
+        labels = self.sample.nuclei.labels
+        return Tissue(self.sample.transcripts, labels, labels, marks=self.marks)
 
     def cut(self, name: str) -> Tissue | None:
         """Return a region with its surroundings; None if the sample has none of this name."""
@@ -125,4 +146,5 @@ class RegionCutter:
             nuclei,
             np.where(self.regions.of_nucleus[nuclei] == k, nuclei, 0).astype(np.int32),
             self.regions.labels[window.slices] == k,
+            None if self.marks is None else self.marks.crop(window),
         )

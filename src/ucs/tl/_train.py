@@ -13,10 +13,12 @@ from ucs.pp._regions import find_regions, read_regions
 from ucs.pp._sample import Source, find_nuclei_key, find_source, prepare
 from ucs.tl._background import check_background
 from ucs.tl._learning import Learning, resolve_params, train_model
+from ucs.tl._marking import read_markers, with_given_types
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from ucs._markers import Markers
     from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
     from ucs.nn.params import TrainParams
@@ -44,6 +46,8 @@ def train(
     background: str | float = "auto",
     ownership: str = "expression",
     softmask: str = "scaled",
+    markers: Markers | None = None,
+    cell_type_key: str | None = None,
     check_alignment: bool = True,
     device: str = "auto",
     seed: int = 0,
@@ -64,7 +68,8 @@ def train(
         nets see only those that do.
     regions
         As in :func:`segment`: one model for each. Of several samples, regions of one name are one region.
-    genes_per_region, warm_start, train, background, ownership, softmask, check_alignment, device, seed, progress
+    genes_per_region, warm_start, train, background, ownership, softmask, markers, cell_type_key, check_alignment, \
+device, seed, progress
         As in :func:`segment`, which is this function followed by :func:`predict`.
 
     Returns
@@ -82,10 +87,10 @@ def train(
     check_background(background)
     check_option(ownership, "ownership", ("expression", "distance"))
     check_option(softmask, "softmask", ("scaled", "plain"))
+    of_type = read_markers(markers, cell_type_key, background)
     resolve_device(device)
     several = not isinstance(sdata, SpatialData)
-    objects = list(sdata) if several else [sdata]
-    _check_objects(objects)
+    objects = _checked_objects(sdata)
     points_keys: list[Any] = _one_for_each(points_key, len(objects), "points_key") if several else [points_key]
     nuclei_keys: list[Any] = _one_for_each(nuclei_key, len(objects), "nuclei_key") if several else [nuclei_key]
     sources: list[Source] = []
@@ -120,14 +125,19 @@ def train(
                 fuse_nuclei=fuse_nuclei,
                 progress=progress,
             )
+            sample = with_given_types(one, sample, cell_type_key, of_type)
             samples.append(sample)
             if rule is not None:
                 of_samples.append(read_regions(one, sample, rule, coordinate_system=coordinate_system))
-    learning = Learning(params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership)
+    learning = Learning(
+        params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership, of_type
+    )
     return train_model(samples, of_samples or None, learning, {})
 
 
-def _check_objects(objects: Sequence[object]) -> None:
+def _checked_objects(given: SpatialData | Sequence[SpatialData]) -> list[SpatialData]:
+    """Return one object or several as a list."""
+    objects = list(given) if isinstance(given, list | tuple) else [given]
     if not objects:
         msg = "sdata is an empty list; pass at least one SpatialData."
         raise ValueError(msg)
@@ -135,6 +145,7 @@ def _check_objects(objects: Sequence[object]) -> None:
         if not isinstance(one, SpatialData):
             msg = f"sdata must be a SpatialData or a list of such, not {type(one).__name__}."
             raise TypeError(msg)
+    return objects
 
 
 def _one_for_each(keys: Any, n: int, name: str) -> list[Any]:
