@@ -21,6 +21,7 @@ version = release.split("+")[0]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.mathjax", "sphinx.ext.napoleon"]
 myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_heading_anchors = 3
 nb_execution_mode = "off"
 nb_execution_timeout = 600
 

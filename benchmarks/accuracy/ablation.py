@@ -1,8 +1,8 @@
 """Print what poor nuclei cost: ``python -m benchmarks.accuracy.ablation [--seeds 3] [--size 400]``.
 
 On simulated tissue the nuclei are eroded, dilated, merged, split, or taken away, as in the paper's Figure S3, and cells
-are scored against the truth: ours, ours with ``find_missing``, and the best nuclear expansion, whose radius is chosen for
-each sample with the truth. A cell whose nucleus was taken away counts as not found by all that cannot find it.
+are scored against the truth: ours, ours with ``find_missing``, and the best nuclear expansion, whose radius is chosen
+for each sample with the truth. A cell whose nucleus was taken away counts as not found by all that cannot find it.
 """
 
 from __future__ import annotations

@@ -301,6 +301,12 @@ def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | 
             return str.__str__(candidate)  # readers may leave an enum of strings, which no store takes
     msg = (
         f"No gene column in points[{points_key!r}]: looked for {listed(c for c in candidates if c)}, found "
-        f"{listed(columns)}. Name it with gene_key=."
+        f"{listed(columns)}. Name it with gene_key={_example(points)}."
     )
     raise KeyError(msg)
+
+
+def _example(points: DaskDataFrame) -> str:
+    """Return the first column that could be one of genes, to be named in a call."""
+    text = [str(column) for column, dtype in points.dtypes.items() if dtype.kind not in "biuf"]
+    return repr(text[0]) if text else "..."

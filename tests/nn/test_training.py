@@ -240,7 +240,7 @@ def test_held_out_pixels_are_no_pairs_of_the_cell_net(data):
     patches = PatchSource([data], size=16, held_out=0.4, seed=3)
     everywhere = Patch(0, Window(0, 0, *data.nuclei.shape))
     held_out = patches.samples[0].is_held_out(everywhere.window).ravel()
-    _, pixel, nucleus, softmask, label = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=True)
+    _, pixel, nucleus, softmask, label, *_ = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=True)
     assert not held_out[pixel].any()
     everything = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=False)
     kept = ~held_out[everything[1]]

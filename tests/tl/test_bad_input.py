@@ -12,6 +12,7 @@ from geopandas import GeoDataFrame
 from spatialdata.models import Labels2DModel
 
 import ucs
+from bins import visium_hd_sdata
 from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
 from ucs._platforms import XENIUM
 from ucs.pp._sample import find_source, prepare
@@ -76,6 +77,25 @@ class TestKeys:
     def test_no_points_at_all(self, sdata):
         del sdata["transcripts"]
         raises(sdata, KeyError, r"Found no points element.*there are: none\. Name it with points_key=")
+
+    def test_no_points_but_a_table_that_may_count_in_bins(self):
+        squares, _ = visium_hd_sdata(scene(), boxes((0, 0, 9, 9)))
+        squares.attrs.clear()
+        squares["counts"] = squares["square_002um"]
+        del squares["square_002um"]
+        raises(squares, KeyError, r"Found no points element.*square bins, name one: 'counts'.*\(transcripts=True\)")
+
+    def test_points_that_could_be_parts(self, sdata):
+        sdata["a_transcripts"], sdata["b_transcripts"] = sdata["transcripts"], sdata["transcripts"].copy()
+        del sdata["transcripts"]
+        raises(sdata, ValueError, r"could be the points element: .*points_key=\['a_transcripts', 'b_transcripts'\]")
+
+    def test_a_gene_column_that_could_be_meant(self, sdata):
+        points = sdata["transcripts"].rename(columns={"feature_name": "symbol"})
+        points.attrs.update(transform=sdata["transcripts"].attrs["transform"])
+        del sdata["transcripts"]
+        sdata["transcripts"] = points
+        raises(sdata, KeyError, r"No gene column .*Name it with gene_key='symbol'")
 
     def test_no_nuclei_at_all(self, sdata):
         del sdata["nucleus_labels"]

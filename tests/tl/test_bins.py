@@ -117,6 +117,22 @@ class TestVisiumHD:
         assert parameters["nuclei_key"] == "Visium_HD_Sample_nucleus_segmentations"
         assert "is experimental" in caplog.text
 
+    def test_aggregate_counts_what_segment_counts(self, run, model):
+        out = segmented(run, model=model)
+        ucs.tl.aggregate(out, "ucs_cells", table_key_added="again", points_column_added="cell_again")
+        table, again = out["ucs_table"], out["again"]
+        np.testing.assert_array_equal(again.X.toarray(), table.X.toarray())
+        np.testing.assert_allclose(again.obs["area_um2"], table.obs["area_um2"])
+        np.testing.assert_allclose(again.obsm["spatial"], table.obsm["spatial"], atol=1e-6)
+        np.testing.assert_array_equal(out[SQUARES]["cell_again"], out[SQUARES]["ucs_cell_id"])
+
+    def test_the_transcript_map_lies_along_the_squares(self, run):
+        image = ucs.pp.rasterize(run)
+        assert image.shape[1:] == (36, 48)
+        to_px = get_transformation(image, "Visium_HD_Sample").to_affine_matrix(("x", "y"), ("x", "y"))
+        angle = np.rad2deg(np.arctan2(to_px[1, 0], to_px[0, 0]))
+        assert angle == pytest.approx(3.0)
+
     def test_it_can_be_written_and_read(self, run, model, tmp_path):
         segmented(run, model=model).write(tmp_path / "bins.zarr")
         again = read_zarr(tmp_path / "bins.zarr")

@@ -49,6 +49,10 @@ _NEIGHBOURHOOD = 2.0  # radii of a typical cell within which the least plausible
 _ONE_CELL = 1.8  # radii of a typical cell between two candidates, below which they may lie in one
 _TWO_KINDS = 10.0  # log likelihood by which two kinds of cells explain two candidates better than one
 
+_POOREST = 0.1  # share of the sample's own nuclei that a candidate need not equal
+_IMPLAUSIBLE = -3.0  # log odds at most of candidates poorer than these
+_FARTHEST = 2.0  # radii of a typical cell beyond which remoteness says no more
+
 _COEFFICIENTS = (4.7, 2.5, 0.24)
 _INTERCEPT = -7.0
 
@@ -73,6 +77,9 @@ class Clues:
         float32, see the module; -1 in nuclei.
     nucleus_area, cell_area
         Medians, in pixels.
+    poorest
+        What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
+        transcripts per pixel, the transcripts of its cell.
     levels
         Of the sample.
     um_per_px
@@ -87,6 +94,7 @@ class Clues:
     excess: NDArray[np.float32]
     nucleus_area: float
     cell_area: float
+    poorest: tuple[float, float, float]
     levels: Levels
     um_per_px: float
 
@@ -140,15 +148,17 @@ def gather_clues(
     excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - reached(levels, remoteness)
     excess[nuclei > 0] = -1
     sizes, of_cells = np.bincount(nuclei.ravel())[1:], np.bincount(cells.ravel())[1:]
+    signature = _nuclear_signature(transcripts, nuclei, cells)
     return Clues(
         totals,
         nuclei,
         density,
         remoteness,
-        _nuclear_signature(transcripts, nuclei, cells),
+        signature,
         excess.astype(np.float32),
         float(np.median(sizes[sizes > 0])),
         float(np.median(of_cells[of_cells > 0])),
+        _poorest(totals, signature, nuclei, cells, sizes),
         levels,
         um_per_px,
     )
@@ -209,6 +219,22 @@ def _nuclear_signature(
     pixel = rows * nuclei.shape[1] + transcripts.column
     out = np.bincount(pixel, weights=weight[transcripts.feature] * transcripts.count, minlength=nuclei.size)
     return (out - (nucleus.sum() - rest.sum())).reshape(nuclei.shape).astype(np.float32)
+
+
+def _poorest(
+    totals: NDArray[np.int32],
+    signature: NDArray[np.float32],
+    nuclei: NDArray[np.int32],
+    cells: NDArray[np.int32],
+    sizes: NDArray[np.int64],
+) -> tuple[float, float, float]:
+    of_nuclei = np.bincount(nuclei.ravel(), weights=signature.ravel())[1:]
+    in_nuclei = np.bincount(nuclei.ravel(), weights=totals.ravel())[1:]
+    in_cells = np.bincount(cells.ravel(), weights=totals.ravel(), minlength=len(sizes) + 1)[1:]
+    there = sizes > 0
+    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there])
+    nuclear, dense, rich = (float(np.quantile(value, _POOREST)) for value in values)
+    return nuclear, dense, rich
 
 
 def propose(clues: Clues) -> NDArray[np.int32]:
@@ -282,6 +308,8 @@ def plausibility(
     A logistic regression on three features: the area of its cell over that of a typical one, how remote the cell's
     pixels are on average (in radii of a typical cell), and how nuclear the transcripts on the candidate are. Its
     coefficients were fitted on simulated tissue, all regimes together, and held for each regime when it was left out.
+    Whatever it says, a candidate is not plausible if it is less nuclear or less dense, or its cell has fewer
+    transcripts, than all but a tenth of the sample's own: real tissue has more between its cells than simulated tissue.
 
     Parameters
     ----------
@@ -295,7 +323,15 @@ def plausibility(
         Number of candidates.
     """
     features = candidate_features(clues, candidates, cells, m)
-    return features @ np.array(_COEFFICIENTS) + _INTERCEPT
+    log_odds = features @ np.array(_COEFFICIENTS) + _INTERCEPT
+
+    def sums(labels: NDArray[np.int32], values: NDArray) -> NDArray[np.float64]:
+        return np.bincount(labels.ravel(), weights=values.ravel(), minlength=m + 1)[1:].astype(np.float64)
+
+    size = np.maximum(np.bincount(candidates.ravel(), minlength=m + 1)[1:], 1)
+    has = (sums(candidates, clues.signature), sums(candidates, clues.totals) / size, sums(cells, clues.totals))
+    poor = np.any([value < least for value, least in zip(has, clues.poorest, strict=True)], axis=0)
+    return np.where(poor, np.minimum(log_odds, _IMPLAUSIBLE), log_odds)
 
 
 def candidate_features(
@@ -308,7 +344,7 @@ def candidate_features(
     return np.stack(
         [
             area / clues.cell_area,
-            remote / np.maximum(area, 1) / (clues.cell_radius * clues.um_per_px),
+            np.minimum(remote / np.maximum(area, 1) / (clues.cell_radius * clues.um_per_px), _FARTHEST),
             np.clip(nuclear, -_LARGEST_SIGNATURE, _LARGEST_SIGNATURE),
         ],
         axis=1,

@@ -13,7 +13,7 @@ import torch
 from ucs._core.lattice import boxes_by_block
 from ucs._core.transcripts import Window
 from ucs.nn.density import HALO, DensityNet, count_scale, geometry
-from ucs.nn.device import autocast
+from ucs.nn.device import autocast, each_in_one_thread, one_thread
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -130,15 +130,16 @@ def train_density(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
     windows = _Windows(data, params.patch_size, random)
     losses = []
-    for step in range(1, params.max_steps + 1):
-        loss = _loss(net, data, windows.draw(params.batch_size), random, device)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), _LARGEST_GRADIENT)
-        optimizer.step()
-        schedule.step()
-        losses.append(float(loss.detach()))
-        progress(step, params.max_steps)
+    with one_thread(device):
+        for step in range(1, params.max_steps + 1):
+            loss = _loss(net, data, windows.draw(params.batch_size), random, device)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), _LARGEST_GRADIENT)
+            optimizer.step()
+            schedule.step()
+            losses.append(float(loss.detach()))
+            progress(step, params.max_steps)
     return net.eval(), losses
 
 
@@ -196,7 +197,6 @@ def _loss(
     return loss.sum() / weight.sum().clamp_min(1.0)
 
 
-@torch.inference_mode()
 def predict_density(
     data: DensityData,
     net: DensityNet,
@@ -225,21 +225,27 @@ def predict_density(
     wanted, block_columns = wanted_blocks(data)
     batch_size = 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
     scale, per_um2 = count_scale(data.mean), data.mean / around.um_per_px**2
-    for first in range(0, len(wanted), batch_size):
-        chosen = wanted[first : first + batch_size]
+
+    @torch.inference_mode()
+    def predict(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
         windows = [_block_window(int(k), block_columns) for k in chosen]
-        filled = windows + [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
-        grown = [window.grown(HALO) for window in filled]
+        windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
+        grown = [window.grown(HALO) for window in windows]
         counts = torch.from_numpy(np.stack([g.read(around.totals) for g in grown]).astype(np.float32) * scale)
         place = torch.from_numpy(np.stack([data.place(g) for g in grown]))
         with autocast(device):
             log_ratio = net(counts.to(device), place.to(device))
-        density = (torch.exp(log_ratio.float()) * per_um2).cpu().numpy()
-        for window, block in zip(windows, density, strict=False):
-            inside = window.clipped(around.totals.shape)
+        return (torch.exp(log_ratio.float()) * per_um2).cpu().numpy()
+
+    def enter(chosen: NDArray[np.int64], density: NDArray[np.float32]) -> None:
+        for k, block in zip(chosen, density, strict=False):
+            inside = _block_window(int(k), block_columns).clipped(around.totals.shape)
             mine = data.mine[around.nearest.owner[inside.slices]]
             out[inside.slices][mine] = block[: inside.shape[0], : inside.shape[1]][mine]
-        progress(first + len(chosen), len(wanted))
+        progress(int(np.searchsorted(wanted, chosen[-1])) + 1, len(wanted))
+
+    batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
+    each_in_one_thread(predict, batches, enter, device)
 
 
 def wanted_blocks(data: DensityData) -> tuple[NDArray[np.int64], int]:

@@ -1,14 +1,25 @@
-"""Choice of device and arithmetic."""
+"""Choice of device, arithmetic and threads.
+
+Within one operation of torch the order in which numbers are added up, and so the last digits, depends on the number of
+threads. On a CPU every operation therefore runs in one thread, and several threads take different blocks.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_BLOCKS_PER_THREAD = 8  # that wait for a thread, and for being looked at
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
@@ -48,6 +59,42 @@ def autocast(device: torch.device) -> AbstractContextManager:
     if _has_bfloat16(device):
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def one_thread(device: torch.device) -> Iterator[int]:
+    """Let each operation on a CPU run in one thread; yields how many there were, and gives them back."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield threads
+        return
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
+
+
+def each_in_one_thread(
+    compute: Callable[[_Item], _Result],
+    items: Sequence[_Item],
+    take: Callable[[_Item, _Result], None],
+    device: torch.device,
+) -> None:
+    """Call ``take(item, compute(item))`` in the order of the items; on a CPU, compute as many as torch has threads.
+
+    Modes of torch that hold for one thread (``inference_mode``, ``autocast``) must be set within ``compute``.
+    """
+    with one_thread(device) as threads:
+        if device.type != "cpu" or threads == 1 or len(items) < 2:
+            for item in items:
+                take(item, compute(item))
+            return
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for first in range(0, len(items), threads * _BLOCKS_PER_THREAD):
+                some = items[first : first + threads * _BLOCKS_PER_THREAD]
+                for item, result in zip(some, pool.map(compute, some), strict=True):
+                    take(item, result)
 
 
 def precision(device: torch.device) -> str:

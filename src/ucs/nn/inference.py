@@ -11,7 +11,7 @@ import torch
 from ucs._core.block_values import BlockValues
 from ucs._core.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._core.transcripts import Window
-from ucs.nn.device import autocast
+from ucs.nn.device import autocast, each_in_one_thread
 from ucs.nn.foreground import HALO
 from ucs.nn.patches import read_transcripts
 
@@ -111,15 +111,19 @@ def score_pixels(
     batch_size = blocks_at_once(device, tile_size)
     _, block_columns = count_blocks(transcripts.shape)
     wanted = np.flatnonzero(scores.scalar.index[model] >= 0)
-    for first in range(0, len(wanted), batch_size):
-        chosen = wanted[first : first + batch_size]
+
+    def score(chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         windows = [_block_window(int(k), block_columns) for k in chosen]
         windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
-        p, f = _score(transcripts, windows, foreground, cell, device)
+        return _score(transcripts, windows, foreground, cell, device)
+
+    def enter(chosen: NDArray[np.int64], scored: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
         where = scores.scalar.index[model, chosen]
-        scores.foreground.blocks[where] = p[: len(chosen)]
-        scores.scalar.blocks[where] = f[: len(chosen)]
-        progress(first + len(chosen))
+        scores.foreground.blocks[where], scores.scalar.blocks[where] = (of_all[: len(chosen)] for of_all in scored)
+        progress(int(np.searchsorted(wanted, chosen[-1])) + 1)
+
+    batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
+    each_in_one_thread(score, batches, enter, device)
 
 
 def blocks_at_once(device: torch.device, tile_size: int) -> int:

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from ucs._core.pairs import training_pairs
 from ucs.nn.cell import CellNet
-from ucs.nn.device import autocast
+from ucs.nn.device import autocast, one_thread
 from ucs.nn.foreground import ForegroundNet
 from ucs.nn.patches import IGNORED, Patch, PatchSource, TrainingData
 
@@ -98,8 +98,9 @@ def train_nets(
     def cell_progress(done: int) -> None:
         progress(params.max_steps + done, total)
 
-    foreground_curve = _train_foreground(foreground, patches, params, device, foreground_progress)
-    cell_curve = _train_cell(cell, foreground, patches, params, device, cell_progress)
+    with one_thread(device):
+        foreground_curve = _train_foreground(foreground, patches, params, device, foreground_progress)
+        cell_curve = _train_cell(cell, foreground, patches, params, device, cell_progress)
     progress(total, total)
     return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
 

@@ -159,7 +159,7 @@ def _as_image(pixels: NDArray) -> DataArray:
 def continued(pixels: NDArray, um_per_px: float) -> NDArray:
     """Return an image ``(c, h, w)`` of which the dark lines along each side repeat the first line that is not dark.
 
-    There are dark lines if the outermost is on average less than half as bright as those that follow the outermost 2 um.
+    There are dark lines if the outermost is on average less than half as bright as those beyond the outermost 2 um.
     They end where a line is 0.9 times as bright as the two that follow it.
     """
     width = max(1, round(_DARK_UM / um_per_px))

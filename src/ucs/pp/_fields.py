@@ -8,6 +8,7 @@ largest; to the first of two if it is the same. Two fields side by side thus sha
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -60,7 +61,7 @@ class Field:
         nearest = np.minimum(along_x, along_y)
         return np.where(nearest > _EDGE, along_x * along_y, np.where(nearest < -_EDGE, nearest, 0.0))
 
-    @property
+    @cached_property
     def bounds(self) -> NDArray[np.float64]:
         """``(x_min, y_min, x_max, y_max)`` in the frame."""
         x0, y0, x1, y1 = self.box

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ucs._checks import listed
 from ucs._platforms import Platform, resolve_points_key
+from ucs.pp._bins import annotated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -45,7 +46,7 @@ def resolve_points_keys(
             raise KeyError(msg)
         return fields
     if points_key is None or isinstance(points_key, str):
-        keys = [resolve_points_key(sdata, platform, points_key)]
+        keys = [_the_only_one(sdata, platform, points_key)]
     else:
         keys = [resolve_points_key(sdata, platform, key) for key in points_key]
     if not keys or len(set(keys)) < len(keys):
@@ -53,6 +54,31 @@ def resolve_points_keys(
         raise ValueError(msg)
     by_key = {key: name for pattern in platform.points_keys for name, key in fields_of_view(pattern, keys).items()}
     return {by_key.get(key, key): key for key in keys}
+
+
+def _the_only_one(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:
+    """Return the key of the one points element, with advice in the errors of :func:`resolve_points_key`."""
+    try:
+        return resolve_points_key(sdata, platform, points_key)
+    except KeyError as error:
+        raise KeyError(error.args[0] + _advice(sdata)) from error
+    except ValueError as error:
+        all_of_them = list(sdata.points)
+        msg = f"{error.args[0]} If they are parts of one sample, name several: points_key={all_of_them!r}."
+        raise ValueError(msg) from error
+
+
+def _advice(sdata: SpatialData) -> str:
+    """Return what to do where no transcripts are found."""
+    if sdata.points:
+        return ""
+    tables = {key: table for key, table in sdata.tables.items() if "ucs" not in table.uns}
+    bins = [key for key, table in tables.items() if annotated(table)[0] in sdata.shapes]
+    counted = f" If these tables count genes in square bins, name one: {listed(bins)}." if bins else ""
+    return (
+        f"{counted} Single transcripts are needed: have the reader load them (transcripts=True), or add them, as in "
+        "sdata['transcripts'] = PointsModel.parse(frame, coordinates={'x': 'x', 'y': 'y'}, feature_key='gene')."
+    )
 
 
 def pattern_of(template: str) -> str:

@@ -190,7 +190,7 @@ def _from_shapes(
 
 
 def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return which of polygons and multi-polygons holds each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
+    """Return which polygon or multi-polygon holds each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
     import shapely
 
     if len(geometry) == 0:

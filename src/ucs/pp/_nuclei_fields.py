@@ -83,9 +83,9 @@ def read_nuclei_of_fields(
         labels[window][own] = all_seen[own]
         inside[window] |= own & within
         n_own.append(len(np.unique(all_seen[own & (all_seen > 0)])))
-        row, column = np.nonzero(within & ~own)
+        row, column = (at.astype(np.int32) for at in np.nonzero(within & ~own))
         areas = np.bincount(all_seen[all_seen > 0] - n - 1, minlength=len(found.ids))
-        elsewhere = row + window[0].start, column + window[1].start, all_seen[row, column]
+        elsewhere = row + window[0].start, column + window[1].start, all_seen[row, column].astype(np.int32)
         seen.append(_Seen(k + 1, areas, *elsewhere))
         names_of.append([f"{names[k]}_{i}" for i in found.ids.tolist()])
         n += len(found.ids)
@@ -102,9 +102,9 @@ class _Seen:
 
     field: int
     areas: NDArray[np.int64]
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    label: NDArray[np.int64]
+    row: NDArray[np.int32]
+    column: NDArray[np.int32]
+    label: NDArray[np.int32]
 
 
 def _seen_by(sdata: SpatialData, key: str, to_frame: NDArray[np.float64]) -> Field | None:

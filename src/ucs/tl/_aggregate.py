@@ -10,12 +10,12 @@ from ucs._checks import check_any_label, check_free_keys, choose_one
 from ucs._core.ids import densify
 from ucs._core.measure import centroids, eccentricities, moments
 from ucs.pp._columns import check_frame
+from ucs.pp._features import counts_of, encode_features, order_features
 from ucs.pp._fields import find_fields
 from ucs.pp._sample import find_source
-from ucs.pp._transcripts import counts_of, encode_features, order_features
 from ucs.tl._lookup import LabelLookup, check_free_column, with_label_column
 from ucs.tl._outlines import finest_level
-from ucs.tl._table import build_table
+from ucs.tl._table import at_home, build_table
 from ucs.tl._write import Elements, add_elements
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def aggregate(
     -------
     None, or the table: CSR int counts (label x gene, all kept genes in alphabetical order), a row for each label that
     occurs; ``obs``: instance id, area_um2, n_transcripts, n_genes, density (transcripts per um2), eccentricity;
-    ``obsm["spatial"]``: centroids in um in the points' intrinsic frame; ``obsm["controls"]``. Its rows annotate the
-    labels.
+    ``obsm["spatial"]``: centroids in um along the points' intrinsic axes (those of the common coordinate system of
+    several points elements); ``obsm["controls"]``. Its rows annotate the labels.
 
     Raises
     ------
@@ -104,6 +104,7 @@ def aggregate(
     lookup = LabelLookup(dense, np.linalg.inv(to_frame))
     counts, genes, controls = _count(sdata, source, fields, lookup, len(ids))
     cells = moments(dense, len(ids))
+    centroid_um = (centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit
     um2_per_px = abs(np.linalg.det(to_frame[:2, :2])) * source.um_per_unit**2
     table = build_table(
         counts,
@@ -112,7 +113,7 @@ def aggregate(
         ids=ids,
         region=labels_key,
         area_um2=cells[:, 0] * um2_per_px,
-        centroid_um=(centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit,
+        centroid_um=at_home(centroid_um, source.home(sdata)[0], source.um_per_unit),
         obs={"eccentricity": eccentricities(cells)},
         layers={},
         uns={"labels_key": labels_key, "points_key": source.points_key},

@@ -59,7 +59,7 @@ def find_missing(
 
     Cells are then made of all nuclei at once, old and new. In the table those found have ``is_missing_cell``, ids that
     follow those of the others, and no ``nucleus_id``: 0, or empty if ids are text. Their nuclei are discs as large as
-    the median nucleus, in which ``layers["nucleus"]`` counts: they say where a cell is, not what its nucleus looks like.
+    the median nucleus, in which ``layers["nucleus"]`` counts: they say where a cell is, not how its nucleus looks.
 
     Parameters
     ----------

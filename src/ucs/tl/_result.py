@@ -11,7 +11,7 @@ from ucs._core.measure import centroids, eccentricities, mean_probabilities, mom
 from ucs._grid import planar
 from ucs.tl._lookup import LabelLookup, count_in_labels, with_label_column
 from ucs.tl._outlines import polygon_frame
-from ucs.tl._table import build_table
+from ucs.tl._table import at_home, build_table
 from ucs.tl._write import Elements
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def build_elements(
     if keys.points_confidence is not None:
         in_cells = np.where(labels > 0, prediction.probability, np.uint8(0))
         confidence = (keys.points_confidence, LabelLookup(in_cells, grid))
-    if not np.array_equal(to_home, np.eye(3)):
-        table.obsm["spatial"] = _placed(table.obsm["spatial"], to_home, source.um_per_unit)
+    table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
     return Elements(
         new={
             keys.labels: Labels2DModel.parse(
@@ -117,13 +116,6 @@ def _table(
         layers={"nucleus": count_in_labels(sample.transcripts.map, nuclei.labels, n)[kept]},
         uns=uns,
     )
-
-
-def _placed(centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float) -> NDArray[np.float64]:
-    """Return positions in um in the frame as positions in um in the coordinates that results are given in."""
-    scale = np.sqrt(abs(np.linalg.det(to_home[:2, :2])))
-    home = centroid_um / um_per_unit @ to_home[:2, :2].T + to_home[:2, 2]
-    return home * um_per_unit / scale
 
 
 def _fields_of(sample: Sample, kept: NDArray[np.bool_]) -> dict[str, Any]:

@@ -187,13 +187,15 @@ def segment(
     None, or the new object. It has
 
     - ``labels[labels_key_added]``: ``(y, x)`` int32, 0 = background, Dask-backed;
-    - ``shapes[shapes_key_added]``: one valid polygon per cell in the points' intrinsic coordinates, index = id;
+    - ``shapes[shapes_key_added]``: one valid polygon per cell in the points' intrinsic coordinates (those of the common
+      coordinate system of several points elements), index = id;
     - ``tables[table_key_added]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in
       um2, ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
     - ``labels[missing_nuclei_key_added]``, with ``find_missing``: the nuclei that were found, with the ids of their
       cells, which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (0, or
       empty if ids are text);
-    - ``points[points_key][points_column_added]``: int32, and ``[points_confidence_added]`` if it is named: float32.
+    - ``points[points_key][points_column_added]`` (where transcripts are counted in squares: ``shapes``): int32, and
+      ``[points_confidence_added]`` if it is named: float32.
 
     Raises
     ------

@@ -86,6 +86,26 @@ def build_table(
     return TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
 
 
+def at_home(
+    centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float
+) -> NDArray[np.float64]:
+    """Return positions in um in the frame as positions in um in the coordinates that results are given in.
+
+    Parameters
+    ----------
+    centroid_um
+        ``(n, 2)``.
+    to_home
+        ``(3, 3)`` from the frame to these coordinates.
+    um_per_unit
+        Length of a unit of the frame in um.
+    """
+    if np.array_equal(to_home, np.eye(3)):
+        return centroid_um
+    scale = np.sqrt(abs(np.linalg.det(to_home[:2, :2])))
+    return (centroid_um / um_per_unit @ to_home[:2, :2].T + to_home[:2, 2]) * um_per_unit / scale
+
+
 def storable(value: Any) -> Any:
     """Return nested plain values in a form that AnnData writes: no None, lists of numbers as arrays, no empty lists."""
     if isinstance(value, dict):
