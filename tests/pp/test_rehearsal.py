@@ -79,6 +79,7 @@ def test_stand_ins_reach_every_block():
     assert nuclei.labels.max() == len(nuclei.ids) == 13 * 20
 
 
+@pytest.mark.slow  # compares times, which other work on the machine distorts
 @pytest.mark.parametrize("background", ["auto", "paper"])
 def test_time_grows_with_steps_and_area(wide, background):
     few = rehearse(wide, learning(background=background), None, tile_size=1024)

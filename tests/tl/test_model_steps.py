@@ -127,7 +127,8 @@ class TestResolution:
 
 def test_prediction_takes_what_the_one_call_does_but_for_the_training():
     of_segment, of_predict = (inspect.signature(call).parameters for call in (ucs.tl.segment, ucs.tl.predict))
-    of_training = {"genes", "genes_per_region", "warm_start", "train", "background", "softmask", "markers", "seed", "model"}
+    of_training = {"genes", "genes_per_region", "warm_start", "train", "background", "softmask", "markers", "seed"}
+    of_training |= {"model"}
     assert set(of_predict) == set(of_segment) - of_training | {"model"}
     for name in set(of_predict) - {"model"}:
         assert of_predict[name].default == of_segment[name].default

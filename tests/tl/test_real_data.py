@@ -98,7 +98,7 @@ def test_what_was_found_is_what_is_there(sample):
     assert record["parameters"]["platform"] == "xenium"
     assert record["qc"]["alignment"] == "aligned"
     assert record["qc"]["n_rows"] == len(sample["transcripts"])
-    assert record["model"]["background"]["method"] == "auto"
+    assert record["model"]["background"]["method"] == "density"
 
 
 def test_nuclei_come_from_labels_if_there_are_any(breast_cells, prostate_cells):

@@ -119,11 +119,11 @@ class TestInvariances:
         assert (labels_of(one_tile) != labels_of(segment(simulated, background=background))).any()
         assert_invariants(one_tile)
 
-    @pytest.mark.parametrize("tile_size", [96, 333])
+    @pytest.mark.parametrize("tile_size", [96])
     def test_tiles_have_no_say(self, simulated, models, one_tile, tile_size):
         assert_same_cells(ucs.tl.predict(simulated, models, regions=100, tile_size=tile_size, **QUIET), one_tile)
 
-    @pytest.mark.parametrize("threads", [1, 3])
+    @pytest.mark.parametrize("threads", [3])
     def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):
         monkeypatch.setattr("ucs._core.parallel.n_threads", lambda: threads)
         assert_same_cells(ucs.tl.predict(simulated, models, regions=100, **QUIET), one_tile)
@@ -173,14 +173,14 @@ def assert_no_edges(tissue, far, near):
     blocks = RegionModels({"r0c0": far, "r0c1": near, "r1c0": near, "r1c1": far})
     alone = [labels_of(ucs.tl.predict(tissue, each, **QUIET)) for each in (far, near)]
     on, beside, of_a_cut = [], [], []
-    for side in (92, 96, 100, 104, 108):
+    for side in (92, 100, 108):
         labels = labels_of(ucs.tl.predict(tissue, blocks, regions=side, **QUIET))
         on.append(share_of_border(labels, side))
         beside += [share_of_border(labels, side + k) for k in range(-8, 9) if k != 0]
         beyond = np.arange(max(labels.shape)) >= side
         cut = np.where((beyond[:, None] == beyond)[: labels.shape[0], : labels.shape[1]], *alone)
         of_a_cut.append(share_of_border(cut, side))
-    assert np.mean(on) <= 1.1 * np.mean(beside)  # of 2000 pairs: the noise of the share
+    assert np.mean(on) <= 1.1 * np.mean(beside)  # of 1200 pairs: the noise of the share
     # What is looked for can be found: labels that change at the line have an edge there.
     assert np.mean(of_a_cut) > 2 * np.mean(beside)
 

@@ -157,7 +157,9 @@ def predict_cells(
 
 def regions_of_models(regions: Regions, model: Model) -> dict[str, Any]:
     """Return what ``uns["ucs"]["regions"]`` says: plain values, one of each region."""
-    own = [isinstance(model, RegionModels) and model[name] is not model.shared for name in regions.names]
+    own = [
+        isinstance(model, RegionModels) and model.get(name, model.shared) is not model.shared for name in regions.names
+    ]
     return {
         "by": str(regions.rule),
         "names": list(regions.names),

@@ -64,8 +64,12 @@ def predict(
         As in :func:`segment`; their names are those of the model.
     ownership
         As in :func:`segment`; expression has a say only if the model has learned kinds of cells.
-    min_transcripts, check_alignment, labels_key_added, shapes_key_added, table_key_added, points_column_added, \
-points_confidence_added, tile_size, device, overwrite, inplace, write, progress
+    cell_type_key, find_missing, min_transcripts, check_alignment
+        As in :func:`segment`.
+    labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, \
+missing_nuclei_key_added
+        As in :func:`segment`.
+    tile_size, device, overwrite, inplace, write, progress
         As in :func:`segment`.
 
     Returns
