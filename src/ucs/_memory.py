@@ -2,24 +2,68 @@
 
 from __future__ import annotations
 
+import ctypes
+import mmap
 import os
+import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from numpy.typing import DTypeLike, NDArray
 
 BYTES_PER_PIXEL = 32
-"""Of all the rasters that a run holds at once, per pixel of the grid."""
+"""Of all the rasters that a run with the published networks holds at once, per pixel of the grid."""
 
-BYTES_PER_TRANSCRIPT = 60
-"""While transcripts are brought into order; 12 of them stay."""
+BYTES_PER_PIXEL_OF_NUCLEI = 4
+"""Of the nuclei, which are held in memory in any case."""
+
+BYTES_PER_PIXEL_OF_CELLS = 16
+"""Of the other rasters of a run, while it holds them in memory."""
+
+DISK_BYTES_PER_PIXEL = 4
+"""Of these rasters in the scratch folder, where they are compressed."""
+
+BYTES_PER_PIXEL_IN_PARTS = 6
+"""The same where the raster is worked on part by part."""
+
+BYTES_PER_TRANSCRIPT = 28
+"""While transcripts are brought into order, or some features of them are selected; 12 of them stay."""
+
+BYTES_PER_TRANSCRIPT_HELD = 12
+"""Of those that stay."""
+
+_BYTES_PER_TILE_PIXEL, _AROUND_TILE = 80, 128  # of what is held of a tile at work, and how much larger it is
+
+TRANSCRIPTS_SHARE = 0.5
+"""Of a limit of memory: what transcripts may take before they go to disk."""
+
+_LONGEST_SIDE = 2**31 - 2  # pixels
+_RESERVE = 0.1  # of what is available: left to others
+_UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))} | {
+    unit: 1024**k for k, unit in enumerate(("", "kib", "mib", "gib", "tib"))
+}
 
 
-def check_fits_memory(extent: NDArray[np.float64], resolution: float, n_transcripts: int) -> None:
+def bytes_of_tile(side: int, n_pixels: int) -> int:
+    """Return the bytes that are held of a tile while it is worked on.
+
+    Parameters
+    ----------
+    side
+        In pixels.
+    n_pixels
+        Of the whole raster.
+    """
+    return min((side + _AROUND_TILE) ** 2, n_pixels) * _BYTES_PER_TILE_PIXEL
+
+
+def check_fits_memory(
+    extent: NDArray[np.float64], resolution: float, n_transcripts: int, *, bytes_per_pixel: float = BYTES_PER_PIXEL
+) -> None:
     """Raise ``MemoryError`` if a grid would not fit into this machine's memory, with the numbers.
 
     Parameters
@@ -30,19 +74,128 @@ def check_fits_memory(extent: NDArray[np.float64], resolution: float, n_transcri
         Side of a pixel in um.
     n_transcripts
         Transcripts held.
+    bytes_per_pixel
+        Of all the rasters held at once.
     """
     available = machine_memory()
     fixed = n_transcripts * BYTES_PER_TRANSCRIPT
-    pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * BYTES_PER_PIXEL
-    if available is None or pixel_bytes + fixed <= available:
-        return
-    finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
+    pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * bytes_per_pixel
+    size = f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels"
+    if available is not None and pixel_bytes + fixed > available:
+        finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
+        msg = (
+            f"{size}, which needs about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has "
+            f"{available / 2**30:.1f} GiB. The finest resolution that fits is about {finest:.2g} um."
+        )
+        raise MemoryError(msg)
+    if max(extent) > _LONGEST_SIDE:
+        finest = resolution * max(extent) / _LONGEST_SIDE
+        msg = f"{size}; a side may have {_LONGEST_SIDE} of them. The finest resolution that fits is {finest:.2g} um."
+        raise MemoryError(msg)
+
+
+def parse_limit(limit: str | float | None) -> int | None:
+    """Return a limit of memory in bytes.
+
+    Parameters
+    ----------
+    limit
+        ``"auto"``: what this process holds and what is available now, less a reserve; a text such as ``"6 GiB"`` or
+        ``"800 MB"``; a number of bytes; or None for no limit.
+
+    Returns
+    -------
+    Bytes that the process may hold; None if there is no limit, or ``"auto"`` where the system does not tell.
+
+    Raises
+    ------
+    ValueError
+        If the text is not understood, or the limit is not positive and finite.
+    TypeError
+        If it is neither a text nor a number.
+    """
+    if limit is None:
+        return None
+    if isinstance(limit, str):
+        if limit.strip().lower() == "auto":
+            available = available_memory()
+            return None if available is None else resident_memory() + int(available * (1 - _RESERVE))
+        n_bytes = _bytes_of(limit)
+    elif isinstance(limit, bool | np.bool_) or not isinstance(limit, int | float | np.integer | np.floating):
+        msg = f"memory_limit={limit!r} must be 'auto', a size such as '6 GiB', a number of bytes, or None."
+        raise TypeError(msg)
+    else:
+        n_bytes = float(limit)
+    if not (np.isfinite(n_bytes) and n_bytes >= 1):
+        msg = f"memory_limit={limit!r} must be positive and finite: 'auto', a size such as '6 GiB', or bytes."
+        raise ValueError(msg)
+    return int(n_bytes)
+
+
+def _bytes_of(text: str) -> float:
+    parts = re.fullmatch(r"\s*([+-]?[\d.]+(?:e[+-]?\d+)?)\s*([a-z]*)\s*", text.lower())
+    try:
+        if parts is not None:
+            return float(parts[1]) * _UNITS[parts[2]]
+    except (KeyError, ValueError):
+        pass
     msg = (
-        f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels, which needs "
-        f"about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has {available / 2**30:.1f} GiB. The finest "
-        f"resolution that fits is about {finest:.2g} um."
+        f"memory_limit={text!r} is not understood: 'auto', or a number of bytes, or one with a unit of B, kB, MB, GB, "
+        "TB, KiB, MiB, GiB, TiB, such as '6 GiB'."
     )
-    raise MemoryError(msg)
+    raise ValueError(msg)
+
+
+def available_memory() -> int | None:
+    """Return the bytes that this process could take now, the machine's or its control group's; None if unknown."""
+    there = [n for n in (_available_on_machine(), _available_in_group()) if n is not None]
+    return min(there) if there else None
+
+
+def _available_on_machine() -> int | None:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
+        if found:
+            return int(found[1]) * 1024
+    return machine_memory()
+
+
+def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
+    """Return what the tightest of the control groups (version 2) around this process has left."""
+    left = []
+    try:
+        own = next(line[3:] for line in groups.read_text().splitlines() if line.startswith("0::"))
+        folder = root / own.strip("/")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(root) and (group / "memory.max").exists():
+                most = (group / "memory.max").read_text().strip()
+                if most != "max":
+                    used = int((group / "memory.current").read_text())
+                    # Files that are only cached make room when it is needed.
+                    cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
+                    left.append(max(int(most) - used + (int(cached[1]) if cached else 0), 0))
+    except (OSError, ValueError, StopIteration):
+        return min(left) if left else None
+    return min(left) if left else None
+
+
+def own_pages(n: int, dtype: DTypeLike) -> NDArray[Any]:
+    """Return an array whose memory goes back to the system with it, and not to what this process keeps for others.
+
+    Of many arrays of some MB that are let go while larger ones come, allocators keep most.
+    """
+    n_bytes = n * np.dtype(dtype).itemsize
+    if n_bytes < mmap.PAGESIZE:
+        return np.zeros(n, dtype=dtype)
+    return np.frombuffer(mmap.mmap(-1, n_bytes), dtype=dtype)
+
+
+def in_own_pages(array: NDArray, dtype: DTypeLike) -> NDArray[Any]:
+    """Return a copy of a flat array as :func:`own_pages` makes them."""
+    copy = own_pages(len(array), dtype)
+    copy[:] = array
+    return copy
 
 
 def machine_memory() -> int | None:
@@ -63,3 +216,22 @@ def resident_memory() -> int:
     except ImportError:  # Windows
         return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def peak_memory() -> int:
+    """Return the most bytes that this process has held; 0 where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def release_unused() -> None:
+    """Give memory that is kept for later use, though nothing is in it, back to the system, where that can be done."""
+    if "pyarrow" in sys.modules:
+        sys.modules["pyarrow"].default_memory_pool().release_unused()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl has not
+        if trim is not None:
+            trim(0)

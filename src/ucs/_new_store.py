@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ucs._swap import check_writable, clean, explained_if_full, hidden_folder, replace
+
 if TYPE_CHECKING:
     from spatialdata import SpatialData
+
+check_writable_folder = check_writable
 
 
 def read_store(path: Path) -> SpatialData:
@@ -57,6 +60,8 @@ def check_new_store(output: Path, *, source: Path | None = None, overwrite: bool
         if of_output.is_relative_to(of_source) or of_source.is_relative_to(of_output):
             msg = f"The output {output} and the store {source} must lie apart; without an output the store is added to."
             raise ValueError(msg)
+    if output.parent.is_dir() and os.access(output.parent, os.W_OK):
+        clean(output.parent, _prefix(output))  # so that what a killed process had moved away is back
     if os.path.lexists(output):
         if not overwrite:
             msg = f"{output} exists; pass --overwrite to replace it or another --output."
@@ -68,30 +73,34 @@ def check_new_store(output: Path, *, source: Path | None = None, overwrite: bool
     if not folder.is_dir():
         msg = f"{folder} is a file: {output} cannot be made in it."
         raise NotADirectoryError(msg)
-    check_writable_folder(folder)
-
-
-def check_writable_folder(folder: Path) -> None:
-    """Raise ``PermissionError`` if nothing can be made in a folder."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"{folder} cannot be written to: its permissions forbid it."
-        raise PermissionError(msg)
+    check_writable(folder)
 
 
 def write_new_store(sdata: SpatialData, output: Path) -> None:
-    """Write an object to a store of its own; one that is there is replaced once the new one is complete."""
+    """Write an object to a store of its own; one that is there is replaced once the new one is complete.
+
+    Raises
+    ------
+    PermissionError
+        If the folder of the output cannot be written to.
+    OSError
+        If its disk is full.
+    """
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.{os.getpid()}.partial")
-    replaced = output.with_name(f".{output.name}.{os.getpid()}.replaced")
+    path = sdata.path
     try:
-        sdata.write(partial)
-        if output.exists():
-            output.rename(replaced)
-        partial.rename(output)
+        with (
+            explained_if_full(output.parent, f"{output.name} could not be written"),
+            hidden_folder(output.parent, _prefix(output)) as folder,
+        ):
+            sdata.write(folder / "new.zarr")
+            replace(folder, output.parent, [("new.zarr", output.name)])
     except BaseException:  # Ctrl-C too
-        shutil.rmtree(partial, ignore_errors=True)
-        if replaced.exists() and not output.exists():
-            replaced.rename(output)
+        sdata.path = path
         raise
     sdata.path = output
-    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _prefix(output: Path) -> str:
+    """Return what the names of folders begin with in which a store is made."""
+    return f".{output.name}.ucs-"

@@ -48,6 +48,7 @@ Regions = Annotated[
 ]
 Model = Annotated[Path | None, typer.Option(help="A saved model; without it one is trained.")]
 TileSize = Annotated[int, typer.Option(min=1, help="Side in pixels of what is held in memory at once.")]
+FindMissing = Annotated[bool, typer.Option("--find-missing", help="Look for cells whose nucleus is not there, too.")]
 NoAlignmentCheck = Annotated[
     bool, typer.Option("--no-alignment-check", help="Do not check that nuclei lie where the transcripts are.")
 ]
@@ -89,6 +90,7 @@ def check(
     fuse_nuclei: FuseNuclei = False,
     regions: Regions = None,
     model: Model = None,
+    find_missing: FindMissing = False,
     tile_size: TileSize = 1024,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Earlier results are no problem.")] = False,
@@ -122,6 +124,7 @@ def check(
             regions=None if regions is None else _number_or_word(regions, int),
             model=model,
             check_alignment=not no_alignment_check,
+            find_missing=find_missing,
             tile_size=tile_size,
             device=device,
             overwrite=overwrite,
@@ -160,9 +163,17 @@ def segment(
         str, typer.Option(help="Distance in um from nuclei that counts as background in training, auto or paper.")
     ] = "auto",
     min_transcripts: Annotated[int, typer.Option(min=0, help="Cells with fewer transcripts are left out.")] = 0,
+    find_missing: FindMissing = False,
     tile_size: TileSize = 1024,
     device: Device = "auto",
     seed: Seed = 0,
+    memory_limit: Annotated[
+        str, typer.Option(help="What may be held in memory, such as 6GiB; the rest goes to the scratch folder.")
+    ] = "auto",
+    scratch: Annotated[Path | None, typer.Option(help="Folder for temporary files.")] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep what is done, so that the same command continues after a crash.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and an OUTPUT.")] = False,
     no_alignment_check: NoAlignmentCheck = False,
     quiet: Quiet = False,
@@ -202,9 +213,13 @@ def segment(
             background=_number_or_word(background, float),
             min_transcripts=min_transcripts,
             check_alignment=not no_alignment_check,
+            find_missing=find_missing,
             tile_size=tile_size,
             device=device,
             seed=seed,
+            memory_limit=memory_limit,
+            scratch=scratch,
+            resume=resume,
             overwrite=overwrite,
             write=output is None,
             progress=shows_progress(quiet=quiet),

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from rasters import grid_of_discs
 from ucs._core import levels as module
-from ucs._core.levels import Levels, measure_levels
+from ucs._core.levels import Levels, distance_bins, levels_of_strips, measure_levels
 
 NUCLEUS, CYTOPLASM, BACKGROUND = 1.6, 0.8, 0.1
 REACH, SOFTNESS, PLATEAU = 4.0, 0.7, 0.15
@@ -94,6 +94,17 @@ def test_plain_values(sample):
 # The profile against an oracle
 
 
+def strips_of(sample, um_per_px, inside, rows):
+    """What the functions of strips are called with."""
+    totals, nuclei, distance = sample
+
+    def strip(row0, row1):
+        some = slice(row0, row1)
+        return totals[some], distance_bins(distance[some], nuclei[some] > 0, um_per_px), inside[some]
+
+    return strip, [(row0, min(row0 + rows, len(totals))) for row0 in range(0, len(totals), rows)]
+
+
 def profile_oracle(totals, nuclei, distance, um_per_px, inside):
     pixels, counts = np.zeros(25, dtype=int), np.zeros(25)
     for i, j in np.argwhere(inside):
@@ -105,11 +116,10 @@ def profile_oracle(totals, nuclei, distance, um_per_px, inside):
 
 
 @pytest.mark.parametrize("um_per_px", [1.0, 0.5])
-def test_profile(um_per_px, monkeypatch):
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", 17)
+def test_profile(um_per_px):
     sample = tissue(um_per_px, shape_um=(45, 60), spacing_um=30)
     inside = np.random.default_rng(0).random(sample[0].shape) < 0.7
-    pixels, counts = module._profile(*sample, um_per_px, inside)
+    pixels, counts = module._profile(*strips_of(sample, um_per_px, inside, 17))
     expected = profile_oracle(*sample, um_per_px, inside)
     np.testing.assert_array_equal(pixels, expected[0])
     np.testing.assert_array_equal(counts, expected[1])
@@ -126,14 +136,14 @@ def median_oracle(totals, nuclei, distance, tail, side, inside):
     return max(np.median(found), 0.5 * np.mean(found))
 
 
-@pytest.mark.parametrize("rows_at_once", [3, 12, 50, 1024])
-def test_median_of_squares_whatever_strips_they_are_read_in(monkeypatch, rows_at_once):
-    monkeypatch.setattr(module, "_ROWS_AT_ONCE", rows_at_once)
+@pytest.mark.parametrize("rows", [6, 12, 48, 1020])
+def test_median_of_squares_whatever_strips_they_are_read_in(rows):
     totals, nuclei, distance = tissue(shape_um=(125, 130), spacing_um=50)
     inside = np.ones(totals.shape, dtype=bool)
     inside[:, 100:] = False
     for tail in (3, 12, 20):
-        made = module._median_density(totals, nuclei, distance, tail, 1.0, inside)
+        strip, strips = strips_of((totals, nuclei, distance), 1.0, inside, rows)
+        made = module._median_density(strip, strips, tail, 6, 1.0)
         assert made == pytest.approx(median_oracle(totals, nuclei, distance, tail, 6, inside))
 
 
@@ -141,6 +151,27 @@ def test_strips_have_no_say(sample, monkeypatch):
     found = measure(sample)
     monkeypatch.setattr(module, "_ROWS_AT_ONCE", 30)
     assert measure(sample) == found
+
+
+def test_strips_that_are_made_when_they_are_asked_for(sample):
+    """As from a raster that is not held: without a mask, or with one."""
+    totals, nuclei, distance = sample
+    bins = distance_bins(distance, nuclei > 0, 1.0)
+    inside = np.random.default_rng(0).random(nuclei.shape) < 0.6
+    for mask in (None, inside):
+
+        def strip(row0, row1, mask=mask):
+            return totals[row0:row1], bins[row0:row1], None if mask is None else mask[row0:row1]
+
+        assert levels_of_strips(strip, nuclei.shape, um_per_px=1.0) == measure(sample, inside=mask)
+
+
+def test_bins():
+    distance = np.array([[0, 0.5, 1, 1.0001, 2, 2.5], [23, 23.9, 24, 25, 1e9, np.inf]], dtype=np.float32)
+    inside = np.zeros(distance.shape, dtype=bool)
+    inside[0, 0] = True
+    assert distance_bins(distance, inside, 1.0).tolist() == [[0, 1, 1, 1, 2, 3], [23, 24, 24, 24, 24, 24]]
+    assert distance_bins(distance, inside, 0.5).tolist()[0] == [0, 1, 1, 1, 1, 2]
 
 
 def test_only_pixels_inside_count(sample):

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import zarr
 from skimage.measure import regionprops
 
 from rasters import random_nuclei
-from ucs._core.measure import centroids, eccentricities, mean_probabilities, moments
+from ucs._core.lattice import bounding_boxes
+from ucs._core.measure import centroids, eccentricities, measure, moments
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -38,7 +40,7 @@ def test_absent_ids_have_no_centroid():
     np.testing.assert_array_equal(centroids(found), [[np.nan] * 2, [2.5, 1.5], [np.nan] * 2])
     np.testing.assert_array_equal(eccentricities(found), [np.nan, 0, np.nan])
     np.testing.assert_array_equal(
-        mean_probabilities(labels, np.full((5, 6), 51, dtype=np.uint8), 3), [np.nan, 0.2, np.nan]
+        measure(labels, 3, np.full((5, 6), 51, dtype=np.uint8)).mean(), [np.nan, 0.2, np.nan]
     )
 
 
@@ -66,11 +68,38 @@ def test_mean_probabilities():
     probability = np.random.default_rng(0).integers(0, 256, labels.shape).astype(np.uint8)
     n = int(labels.max())
     expected = [probability[labels == c].mean() / 255 for c in range(1, n + 1)]
-    np.testing.assert_allclose(mean_probabilities(labels, probability, n), expected)
+    np.testing.assert_allclose(measure(labels, n, probability).mean(), expected)
     labels = np.ones((3000, 20), dtype=np.int32)
-    assert mean_probabilities(labels, np.full(labels.shape, 255, dtype=np.uint8), 1).tolist() == [1.0]
+    assert measure(labels, 1, np.full(labels.shape, 255, dtype=np.uint8)).mean().tolist() == [1.0]
 
 
 def test_no_cells():
     assert moments(np.zeros((3, 3), dtype=np.int32), 0).shape == (0, 6)
     assert len(eccentricities(moments(np.zeros((3, 3), dtype=np.int32), 0))) == 0
+
+
+@pytest.mark.parametrize("chunk", [7, 32, 200])
+def test_in_bands_of_a_raster_on_disk(chunk, monkeypatch):
+    labels = random_nuclei(3, (150, 70), 40, radius=(1, 12))
+    values = np.random.default_rng(0).integers(0, 256, labels.shape).astype(np.uint8)
+    n = int(labels.max()) + 1
+    whole = measure(labels, n, values)
+    on_disk = [zarr.create_array({}, data=raster, chunks=(chunk, chunk)) for raster in (labels, values)]
+    monkeypatch.setattr("ucs._core.bands._ROWS", chunk)
+    for made in (measure(labels, n, values), measure(on_disk[0], n, on_disk[1])):
+        for name in ("moments", "boxes", "total"):
+            np.testing.assert_array_equal(getattr(made, name), getattr(whole, name))
+    np.testing.assert_array_equal(whole.boxes, bounding_boxes(labels, n))
+    np.testing.assert_array_equal(measure(on_disk[0], n).moments, whole.moments)
+    assert not measure(labels, n).total.any()
+
+
+def test_labels_that_are_not_there():
+    labels = np.array([[0, 3]])
+    for n in (2, 0):
+        with pytest.raises(ValueError, match=f"within 0 and n = {n}, but there are some from 0 to 3"):
+            measure(labels, n)
+    with pytest.raises(ValueError, match="from -3 to 0"):
+        measure(-labels, 3)
+    with pytest.raises(ValueError, match="2-D integer raster, not 2-D float64"):
+        measure(labels.astype(float), 3)

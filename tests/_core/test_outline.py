@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from ucs._core.fill import fill_polygons
 from ucs._core.lattice import bounding_boxes
-from ucs._core.outline import outlines_to_polygons, trace_outlines
+from ucs._core.outline import outlines_to_polygons, trace_outlines, trace_window, windows_of_boxes
 
 # Few labels on few pixels: diagonal contacts, rings, nested labels and contacts with the border are everywhere.
 label_images = st.integers(1, 3).flatmap(
@@ -70,6 +70,24 @@ def test_boxes_may_be_given(labels):
     boxes = bounding_boxes(labels, int(labels.max()) + 1)  # one more than there are
     for given_boxes, computed in zip(trace_outlines(labels, boxes=boxes), trace_outlines(labels), strict=True):
         np.testing.assert_array_equal(given_boxes, computed)
+
+
+@given(label_images, st.tuples(st.integers(1, 9), st.integers(1, 9)))
+def test_traced_in_windows_they_are_the_same(labels, side):
+    coordinates, ring_offsets, cell_ring_offsets, ids = trace_outlines(labels)
+    boxes = bounding_boxes(labels, int(labels.max()) + 1)
+    seen = []
+    for asked, window in windows_of_boxes(boxes, side):
+        corners = boxes[asked, :2] // side
+        assert (corners == corners[0]).all()
+        made = trace_window(window.read(labels), asked, boxes, window)
+        np.testing.assert_array_equal(made[3], asked)
+        for k, label in enumerate(asked):
+            expected = rings_of((coordinates, ring_offsets, cell_ring_offsets, ids), ids.tolist().index(label))
+            for a, b in zip(rings_of(made, k), expected, strict=True):
+                np.testing.assert_array_equal(a, b)
+        seen.extend(asked)
+    assert sorted(seen) == ids.tolist()
 
 
 def test_one_pixel():

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rasters import random_map
+from ucs._core import transcripts as module
 from ucs._core.transcripts import TranscriptMap, Window
+from ucs._scratch import Scratch
 
 
 @st.composite
@@ -214,3 +218,117 @@ def test_a_crop_of_everything_is_the_same():
     for again in (made.crop(everything), made.within(everything), made.where(np.ones(made.shape, dtype=bool))):
         for name in ("row_start", "column", "feature", "count"):
             np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+
+
+FIELDS = ("row_start", "column", "feature", "count")
+
+
+def assert_same(one, other):
+    assert (one.shape, one.n_features) == (other.shape, other.n_features)
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+        assert getattr(one, name).dtype == getattr(other, name).dtype
+
+
+def on_disk(transcripts, folder):
+    """The same map in temporary files."""
+    writer = module.MapWriter(transcripts.shape, transcripts.n_features, scratch=Scratch(folder))
+    for _, _, band in transcripts.bands(7):
+        writer.append_map(band)
+    return writer.finish()
+
+
+@pytest.fixture
+def few_at_once(monkeypatch):
+    monkeypatch.setattr(module, "ENTRIES_AT_ONCE", 100)
+
+
+@pytest.mark.parametrize("rows_at_once", [1, 3, 20, 21, 1000, None])
+def test_bands_are_the_map(rows_at_once):
+    made = random_map(5, (20, 30), 5, 900)
+    last = 0
+    for row0, row1, band in made.bands(rows_at_once):
+        assert row0 == last
+        assert row1 - row0 <= (rows_at_once or 20)
+        assert band.shape == (row1 - row0, 30)
+        assert np.shares_memory(band.count, made.count)
+        assert_same(band, made.crop(Window(row0, 0, row1, 30)))
+        last = row1
+    assert last == 20
+
+
+def test_bands_hold_about_as_much_as_they_may(few_at_once):
+    made = random_map(5, (20, 30), 5, 900)
+    sizes = [len(band.count) for _, _, band in made.bands()]
+    assert max(sizes) <= 100
+    assert min(a + b for a, b in itertools.pairwise(sizes)) > 100
+    assert max(band.shape[0] for _, _, band in random_map(5, (3, 30), 5, 900).bands()) == 1  # each holds more
+    assert list(random_map(5, (20, 30), 5, 0).bands())[0][:2] == (0, 20)
+    none = np.zeros(0, dtype=np.int32)
+    assert list(TranscriptMap((0, 4), 2, np.zeros(1, dtype=np.int64), none, none, none).bands()) == []
+
+
+@pytest.mark.parametrize("n_transcripts", [0, 1, 900])
+def test_a_map_on_disk_is_a_map(tmp_path, few_at_once, n_transcripts):
+    made = random_map(6, (20, 30), 5, n_transcripts)
+    stored = on_disk(made, tmp_path)
+    assert_same(stored, made)
+    assert stored.n_transcripts == made.n_transcripts
+    np.testing.assert_array_equal(stored.rows(), made.rows())
+    mask = np.random.default_rng(0).random(made.shape) < 0.5
+    assert_same(stored.where(mask), made.where(mask))
+    for window in (Window(0, 0, 20, 30), Window(-4, 25, 7, 80), Window(12, -3, 99, 2), Window(40, 5, 50, 9)):
+        assert_same(stored.within(window), made.within(window))
+        np.testing.assert_array_equal(stored.totals(window), made.totals(window))
+        np.testing.assert_array_equal(stored.dense(window), made.dense(window))
+    assert_same(stored.crop(Window(3, 4, 9, 30)), made.crop(Window(3, 4, 9, 30)))
+    for index in (np.array([0, 9, 1, 9, 2]), np.array([2, 9, 0, 9, 1])):
+        keep = np.array([True, False, True, False, True])
+        selected = stored.select(keep, index, 3)
+        assert selected.scratch is stored.scratch
+        assert_same(selected, made.select(keep, index, 3))
+
+
+@pytest.mark.parametrize("threshold", [1, 1 << 30])
+def test_totals_are_the_same_in_threads(monkeypatch, tmp_path, few_at_once, threshold):
+    made = random_map(7, (20, 30), 5, 900)
+    monkeypatch.setattr(module, "_PIXELS_FOR_THREADS", threshold)
+    for one in (made, on_disk(made, tmp_path)):
+        for window in (None, Window(-3, -2, 25, 33), Window(5, 6, 15, 9), Window(30, 0, 35, 30), Window(-9, 0, 2, 30)):
+            expected = made.dense(window or Window(0, 0, 20, 30)).sum(axis=0)
+            np.testing.assert_array_equal(one.totals(window), expected)
+
+
+def test_a_selection_of_everything_is_the_map():
+    made = random_map(8, (20, 30), 5, 900)
+    assert made.select(np.ones(5, dtype=bool), np.arange(5), 5) is made
+    more = made.select(np.ones(5, dtype=bool), np.arange(5), 7)
+    assert more.n_features == 7
+    assert_same(more, TranscriptMap(made.shape, 7, *(getattr(made, name) for name in FIELDS)))
+
+
+def test_features_of_one_new_number_are_summed():
+    made = random_map(9, (20, 30), 5, 900)
+    merged = made.select(np.ones(5, dtype=bool), np.array([0, 0, 1, 1, 0]), 2)
+    dense = made.dense()
+    np.testing.assert_array_equal(merged.dense(), [dense[[0, 1, 4]].sum(axis=0), dense[2:4].sum(axis=0)])
+    place = (merged.rows().astype(np.int64) * 30 + merged.column) * 2 + merged.feature
+    assert (np.diff(place) > 0).all()
+
+
+def test_masks_may_be_read_band_by_band(few_at_once, tmp_path):
+    """As from a Zarr array, of which only rows are asked for."""
+
+    class Rows:
+        def __init__(self, array):
+            self.array, self.shape = array, array.shape
+
+        def __getitem__(self, rows):
+            assert isinstance(rows, slice)
+            return self.array[rows]
+
+    made = on_disk(random_map(10, (20, 30), 5, 900), tmp_path)
+    mask = np.random.default_rng(0).random(made.shape) < 0.5
+    assert_same(made.where(Rows(mask)), made.where(mask))
+    with pytest.raises(ValueError, match=r"The mask has shape \(19, 30\), the map \(20, 30\)"):
+        made.where(mask[1:])

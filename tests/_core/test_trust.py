@@ -2,17 +2,27 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import optimize
+import zarr
+from scipy import optimize, sparse
 from scipy.special import log_expit
 
 from rasters import grid_of_discs, random_map, random_nuclei
+from ucs._core import transcripts as maps
 from ucs._core import trust as module
 from ucs._core.lattice import bounding_boxes
 from ucs._core.transcripts import TranscriptMap
 from ucs._core.trust import LabelledTissue, counts_in_nuclei, learn_kinds
+from ucs._scratch import Scratch
 
 N_GENES = 20
 SHAPE = (160, 176)
+
+
+@pytest.fixture(params=[None, 100])
+def entries_at_once(request, monkeypatch):
+    """All in one go, and band by band."""
+    if request.param is not None:
+        monkeypatch.setattr(maps, "ENTRIES_AT_ONCE", request.param)
 
 
 def tissue(*, informative=True, depth=0.8, seed=0, um_per_px=1.0, shape=SHAPE):
@@ -33,7 +43,7 @@ def tissue(*, informative=True, depth=0.8, seed=0, um_per_px=1.0, shape=SHAPE):
     return LabelledTissue(transcripts, nuclei, bounding_boxes(nuclei, int(nuclei.max())), um_per_px)
 
 
-def test_counts_in_nuclei():
+def test_counts_in_nuclei(entries_at_once):
     nuclei = random_nuclei(0, (40, 50), 9)
     transcripts = random_map(0, nuclei.shape, 5, 900)
     n = int(nuclei.max()) + 1  # one id more than there is
@@ -43,6 +53,30 @@ def test_counts_in_nuclei():
     expected = [dense[:, nuclei == c].sum(axis=1) for c in range(1, n + 1)]
     np.testing.assert_array_equal(made.toarray(), expected)
     assert counts_in_nuclei(transcripts, 0 * nuclei, 0).shape == (0, 5)
+    assert counts_in_nuclei(transcripts, 0 * nuclei, 3).nnz == 0
+
+
+def test_counts_in_nuclei_are_the_same_matrix_as_scipy_makes(entries_at_once):
+    nuclei = random_nuclei(1, (60, 50), 9)
+    nuclei[:, ::7] = 3  # in many bands
+    transcripts = random_map(1, nuclei.shape, 5, 9000)
+    transcripts.count[::11] = 0
+    n = int(nuclei.max())
+    at = nuclei[transcripts.rows(), transcripts.column]
+    entries = (transcripts.count[at > 0], (at[at > 0] - 1, transcripts.feature[at > 0]))
+    expected = sparse.coo_matrix(entries, shape=(n, 5), dtype=np.int32).tocsr()
+    made = counts_in_nuclei(transcripts, nuclei, n)
+    for name in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
+        assert getattr(made, name).dtype == getattr(expected, name).dtype
+    assert made.has_canonical_format
+
+
+def test_counts_in_nuclei_of_zarr(entries_at_once):
+    nuclei = random_nuclei(1, (60, 50), 9)
+    transcripts, n = random_map(1, nuclei.shape, 5, 900), int(nuclei.max())
+    stored = zarr.array(nuclei, chunks=(16, 16))
+    assert (counts_in_nuclei(transcripts, stored, n) != counts_in_nuclei(transcripts, nuclei, n)).nnz == 0
 
 
 def test_informative_kinds_are_trusted():
@@ -113,13 +147,37 @@ def test_one_gene():
     assert trust_um < 0.05
 
 
-def test_halves_are_a_partition():
+def test_halves_are_a_partition(entries_at_once):
     transcripts = random_map(2, (30, 40), 5, 3000)
     one, other = module._halves(transcripts, np.random.default_rng(0))
     np.testing.assert_array_equal(one.dense() + other.dense(), transcripts.dense())
     assert abs(one.n_transcripts - other.n_transcripts) < 5 * np.sqrt(transcripts.n_transcripts)
     assert one.count.min() > 0
     assert one.count.dtype == other.count.dtype == np.int32
+
+
+@pytest.mark.parametrize("where", ["in memory", "on disk"])
+def test_halves_draw_the_same_numbers_however_they_are_drawn(entries_at_once, tmp_path, where):
+    transcripts = random_map(2, (30, 40), 5, 3000)
+    transcripts.count[::5] = 40  # drawn in another way than small ones
+    part = np.random.default_rng(7).binomial(transcripts.count, 0.5)
+    if where == "on disk":
+        writer = maps.MapWriter(transcripts.shape, 5, scratch=Scratch(tmp_path))
+        writer.append_map(transcripts)
+        transcripts = writer.finish()
+    random = np.random.default_rng(7)
+    for made, count in zip(module._halves(transcripts, random), (part, transcripts.count - part), strict=True):
+        some = count > 0
+        expected = TranscriptMap.from_positions(
+            transcripts.rows()[some], transcripts.column[some], transcripts.feature[some], count[some],
+            shape=transcripts.shape, n_features=5,
+        )  # fmt: skip
+        for name in ("row_start", "column", "feature", "count"):
+            np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
+        assert made.scratch is transcripts.scratch
+    again = np.random.default_rng(7)
+    again.binomial(transcripts.count, 0.5)
+    assert random.random() == again.random()
 
 
 def test_pixels_of_nuclei(monkeypatch):

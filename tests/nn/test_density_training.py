@@ -9,8 +9,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from rasters import grid_of_discs
+from rasters import grid_of_discs, map_from_dense, random_nuclei
 from ucs._core.lattice import bounding_boxes
+from ucs._core.overview import Selection, look_over
 from ucs._core.surroundings import survey
 from ucs._core.transcripts import Window
 from ucs.nn import density_training as module
@@ -21,6 +22,7 @@ from ucs.nn.params import TrainParams
 CPU = torch.device("cpu")
 PARAMS = TrainParams(patch_size=24, max_steps=4, density_width=8)
 REACH = 20
+SHAPE = (130, 150)
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def density_field(nuclei, um_per_px=1.0):
     return np.where(nuclei > 0, 1.2, np.where(distance <= 3, 0.6, 0.03))
 
 
-def sample(shape=(130, 150), *, spacing=26, seed=0, mine=None, um_per_px=1.0, depth=1.0):
+def sample(shape=SHAPE, *, spacing=26, seed=0, mine=None, um_per_px=1.0, depth=1.0):
     nuclei = grid_of_discs(shape, spacing, 4)
     rate = depth * density_field(nuclei, um_per_px) * um_per_px**2
     return of(np.random.default_rng(seed).poisson(rate).astype(np.int32), nuclei, mine=mine, um_per_px=um_per_px)
@@ -99,15 +101,17 @@ def test_mean_without_anything_to_measure(mine):
     assert of(0 * ones, nucleus, mine=mine).mean > 0  # no transcripts
 
 
-def test_place_of_windows_inside_and_beyond(data):
+def test_what_is_seen_of_windows_inside_and_beyond(data):
     around, nearest = data.around, data.around.nearest
     whole = geometry(nearest.distance, nearest.second, around.richness[nearest.owner], um_per_px=1.0)
     window = Window(-5, 140, 20, 160)
-    made = data.place(window)
+    seen, made = data.look(window)
+    np.testing.assert_array_equal(seen.totals, window.read(around.totals))
+    np.testing.assert_array_equal(seen.distance, window.read(nearest.distance, fill=np.inf))
     np.testing.assert_array_equal(made[:, 5:, :10], whole[:, :20, 140:150])
     far = geometry(*np.full((2, 1, 1), np.inf, dtype=np.float32), np.zeros((1, 1), np.float32), um_per_px=1.0)
     np.testing.assert_array_equal(made[:, :5], np.broadcast_to(far, (len(far), 5, 20)))
-    np.testing.assert_array_equal(data.place(Window(3, 4, 40, 50)), whole[:, 3:40, 4:50])
+    np.testing.assert_array_equal(data.look(Window(3, 4, 40, 50))[1], whole[:, 3:40, 4:50])
 
 
 # Training
@@ -280,7 +284,7 @@ def test_prediction_equals_one_large_window(data, float32):
     net = lively()
     window = Window(0, 0, *data.around.totals.shape).grown(HALO)
     counts = torch.from_numpy(window.read(data.around.totals).astype(np.float32) * module.count_scale(data.mean))
-    expected = torch.exp(net(counts[None], torch.from_numpy(data.place(window))[None]))[0].numpy() * data.mean
+    expected = torch.exp(net(counts[None], torch.from_numpy(data.look(window)[1])[None]))[0].numpy() * data.mean
     made = predict(data, net)
     near = data.around.nearest.owner > 0
     np.testing.assert_allclose(made[near], expected[near], rtol=1e-4)
@@ -323,19 +327,116 @@ def test_blocks_that_are_asked():
     nuclei = np.zeros((3 * BLOCK, 3 * BLOCK + 5), dtype=np.int32)
     nuclei[10:13, 10:13], nuclei[150:153, 150:153], nuclei[-3:, -3:] = 1, 2, 3
     data = of(np.ones_like(nuclei), nuclei)
-    assert wanted_blocks(data)[1] == 4
-    assert wanted_blocks(data)[0].tolist() == [0, 5, 10, 11]
+    whole = Window(0, 0, *nuclei.shape)
+    assert wanted_blocks(data, whole)[1] == 4
+    assert wanted_blocks(data, whole)[0].tolist() == [0, 5, 10, 11]
     only = DensityData.of(data.around, np.array([True, True, False, False]))
-    assert wanted_blocks(only)[0].tolist() == [0]
+    assert wanted_blocks(only, whole)[0].tolist() == [0]
     seen = []
     made = predict(data, lively(), progress=lambda done, total: seen.append((done, total)))
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
     np.testing.assert_array_equal(made >= 0, data.around.nearest.owner > 0)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_blocks_of_a_core_are_those_that_the_reach_of_a_nucleus_meets(seed):
+    random = np.random.default_rng(seed)
+    shape = tuple(random.integers(1, 500, 2))
+    nuclei = random_nuclei(seed, shape, 6)
+    data = of(np.ones(shape, dtype=np.int32), nuclei, mine=random.random(nuclei.max() + 1) < 0.7)
+    corner = [int(random.integers(0, side)) for side in shape]
+    core = Window(*corner, *(int(random.integers(low, side)) + 1 for low, side in zip(corner, shape, strict=True)))
+    numbers, columns = wanted_blocks(data, core)
+    assert columns == -(-core.shape[1] // BLOCK)
+    expected = []
+    for k in range(-(-core.shape[0] // BLOCK) * columns):
+        row, column = core.row0 + k // columns * BLOCK, core.column0 + k % columns * BLOCK
+        if any(
+            row < box[2] + REACH and box[0] - REACH < row + BLOCK
+            and column < box[3] + REACH and box[1] - REACH < column + BLOCK
+            for box in data.boxes() if box[2] > 0
+        ):  # fmt: skip
+            expected.append(k)
+    assert numbers.tolist() == expected
+
+
+@pytest.mark.parametrize("core", [Window(96, 0, 130, 96), Window(0, 96, 96, 150), Window(96, 96, 130, 150)])
+def test_a_core_on_the_lattice_gets_what_the_whole_gets_and_nothing_else(data, core):
+    net = lively()
+    expected = np.full(data.around.totals.shape, -1, dtype=np.float32)
+    expected[core.slices] = predict(data, net)[core.slices]
+    np.testing.assert_array_equal(predict(data, net, core=core), expected)
+
+
+def overviewed(data):
+    """The same data, not held as a whole but looked at window by window."""
+    around = data.around
+    selection = Selection(np.ones(1, dtype=bool), np.zeros(1, dtype=np.int64), 1)
+    transcripts = map_from_dense(around.totals[None])
+    seen = look_over(transcripts, selection, around.nuclei, reach=REACH, strength=0.5, um_per_px=1.0, tile=96)
+    return DensityData.of(seen, data.mine)
+
+
+def test_training_window_by_window_is_training_on_the_whole(data):
+    seen = overviewed(data)
+    assert seen.mean == data.mean
+    (one, losses), (other, others) = train(data), train(seen)
+    assert losses == others
+    assert equal(one, other)
+
+
+def test_what_is_looked_at_window_by_window_cannot_be_predicted_as_a_whole(data):
+    with pytest.raises(TypeError):
+        predict_density(overviewed(data), lively(), np.zeros(SHAPE, dtype=np.float32), device=CPU)
+
+
+# Memory of the device
+
+
+class Cramped(torch.nn.Module):
+    """A net on a device that takes no more than some blocks at once."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.net, self.most, self.asked = lively(), most, []
+
+    def forward(self, counts, place):
+        self.asked.append(len(counts))
+        if len(counts) > self.most:
+            msg = "no memory"
+            raise torch.OutOfMemoryError(msg)
+        return self.net(counts, place)
+
+
+def blocks(data, n):
+    looks = [data.look(Window(0, 10 * k, BLOCK, 10 * k + BLOCK).grown(HALO)) for k in range(n)]
+    return np.stack([look.totals for look, _ in looks]).astype(np.float32), np.stack([place for _, place in looks])
+
+
+@pytest.mark.parametrize(("most", "n", "size"), [(1, 4, 8), (3, 7, 8), (4, 5, 6), (8, 3, 8)])
+def test_too_little_memory_on_the_device_halves_what_goes_through_at_once(data, float32, caplog, most, n, size):
+    given, net = blocks(data, n), Cramped(most)
+    batches = module._Batches(net, CPU, size, 1.0)
+    made = batches.run(*given)
+    expected = module._Batches(lively(), CPU, 1, 1.0).run(*given)
+    np.testing.assert_allclose(made, expected, rtol=1e-5)
+    assert batches.size <= most
+    assert ("on with" in caplog.text) == (size > most)
+    net.asked.clear()
+    np.testing.assert_array_equal(batches.run(*given), made)  # what does not fit is not tried again
+    assert max(net.asked) <= most
+
+
+def test_of_no_block_that_fits_the_error_is_told(data):
+    batches = module._Batches(Cramped(0), CPU, 4, 1.0)
+    with pytest.raises(torch.OutOfMemoryError, match="no memory"):
+        batches.run(*blocks(data, 3))
+    assert batches.size == 1
+
+
 def test_no_nuclei():
     data = of(np.ones((30, 30), dtype=np.int32), np.zeros((30, 30), dtype=np.int32))
-    assert len(wanted_blocks(data)[0]) == 0
+    assert len(wanted_blocks(data, Window(0, 0, 30, 30))[0]) == 0
     assert (predict(data, lively()) == -1).all()
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import shapely
 import spatialdata as sd
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -14,7 +15,10 @@ from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
 from helpers import cheap_copy
-from scenes import AFFINES, affine, make_sdata, scene
+from rasters import random_nuclei
+from scenes import AFFINES, affine, make_sdata, rotation, scaling, scene, translation
+from ucs._core.measure import measure
+from ucs.tl._outlines import polygon_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")
 
@@ -181,3 +185,55 @@ def test_labels_without_any():
     sdata["none"] = Labels2DModel.parse(np.zeros((4, 4), dtype=int), dims=("y", "x"))
     with pytest.raises(ValueError, match=r"labels\['none'\] holds background only"):
         ucs.tl.outlines(sdata, "none")
+
+
+@pytest.mark.parametrize("simplify", [0.0, 1.0])
+def test_of_a_raster_on_disk_they_are_the_same(simplify, monkeypatch):
+    """Each label is traced whole and once, wherever chunks end, and to the last digit in the same place."""
+    labels = random_nuclei(2, (150, 130), 60, radius=(2, 25))
+    matrix = translation(1e5, -3) @ rotation(33) @ scaling(0.2125)
+    whole = polygon_frame(labels, matrix, simplify=simplify)
+    assert shapely.is_valid(whole.geometry.to_numpy()).all()
+    np.testing.assert_array_equal(whole.index, np.unique(labels[labels > 0]))
+    for chunk in [(7, 11), (64, 64), (500, 500)]:
+        made = polygon_frame(zarr.create_array({}, data=labels, chunks=chunk), matrix, simplify=simplify)
+        assert shapely.equals_identical(made.geometry.to_numpy(), whole.geometry.to_numpy()).all()
+        np.testing.assert_array_equal(made.index, whole.index)
+        assert made.index.dtype == whole.index.dtype == np.int32
+    monkeypatch.setattr("ucs._core.bands._SIDE", 13)
+    made = polygon_frame(labels, matrix, simplify=simplify)
+    assert shapely.equals_identical(made.geometry.to_numpy(), whole.geometry.to_numpy()).all()
+
+
+def test_their_area_is_that_of_the_pixels():
+    labels = random_nuclei(5, (90, 100), 40, radius=(1, 12))
+    shapes = polygon_frame(labels, np.eye(3))
+    np.testing.assert_array_equal(shapes.area, np.bincount(labels.ravel())[shapes.index])
+    np.testing.assert_array_equal(filled(shapes, labels.shape), labels)
+
+
+def test_labels_without_a_box_are_left_out():
+    labels = random_nuclei(2, (50, 40), 12)
+    n = int(labels.max())
+    boxes = measure(labels, n).boxes
+    boxes[[2, 5]] = 0
+    made = polygon_frame(labels, np.eye(3), boxes=boxes, ids=np.arange(100, 100 + n))
+    assert made.index.tolist() == [99 + k for k in range(1, n + 1) if k not in (2, 5)]
+
+
+def test_an_error_in_a_thread_is_not_lost(monkeypatch):
+    def fail(*_arguments):
+        raise RuntimeError("lost")
+
+    monkeypatch.setattr("ucs.tl._outlines.trace_window", fail)
+    with pytest.raises(RuntimeError, match="lost"):
+        polygon_frame(np.ones((3, 3), dtype=np.int32), np.eye(3))
+
+
+@pytest.mark.parametrize("factor", [1, 10**6, 10**12])
+def test_ids_of_any_size(factor):
+    """Low ids are renumbered by a table, high ones by a search."""
+    labels = random_nuclei(1, (30, 40), 9).astype(np.int64)
+    low, shapes = polygon_frame(labels.astype(np.int32), np.eye(3)), outlines_of(labels * factor)
+    assert shapes.index.tolist() == [k * factor for k in low.index]
+    assert shapely.equals_identical(low.geometry.to_numpy(), shapes.geometry.to_numpy()).all()

@@ -18,6 +18,7 @@ import ucs
 from helpers import require_data
 from invariants import assert_invariants, assert_same_tables
 from scenes import TINY, labels_of, scene, segmented
+from ucs import _swap
 from ucs.tl import _store
 
 OURS = ("labels/ucs_cells", "shapes/ucs_boundaries", "tables/ucs_table")
@@ -226,7 +227,7 @@ class TestFailure:
 
             return wrapped
 
-        monkeypatch.setattr(_store, "_move", fail_at("move", _store._move))
+        monkeypatch.setattr(_swap, "_move", fail_at("move", _swap._move))
         monkeypatch.setattr(_store, "_consolidate", fail_at("consolidate", _store._consolidate))
         self.check(with_cells, error=error, overwrite=True)
 

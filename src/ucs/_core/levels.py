@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
+
+    Strip = Callable[[int, int], tuple[NDArray, NDArray, NDArray | None]]
 
 _FARTHEST_UM = 24
 _PROFILE_UM = 15
@@ -86,7 +90,32 @@ def measure_levels(
     inside
         ``(h, w)``, the pixels to measure on; all if None.
     """
-    pixels, counts = _profile(totals, nuclei, distance, um_per_px, inside)
+
+    def strip(row0: int, row1: int) -> tuple[NDArray, NDArray, NDArray | None]:
+        rows = slice(row0, row1)
+        bins = distance_bins(distance[rows], nuclei[rows] > 0, um_per_px)
+        return totals[rows], bins, None if inside is None else inside[rows]
+
+    return levels_of_strips(strip, nuclei.shape, um_per_px=um_per_px)
+
+
+def levels_of_strips(strip: Strip, shape: tuple[int, ...], *, um_per_px: float) -> Levels:
+    """Measure the levels of a raster of which one strip is looked at after the other, twice.
+
+    Parameters
+    ----------
+    strip
+        Called with the first row and that behind the last: returns ``(totals, bins, inside)`` of these rows,
+        transcripts per pixel, :func:`distance_bins`, and the pixels to measure on (None for all).
+    shape
+        ``(height, width)`` of the raster.
+    um_per_px
+        Side of a pixel in um.
+    """
+    side = max(1, round(_BLOCK_UM / um_per_px))
+    rows = max(side, _ROWS_AT_ONCE // side * side)
+    strips = [(row0, min(row0 + rows, shape[0])) for row0 in range(0, shape[0], rows)]
+    pixels, counts = _profile(strip, strips)
     area = um_per_px**2
     density = counts / np.maximum(pixels * area, 1e-12)
     outside = int(pixels[1:].sum())
@@ -96,7 +125,7 @@ def measure_levels(
     cytoplasm = float(density[first])
     beyond = np.cumsum(pixels[::-1])[::-1]
     tail = max(int(np.flatnonzero(beyond >= _TAIL_SHARE * outside)[-1]), first + 1)
-    background = _median_density(totals, nuclei, distance, tail, um_per_px, inside)
+    background = _median_density(strip, strips, tail, side, um_per_px)
     if background is None or cytoplasm <= _CONTRAST * background:
         return Levels(float(density[0]), cytoplasm, cytoplasm / 5, *_DEFAULT, calibrated=False)
     share = np.clip((density - background) / (cytoplasm - background), 0, 1)
@@ -106,53 +135,54 @@ def measure_levels(
     return Levels(float(density[0]), cytoplasm, background, plateau, reach, softness, calibrated=True)
 
 
-def _profile(
-    totals: NDArray, nuclei: NDArray, distance: NDArray, um_per_px: float, inside: NDArray[np.bool_] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return pixels and transcripts by distance: bin 0 in nuclei, bin k in ``(k - 1, k]`` um, the last all beyond."""
+def distance_bins(
+    distance: NDArray[np.float32], inside: NDArray[np.bool_], um_per_px: float
+) -> NDArray[np.uint8]:
+    """Return the distance from nuclei in whole um: 0 in nuclei, k in ``(k - 1, k]`` um, 24 for all beyond.
+
+    Parameters
+    ----------
+    distance
+        ``(h, w)`` in pixels, ``inf`` beyond reach.
+    inside
+        ``(h, w)``, true in nuclei.
+    um_per_px
+        Side of a pixel in um.
+    """
+    # A hair less, so that 2 pixels of 0.5 um lie in the first um whatever way they are rounded.
+    bins = np.ceil(np.minimum(distance * um_per_px, _FARTHEST_UM) - 1e-4).astype(np.uint8)
+    bins[inside] = 0
+    return bins
+
+
+def _profile(strip: Strip, strips: list[tuple[int, int]]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return pixels and transcripts by distance bin."""
     pixels, counts = np.zeros(_FARTHEST_UM + 1, dtype=np.int64), np.zeros(_FARTHEST_UM + 1)
-    for row0 in range(0, len(nuclei), _ROWS_AT_ONCE):
-        rows = slice(row0, row0 + _ROWS_AT_ONCE)
-        index = _bins(distance[rows], um_per_px)
-        index[nuclei[rows] > 0] = 0
-        wanted = slice(None) if inside is None else inside[rows].ravel()
-        index, weights = index.ravel()[wanted], totals[rows].ravel()[wanted]
+    for row0, row1 in strips:
+        totals, bins, inside = strip(row0, row1)
+        wanted = slice(None) if inside is None else inside.ravel()
+        index, weights = bins.ravel()[wanted], totals.ravel()[wanted]
         pixels += np.bincount(index, minlength=_FARTHEST_UM + 1)
         counts += np.bincount(index, weights=weights, minlength=_FARTHEST_UM + 1)
     return pixels, counts
 
 
-def _bins(distance: NDArray, um_per_px: float) -> NDArray[np.int64]:
-    # A hair less, so that 2 pixels of 0.5 um lie in the first um whatever way they are rounded.
-    return np.ceil(np.minimum(distance * um_per_px, _FARTHEST_UM) - 1e-4).astype(np.int64)
-
-
 def _median_density(
-    totals: NDArray,
-    nuclei: NDArray,
-    distance: NDArray,
-    tail: int,
-    um_per_px: float,
-    inside: NDArray[np.bool_] | None,
+    strip: Strip, strips: list[tuple[int, int]], tail: int, side: int, um_per_px: float
 ) -> float | None:
     """Return the median density over squares of the tail, None if there is not one square."""
-    side = max(1, round(_BLOCK_UM / um_per_px))
-    h, w = nuclei.shape
-    rows, columns = np.arange(0, h, side), np.arange(0, w, side)
     found = []
-    per_strip = max(side, _ROWS_AT_ONCE // side * side)
-    for row0 in range(0, h, per_strip):
-        strip = slice(row0, min(row0 + per_strip, h))
-        wanted = (nuclei[strip] == 0) & (_bins(distance[strip], um_per_px) >= tail)
+    for row0, row1 in strips:
+        totals, bins, inside = strip(row0, row1)
+        wanted = bins >= tail
         if inside is not None:
-            wanted &= inside[strip]
-        here = rows[(rows >= strip.start) & (rows < strip.stop)] - strip.start
+            wanted &= inside
+        rows, columns = np.arange(0, row1 - row0, side), np.arange(0, wanted.shape[1], side)
 
-        def blocks(values: NDArray, starts: NDArray = here) -> NDArray:
-            return np.add.reduceat(np.add.reduceat(values, starts, axis=0), columns, axis=1)
+        def squares(values: NDArray, rows: NDArray = rows, columns: NDArray = columns) -> NDArray:
+            return np.add.reduceat(np.add.reduceat(values, rows, axis=0, dtype=np.int64), columns, axis=1)
 
-        pixels = blocks(wanted.astype(np.int64))
-        counts = blocks(np.where(wanted, totals[strip], 0).astype(np.int64))
+        pixels, counts = squares(wanted), squares(np.where(wanted, totals, 0))
         enough = pixels >= side * side / 2
         found.append(counts[enough] / (pixels[enough] * um_per_px**2))
     densities = np.concatenate(found)

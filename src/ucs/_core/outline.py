@@ -16,11 +16,14 @@ import numpy as np
 from numba import njit
 
 from ucs._core.lattice import bounding_boxes, check_raster
+from ucs._core.transcripts import Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
-__all__ = ["outlines_to_polygons", "trace_outlines"]
+__all__ = ["outlines_to_polygons", "trace_outlines", "trace_window", "windows_of_boxes"]
 
 # What a pixel in the box of a label is.
 _OUTSIDE, _LABEL, _CURRENT, _DONE = 0, 1, 2, 3  # not the label; not yet looked at; of the component at hand; of another
@@ -64,7 +67,54 @@ def trace_outlines(labels: NDArray, *, boxes: NDArray | None = None) -> tuple[ND
     boxes = np.ascontiguousarray(boxes, dtype=np.int64).reshape(-1, 4)
     if boxes.size and (boxes.min() < 0 or (boxes[:, 2:].max(axis=0) > labels.shape).any()):
         raise ValueError(f"boxes must lie within the raster of {labels.shape[0]} x {labels.shape[1]} pixels.")
-    return _trace(labels, boxes)
+    ids = np.arange(len(boxes), dtype=np.int32)
+    return _trace(labels, ids[1:], boxes[1:])
+
+
+def windows_of_boxes(boxes: NDArray[np.int64], side: tuple[int, int]) -> Iterator[tuple[NDArray[np.int64], Window]]:
+    """Group labels by where their boxes begin, so that each group is traced in a window that holds it whole.
+
+    Parameters
+    ----------
+    boxes
+        ``(n + 1, 4)`` bounding boxes by label; labels with an empty box are in no group.
+    side
+        Height and width of the blocks, anchored at (0, 0), in one of which all boxes of a group begin.
+
+    Yields
+    ------
+    The labels of a group, ascending, and the smallest window that holds their boxes.
+    """
+    present = np.flatnonzero((boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    present = present[present > 0]
+    block = boxes[present, 0] // side[0] * (boxes[:, 1].max(initial=0) // side[1] + 1) + boxes[present, 1] // side[1]
+    order = np.argsort(block, kind="stable")
+    for ids in np.split(present[order], np.flatnonzero(np.diff(block[order])) + 1):
+        if len(ids):
+            corner, end = boxes[ids, :2].min(axis=0), boxes[ids, 2:].max(axis=0)
+            yield ids, Window(int(corner[0]), int(corner[1]), int(end[0]), int(end[1]))
+
+
+def trace_window(
+    labels: NDArray, ids: NDArray[np.int64], boxes: NDArray[np.int64], window: Window
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Return the outlines of some labels, as :func:`trace_outlines` does, from a window that holds them whole.
+
+    Parameters
+    ----------
+    labels
+        The pixels of the window.
+    ids
+        Labels to trace.
+    boxes
+        ``(n + 1, 4)`` bounding boxes of all labels on the whole raster.
+    window
+        Its place on the raster, which the outlines are given on.
+    """
+    corner = np.array([window.row0, window.column0], dtype=np.int64)
+    coordinates, rings, cells, found = _trace(labels, ids.astype(np.int32), boxes[ids] - np.tile(corner, 2))
+    coordinates += corner[::-1]  # whole numbers: exact
+    return coordinates, rings, cells, found
 
 
 def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_offsets: NDArray) -> NDArray:
@@ -216,15 +266,16 @@ def _paint(labels: NDArray, label: int, row0: int, column0: int, row1: int, colu
 
 
 @njit(cache=True, nogil=True)
-def _trace(labels: NDArray, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Trace label after label within its box, component after component."""
+def _trace(labels: NDArray, asked: NDArray, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+    """Trace label after label, each within its box, component after component."""
     coordinates, offsets = np.empty((1024, 2)), np.zeros(256, dtype=np.int64)
-    cell_offsets, ids = np.zeros(len(boxes) + 1, dtype=np.int64), np.empty(len(boxes), dtype=np.int32)
+    cell_offsets, ids = np.zeros(len(asked) + 1, dtype=np.int64), np.empty(len(asked), dtype=np.int32)
     state, top_done = np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.bool_)
     queue = np.empty(0, dtype=np.int64)
     n_rings, n_cells = 0, 0
-    for label in range(1, len(boxes)):
-        row0, column0, row1, column1 = boxes[label]
+    for k in range(len(asked)):
+        label = asked[k]
+        row0, column0, row1, column1 = boxes[k]
         if row1 <= row0 or column1 <= column0:
             continue
         stride = column1 - column0 + 2

@@ -126,6 +126,11 @@ def local_fit(
     return out
 
 
+def evidence_reach(um_per_px: float) -> int:
+    """Return how far from a pixel transcripts have a say on its owner, in pixels."""
+    return len(_gaussian(um_per_px)) - 1
+
+
 def _gaussian(um_per_px: float) -> NDArray[np.float32]:
     """Return half a Gaussian from its centre outwards.
 

@@ -32,7 +32,7 @@ def in_threads(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> Non
     """
     threads = n_threads()
     n_pieces = min(n_items, threads * _PIECES_PER_THREAD)
-    if n_pieces <= 1 or threads == 1:
+    if n_pieces < _PIECES_PER_THREAD or threads == 1:  # so few are done before threads have started
         kernel(0, n_items, *arguments)
         return
     edges = np.linspace(0, n_items, n_pieces + 1).astype(np.int64).tolist()

@@ -57,6 +57,20 @@ def refine_cells(
     return refined
 
 
+def influence(largest: int) -> int:
+    """Return how far apart pixels may lie, one of which :func:`refine_cells` changes because of the other.
+
+    A hole is filled or not because of a neighbour's part, which is kept or not because of a claim that a third cell's
+    closing makes or not: three cells.
+
+    Parameters
+    ----------
+    largest
+        Longest side in pixels of the bounding box of any cell before refinement.
+    """
+    return 3 * (largest + ELLIPSE.shape[0] // 2 * CLOSINGS * 2 + 1)
+
+
 def _close_group(
     labels: NDArray, nuclei: NDArray, boxes: NDArray, first: int, stop: int, refined: NDArray
 ) -> None:

@@ -14,11 +14,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._core.levels import Levels
+    from ucs._core.transcripts import Window
 
 _PRIOR_AREA_UM2 = 6.0
 _PRIOR_COUNT = 20.0  # nuclei of a few transcripts are taken for average ones
 _AT_ONCE_UM = 1.0  # pixels so near to a nucleus belong to its cell whatever lies there
 _LEAST_CONTRAST = 1.5
+
+
+@dataclass(frozen=True)
+class Look:
+    """What nets see of a window, ``(h, w)`` each.
+
+    Attributes
+    ----------
+    totals
+        Transcripts per pixel; 0 outside the raster.
+    distance, second
+        As in :class:`ucs._core.stretch.NearestNuclei`; ``inf`` outside the raster.
+    richness
+        Of the nearest nucleus; 0 where there is none.
+    """
+
+    totals: NDArray[np.int32]
+    distance: NDArray[np.float32]
+    second: NDArray[np.float32]
+    richness: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -53,6 +74,15 @@ class Surroundings:
     richness: NDArray[np.float32]
     reach: int
     um_per_px: float
+
+    def look(self, window: Window) -> Look:
+        """Read a window, which may reach beyond the raster."""
+        return Look(
+            window.read(self.totals),
+            window.read(self.nearest.distance, fill=np.inf),
+            window.read(self.nearest.second, fill=np.inf),
+            self.richness[window.read(self.nearest.owner)],
+        )
 
 
 def survey(

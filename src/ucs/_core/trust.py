@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.canonical import Segment
 from ucs._core.ownership import SHARPNESS_PER_UM, local_fit
 from ucs._core.profiles import Profiles, fit_profiles, profiles_of_members
 from ucs._core.transcripts import TranscriptMap
+from ucs._memory import in_own_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,13 +33,35 @@ _NEWTON_STEPS = 50
 
 
 def counts_in_nuclei(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> csr_matrix:
-    """Return ``(n, n_features)`` transcripts in each nucleus."""
-    from scipy.sparse import coo_matrix
+    """Return ``(n, n_features)`` transcripts in each nucleus; ``nuclei`` are read band by band."""
+    from scipy.sparse import csr_matrix
 
-    nucleus = nuclei[transcripts.rows(), transcripts.column]
+    features = np.arange(transcripts.n_features, dtype=np.int32)
+    code = np.uint16 if transcripts.n_features <= 2**16 else np.int32
+    column, segments = np.zeros(0, dtype=np.int32), []
+    for row0, row1, band in transcripts.bands():
+        if len(band.count):
+            inside = _in_nuclei(band, np.asarray(nuclei[row0:row1]), n)
+            # A nucleus in the place of a row, of one column: equal entries are summed in the order of features.
+            column = column if len(column) >= len(inside.count) else np.zeros(len(inside.count), dtype=np.int32)
+            at, number, count = (
+                in_own_pages(array, dtype)
+                for array, dtype in ((inside.rows(), np.int32), (inside.feature, code), (inside.count, np.int32))
+            )
+            segments.append(Segment(at, column[: len(at)], number, features, count))  # one column for all
+    made = TranscriptMap.from_segments(segments, shape=(n, 1), n_features=transcripts.n_features)
+    indices = (made.count, made.feature, made.row_start.astype(np.int32))
+    return csr_matrix(indices, shape=(n, transcripts.n_features))
+
+
+def _in_nuclei(band: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> TranscriptMap:
+    """Return a map with a row for each of ``n`` nuclei and one column, of the transcripts in them."""
+    nucleus = nuclei[band.rows(), band.column]
     inside = nucleus > 0
-    entries = (transcripts.count[inside], (nucleus[inside] - 1, transcripts.feature[inside]))
-    return coo_matrix(entries, shape=(n, transcripts.n_features), dtype=np.int32).tocsr()
+    row, feature, count = nucleus[inside] - 1, band.feature[inside], band.count[inside]
+    return TranscriptMap.from_positions(
+        row, np.zeros_like(row), feature, count, shape=(n, 1), n_features=band.n_features
+    )
 
 
 @dataclass(frozen=True)
@@ -128,18 +152,16 @@ def _evidence(
 
 
 def _halves(transcripts: TranscriptMap, random: np.random.Generator) -> tuple[TranscriptMap, TranscriptMap]:
-    part = random.binomial(transcripts.count, 0.5).astype(np.int32)
-    rows = transcripts.rows()
-    halves = []
-    for count in (part, transcripts.count - part):
-        some = count > 0
-        halves.append(
-            TranscriptMap.from_positions(
-                rows[some], transcripts.column[some], transcripts.feature[some], count[some],
-                shape=transcripts.shape, n_features=transcripts.n_features,
-            )  # fmt: skip
-        )
-    return halves[0], halves[1]
+    """Return two maps of which each transcript is in one or the other at random."""
+    halves = [transcripts.writer(), transcripts.writer()]
+    for _, _, band in transcripts.bands():
+        part = random.binomial(band.count, 0.5).astype(np.int32)
+        for half, count in zip(halves, (part, band.count - part), strict=True):
+            some = count > 0
+            n_before = np.concatenate([[0], np.cumsum(some)])
+            half.append(np.diff(n_before[band.row_start]), (band.column[some], band.feature[some], count[some]))
+    first, second = (half.finish() for half in halves)
+    return first, second
 
 
 def _pixels_of_nuclei(nuclei: NDArray[np.int32], random: np.random.Generator) -> NDArray[np.int64]:

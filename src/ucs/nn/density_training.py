@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from ucs._core.lattice import boxes_by_block
+from ucs._core.overview import Overview
 from ucs._core.transcripts import Window
+from ucs._logging import logger
 from ucs.nn.density import HALO, DensityNet, count_scale, geometry
 from ucs.nn.device import autocast, each_in_one_thread, one_thread
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from ucs._core.surroundings import Surroundings
+    from ucs._core.surroundings import Look, Surroundings
     from ucs.nn.params import TrainParams
 
     Progress = Callable[[int, int], None]
@@ -41,7 +42,7 @@ class DensityData:
     Attributes
     ----------
     around
-        The raster.
+        The raster: held whole, or looked at window by window.
     mine
         ``(n + 1,)`` bool, the nuclei that count: windows are drawn around them, and the mean count by which a sample is
         normalised is that of the pixels nearest to them.
@@ -49,15 +50,17 @@ class DensityData:
         That mean count per pixel, outside nuclei.
     """
 
-    around: Surroundings
+    around: Surroundings | Overview
     mine: NDArray[np.bool_]
     mean: float
 
     @classmethod
-    def of(cls, around: Surroundings, mine: NDArray[np.bool_] | None = None) -> DensityData:
+    def of(cls, around: Surroundings | Overview, mine: NDArray[np.bool_] | None = None) -> DensityData:
         """Measure the mean; all nuclei count if ``mine`` is None."""
         mine = np.ones(len(around.boxes), dtype=bool) if mine is None else mine.copy()
         mine[0] = False  # no nucleus
+        if isinstance(around, Overview):
+            return cls(around, mine, around.mean_count(mine))
         nearest, n, total = around.nearest, 0, 0
         for row0 in range(0, len(around.totals), 1024):
             rows = slice(row0, row0 + 1024)
@@ -70,13 +73,10 @@ class DensityData:
         """Return the boxes of the nuclei that count, ``(n + 1, 4)``, zeros for the others."""
         return np.where(self.mine[:, None], self.around.boxes, 0)
 
-    def place(self, window: Window) -> NDArray[np.float32]:
-        """Return :func:`ucs.nn.density.geometry` of a window, which may reach beyond the raster."""
-        around, nearest = self.around, self.around.nearest
-        distance = window.read(nearest.distance, fill=np.inf)
-        second = window.read(nearest.second, fill=np.inf)
-        richness = around.richness[window.read(nearest.owner)]
-        return geometry(distance, second, richness, um_per_px=around.um_per_px)
+    def look(self, window: Window) -> tuple[Look, NDArray[np.float32]]:
+        """Return a window, which may reach beyond the raster, and :func:`ucs.nn.density.geometry` of it."""
+        seen = self.around.look(window)
+        return seen, geometry(seen.distance, seen.second, seen.richness, um_per_px=self.around.um_per_px)
 
 
 def _outside(distance: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -180,12 +180,12 @@ def _loss(
     seen, unseen, places, wanted = [], [], [], []
     for number, window in windows:
         one, grown = data[number], window.grown(HALO)
-        totals = grown.read(one.around.totals)
-        kept = random.binomial(totals, _KEPT)
+        look, around = one.look(grown)
+        kept = random.binomial(look.totals, _KEPT)
         seen.append(kept * (count_scale(one.mean) / _KEPT))
-        unseen.append((totals - kept)[HALO:-HALO, HALO:-HALO])
-        places.append(one.place(grown))
-        wanted.append(_outside(window.read(one.around.nearest.distance, fill=np.inf)))
+        unseen.append((look.totals - kept)[HALO:-HALO, HALO:-HALO])
+        places.append(around)
+        wanted.append(_outside(look.distance[HALO:-HALO, HALO:-HALO]))
     counts, place, target, weight = (
         torch.from_numpy(np.stack(parts).astype(np.float32)).to(device) for parts in (seen, places, unseen, wanted)
     )
@@ -203,6 +203,7 @@ def predict_density(
     out: NDArray[np.float32],
     *,
     device: torch.device,
+    core: Window | None = None,
     tile_size: int = 1024,
     progress: Progress = lambda _done, _total: None,
 ) -> None:
@@ -211,51 +212,109 @@ def predict_density(
     Parameters
     ----------
     data, net
-        The sample and the net, the latter on ``device``.
+        The sample, held whole, and the net, the latter on ``device``.
     out
         ``(h, w)`` float32; pixels of other nuclei, or that no nucleus reaches, are left as they are.
     device
         Where to compute.
+    core
+        The pixels that are wanted; all if None. Blocks are counted from its corner.
     tile_size
-        Side in pixels of what goes through the net at once on a GPU; on a CPU the blocks go one by one.
+        Side in pixels of what goes through the net at once on a GPU, which is halved where its memory does not suffice;
+        on a CPU the blocks go one by one.
     progress
         Called with ``(blocks done, blocks)``.
     """
     around = data.around
-    wanted, block_columns = wanted_blocks(data)
+    if isinstance(around, Overview):
+        raise TypeError  # its density would have to be held whole
+    owner = around.nearest.owner
+    core = core or Window(0, 0, *out.shape)
+    wanted, block_columns = wanted_blocks(data, core)
     batch_size = 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
-    scale, per_um2 = count_scale(data.mean), data.mean / around.um_per_px**2
+    batches = _Batches(net, device, batch_size, data.mean / around.um_per_px**2)
+    scale = count_scale(data.mean)
 
-    @torch.inference_mode()
+    def window_of(k: int) -> Window:
+        row0, column0 = core.row0 + (k // block_columns) * BLOCK, core.column0 + (k % block_columns) * BLOCK
+        return Window(row0, column0, row0 + BLOCK, column0 + BLOCK)
+
     def predict(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        windows = [_block_window(int(k), block_columns) for k in chosen]
-        windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
-        grown = [window.grown(HALO) for window in windows]
-        counts = torch.from_numpy(np.stack([g.read(around.totals) for g in grown]).astype(np.float32) * scale)
-        place = torch.from_numpy(np.stack([data.place(g) for g in grown]))
-        with autocast(device):
-            log_ratio = net(counts.to(device), place.to(device))
-        return (torch.exp(log_ratio.float()) * per_um2).cpu().numpy()
+        looks = [data.look(window_of(int(k)).grown(HALO)) for k in chosen]
+        counts = np.stack([look.totals for look, _ in looks]).astype(np.float32) * scale
+        return batches.run(counts, np.stack([place for _, place in looks]))
 
     def enter(chosen: NDArray[np.int64], density: NDArray[np.float32]) -> None:
-        for k, block in zip(chosen, density, strict=False):
-            inside = _block_window(int(k), block_columns).clipped(around.totals.shape)
-            mine = data.mine[around.nearest.owner[inside.slices]]
+        for k, block in zip(chosen, density, strict=True):
+            inside = window_of(int(k)).meet(core)
+            mine = data.mine[owner[inside.slices]]
             out[inside.slices][mine] = block[: inside.shape[0], : inside.shape[1]][mine]
         progress(int(np.searchsorted(wanted, chosen[-1])) + 1, len(wanted))
 
-    batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
-    each_in_one_thread(predict, batches, enter, device)
+    each_in_one_thread(
+        predict, [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)], enter, device
+    )
 
 
-def wanted_blocks(data: DensityData) -> tuple[NDArray[np.int64], int]:
+def wanted_blocks(data: DensityData, core: Window) -> tuple[NDArray[np.int64], int]:
     """Return the numbers of the blocks that a nucleus that counts comes near, and how many blocks lie in a row."""
-    h, w = data.around.totals.shape
-    block_rows, block_columns = -(-h // BLOCK), -(-w // BLOCK)
-    start, _ = boxes_by_block(data.boxes(), data.around.reach, BLOCK, block_rows, block_columns)
-    return np.flatnonzero(np.diff(start)), block_columns
+    n_rows, n_columns = -(-core.shape[0] // BLOCK), -(-core.shape[1] // BLOCK)
+    boxes, reach = data.boxes(), data.around.reach
+    boxes = boxes[boxes[:, 2] > 0]
+    row0 = np.clip((boxes[:, 0] - reach - core.row0) // BLOCK, 0, n_rows)
+    row1 = np.clip((boxes[:, 2] - 1 + reach - core.row0) // BLOCK + 1, row0, n_rows)
+    column0 = np.clip((boxes[:, 1] - reach - core.column0) // BLOCK, 0, n_columns)
+    column1 = np.clip((boxes[:, 3] - 1 + reach - core.column0) // BLOCK + 1, column0, n_columns)
+    change = np.zeros((n_rows + 1, n_columns + 1), dtype=np.int64)  # summed up, the boxes over each block
+    for rows, columns, sign in ((row0, column0, 1), (row1, column1, 1), (row0, column1, -1), (row1, column0, -1)):
+        np.add.at(change, (rows, columns), sign)
+    near = change.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
+    return np.flatnonzero(near), n_columns
 
 
-def _block_window(k: int, block_columns: int) -> Window:
-    row0, column0 = (k // block_columns) * BLOCK, (k % block_columns) * BLOCK
-    return Window(row0, column0, row0 + BLOCK, column0 + BLOCK)
+class _Batches:
+    """Sends blocks through a net, as many at once as the device's memory takes.
+
+    Parameters
+    ----------
+    net, device
+        The net, and where it is.
+    size
+        Blocks at once at most. Fewer are filled up, so that all go through in one shape.
+    per_um2
+        Density of the mean count.
+    """
+
+    def __init__(self, net: DensityNet, device: torch.device, size: int, per_um2: float) -> None:
+        self.net, self.device, self.size, self.per_um2 = net, device, size, per_um2
+
+    def run(self, counts: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the densities of blocks; see :class:`DensityNet`."""
+        out, first = [], 0
+        while first < len(counts):
+            size = self.size
+            some = np.minimum(np.arange(first, first + size), len(counts) - 1)
+            try:
+                out.append(self._pass(counts[some], place[some])[: len(counts) - first])
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+                self.size = size // 2
+                logger.warning("The device's memory does not take %d blocks at once: on with %d.", size, size // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            first += size
+        return np.concatenate(out)
+
+    @torch.inference_mode()
+    def _pass(self, counts: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
+        with autocast(self.device):
+            log_ratio = self.net(self._sent(counts), self._sent(place))
+        return (torch.exp(log_ratio.float()) * self.per_um2).cpu().numpy()
+
+    def _sent(self, values: NDArray[np.float32]) -> Tensor:
+        tensor = torch.from_numpy(values)
+        if self.device.type == "cuda":  # from pinned memory a copy need not be waited for
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor.to(self.device)

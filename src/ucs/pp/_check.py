@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
+    from ucs._markers import Markers
     from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
     from ucs.nn.params import TrainParams
@@ -75,6 +76,10 @@ def check(
     table_key_added: str = "ucs_table",
     points_column_added: str = "ucs_cell_id",
     points_confidence_added: str | None = None,
+    missing_nuclei_key_added: str = "ucs_missing_nuclei",
+    find_missing: bool = False,
+    markers: Markers | None = None,
+    cell_type_key: str | None = None,
     tile_size: int = 1024,
     device: str = "auto",
     overwrite: bool = False,
@@ -93,8 +98,11 @@ def check(
         As in :func:`ucs.tl.segment`.
     tile_size, device
         As in :func:`ucs.tl.segment`.
-    labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, overwrite
+    labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, \
+missing_nuclei_key_added, overwrite
         As in :func:`ucs.tl.segment`: it is a problem if they are taken.
+    find_missing, markers, cell_type_key
+        As in :func:`ucs.tl.segment`; the time that is told does not hold the search for missing cells.
     estimate
         Whether to time the nets for a few steps, so that the time can be told.
 
@@ -124,6 +132,7 @@ def check(
     from ucs.tl._engine import as_model
     from ucs.tl._keys import OutputKeys
     from ucs.tl._learning import Learning, resolve_params
+    from ucs.tl._marking import read_markers
 
     check_at_least(tile_size, 1, "tile_size")
     for value, name in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
@@ -141,6 +150,7 @@ def check(
         warm_start=warm_start,
         genes_per_region=genes_per_region,
         ownership=ownership,
+        markers=read_markers(markers, cell_type_key, background),
     )
     asked = Asked(
         points_key=points_key,
@@ -157,8 +167,9 @@ def check(
         learning=learning,
         check_alignment=check_alignment,
         keys=OutputKeys(
-            labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added
-        ),
+            labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added,
+            missing_nuclei_key_added if find_missing else None,
+        ),  # fmt: skip
         overwrite=overwrite,
         tile_size=int(tile_size),
         estimate=estimate,

@@ -169,7 +169,8 @@ def _memory(estimate: dict[str, Any] | None) -> str:
     if not estimate:
         return ""
     there = f" of {estimate['memory_there_gib']:.1f} GiB" if estimate["memory_there_gib"] else ""
-    return f"about {estimate['memory_gib']:.1f} GiB at the peak{there}"
+    disk = f", or less with {estimate['disk_gib']:.1f} GiB of temporary files" if estimate["disk_gib"] else ""
+    return f"about {estimate['memory_gib']:.1f} GiB at the peak{there}{disk}"
 
 
 def _time(estimate: dict[str, Any] | None) -> str:

@@ -132,6 +132,8 @@ class TranscriptColumns:
             is_gene = category.categories.astype(str).str.fullmatch(self.gene_category)
             by_code = np.append(np.where(is_gene, 1.0, -1.0), 0.0)  # the code of a missing value is -1
             says = by_code[category.codes.to_numpy()]
+        if self.is_gene is not None and frame[self.is_gene].dtype == np.bool_:
+            return 2.0 * frame[self.is_gene].to_numpy() - 1
         if self.is_gene is not None:
             flag = frame[self.is_gene].astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
             says = np.where(np.isnan(flag), says, 2 * flag - 1)
@@ -159,7 +161,8 @@ def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...
 def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
     """Raise ``ValueError`` if a position is not finite, a feature is null, or a count is no count."""
     for axis in ("x", "y"):
-        bad = ~np.isfinite(frame[axis].to_numpy(dtype=np.float64))
+        position = frame[axis].to_numpy()
+        bad = ~np.isfinite(position if position.dtype.kind in "fiu" else position.astype(np.float64))
         if bad.any():
             msg = f"{where}: {bad.sum()} of {len(frame)} positions have a NaN or infinite {axis}. Drop them first."
             raise ValueError(msg)
@@ -167,7 +170,7 @@ def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> 
     if missing.any():
         msg = f"{where}: {missing.sum()} of {len(frame)} rows have no value in {columns.gene!r}. Drop these rows first."
         raise ValueError(msg)
-    as_text = frame[columns.gene].isin(_MISSING_AS_TEXT).to_numpy()
+    as_text = _is_missing_as_text(frame[columns.gene])
     if as_text.any():
         msg = (
             f"{where}: {as_text.sum()} of {len(frame)} rows have {columns.gene!r} = "
@@ -184,3 +187,9 @@ def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> 
                 f"large, e.g. {count[bad][0]:g}. Counts must be whole numbers from 0 to {LARGEST_COUNT}."
             )
             raise ValueError(msg)
+
+
+def _is_missing_as_text(feature: pd.Series) -> NDArray[np.bool_]:
+    if isinstance(feature.dtype, pd.CategoricalDtype) and not feature.cat.categories.isin(_MISSING_AS_TEXT).any():
+        return np.zeros(len(feature), dtype=bool)
+    return feature.isin(_MISSING_AS_TEXT).to_numpy()

@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._memory import BYTES_PER_PIXEL, BYTES_PER_TRANSCRIPT, machine_memory
+from ucs._memory import (
+    BYTES_PER_PIXEL,
+    BYTES_PER_PIXEL_OF_CELLS,
+    BYTES_PER_PIXEL_OF_NUCLEI,
+    BYTES_PER_TRANSCRIPT,
+    BYTES_PER_TRANSCRIPT_HELD,
+    DISK_BYTES_PER_PIXEL,
+    bytes_of_tile,
+    machine_memory,
+    parse_limit,
+)
 from ucs.pp._nuclei import Nuclei
 from ucs.pp._rehearsal import rehearse
 from ucs.pp._sample import Sample
@@ -65,7 +75,7 @@ class Workload:
 
 
 def estimate(work: Workload, *, tile_size: int, before: int, timed: bool) -> dict[str, Any]:
-    """Return the peak of memory in GiB and the time in seconds that a run will take, as plain values.
+    """Return the peak of memory and of temporary files in GiB and the time in seconds that a run will take.
 
     Training and prediction are timed on a part of the data itself; the remainder is reckoned from its size.
 
@@ -88,8 +98,10 @@ def estimate(work: Workload, *, tile_size: int, before: int, timed: bool) -> dic
             because = "from a few steps on a part of the data; less if training stops early"
         except (MemoryError, RuntimeError, ValueError) as error:  # a part may be too poor where the whole is not
             because = f"not timed: {error}"
+    needed, limit = before + memory_needed(work, tile_size), parse_limit("auto")
     return {
-        "memory_gib": (before + memory_needed(work)) / 2**30,
+        "memory_gib": needed / 2**30,
+        "disk_gib": disk_needed(work, limit, needed) / 2**30,
         "memory_there_gib": None if there is None else there / 2**30,
         "seconds": sum(stages.values()) if stages else None,
         "stages": stages,
@@ -114,12 +126,29 @@ def _stages(work: Workload, tile_size: int) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in stages.items() if seconds > 0}
 
 
-def memory_needed(work: Workload) -> float:
+def memory_needed(work: Workload, tile_size: int) -> float:
     """Return the bytes that a run needs beyond what the process holds before."""
     grid, n = work.transcripts.grid, work.transcripts.map.n_transcripts
     published = not work.learning.by_density if work.model is None else work.model.is_published
-    weights = work.n_genes * _BYTES_PER_GENE * (_COPIES_OF_WEIGHTS if work.n_trained else 1) if published else 0
+    if not published:
+        rasters = grid.n_pixels * (BYTES_PER_PIXEL_OF_NUCLEI + BYTES_PER_PIXEL_OF_CELLS) + bytes_of_tile(
+            tile_size, grid.n_pixels
+        )
+        # Reading is over when rasters are made.
+        return _WORKING_BYTES + max(n * BYTES_PER_TRANSCRIPT, n * BYTES_PER_TRANSCRIPT_HELD + rasters)
+    weights = work.n_genes * _BYTES_PER_GENE * (_COPIES_OF_WEIGHTS if work.n_trained else 1)
     return _WORKING_BYTES + weights + grid.n_pixels * BYTES_PER_PIXEL + n * BYTES_PER_TRANSCRIPT
+
+
+def disk_needed(work: Workload, limit: int | None, needed: float) -> float:
+    """Return the bytes of temporary files of a run that needs more memory than it may hold."""
+    published = not work.learning.by_density if work.model is None else work.model.is_published
+    if published or limit is None or needed <= limit:
+        return 0
+    return (
+        work.transcripts.grid.n_pixels * DISK_BYTES_PER_PIXEL
+        + work.transcripts.map.n_transcripts * BYTES_PER_TRANSCRIPT_HELD
+    )
 
 
 def stand_ins(shape: tuple[int, int]) -> Nuclei:

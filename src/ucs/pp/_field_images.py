@@ -38,7 +38,7 @@ def find_in_fields(
     method: str | Callable[[NDArray], NDArray] = WATERSHED,
     options: dict[str, Any] | None = None,
     *,
-    tile_size: int = 2048,
+    tile_size: int = 1024,
     update: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[dict[str, FoundInImage], list[str]]:
     """Find the nuclei in the images of fields of view, as :func:`ucs.pp._nuclei_find.find_in_image` does in one.

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._checks import listed
+from ucs._core.transcripts import ENTRIES_AT_ONCE
 from ucs._logging import logger
 
 if TYPE_CHECKING:
@@ -142,16 +143,20 @@ def highly_variable(samples: Sequence[Transcripts], genes: tuple[str, ...], n: i
 
 def binned_counts(transcripts: Transcripts, genes: Sequence[str], *, bin_um: float = BIN_UM) -> csr_matrix:
     """Return the counts of ``genes`` in square bins that hold any transcript of a gene, ``(bins, genes)``."""
-    from scipy.sparse import coo_matrix
+    from scipy.sparse import coo_matrix, vstack
 
     side = max(1, round(bin_um / transcripts.grid.um_per_px))
-    source = transcripts.map
-    of_gene = source.feature < len(transcripts.genes)
-    columns = -(-source.shape[1] // side)
-    key = (source.rows()[of_gene] // side).astype(np.int64) * columns + source.column[of_gene] // side
-    occupied, index = np.unique(key, return_inverse=True)
     number = {gene: k for k, gene in enumerate(genes)}
-    wanted = np.array([number.get(gene, -1) for gene in transcripts.genes])[source.feature[of_gene]]
-    kept = wanted >= 0
-    entries = (source.count[of_gene][kept], (index[kept], wanted[kept]))
-    return coo_matrix(entries, shape=(len(occupied), len(genes))).tocsr()
+    wanted = np.array([number.get(gene, -1) for gene in transcripts.genes])
+    columns = -(-transcripts.map.shape[1] // side)
+    per_band = max(1, round(transcripts.map.shape[0] * ENTRIES_AT_ONCE / max(len(transcripts.map.count), 1) / side))
+    bands = [coo_matrix((0, len(genes)), dtype=np.int32)]
+    for _, _, band in transcripts.map.bands(per_band * side):  # no bin lies in two bands
+        of_gene = band.feature < len(transcripts.genes)
+        key = (band.rows()[of_gene] // side).astype(np.int64) * columns + band.column[of_gene] // side
+        occupied, index = np.unique(key, return_inverse=True)
+        gene = wanted[band.feature[of_gene]]
+        kept = gene >= 0
+        entries = (band.count[of_gene][kept], (index[kept], gene[kept]))
+        bands.append(coo_matrix(entries, shape=(len(occupied), len(genes))).tocsr())
+    return vstack(bands).tocsr()

@@ -73,7 +73,7 @@ def find_in_image(
     method: str | Callable[[NDArray], NDArray] = WATERSHED,
     options: dict[str, Any] | None = None,
     *,
-    tile_size: int = 2048,
+    tile_size: int = 1024,
     update: Callable[[int, int], None] = lambda done, of: None,
 ) -> FoundInImage:
     """Find the nuclei in one image; see :func:`ucs.pp.nuclei`.

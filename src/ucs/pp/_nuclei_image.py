@@ -30,7 +30,7 @@ def nuclei(
     method: str | Callable[[NDArray], NDArray] = WATERSHED,
     labels_key_added: str = "ucs_nuclei",
     um_per_px: float | None = None,
-    tile_size: int = 2048,
+    tile_size: int = 1024,
     overwrite: bool = False,
     inplace: bool = True,
     progress: bool = True,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
+import dask
 import numpy as np
 
 from ucs.pp._bins import frames_of_bins
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import pandas as pd
     from numpy.typing import NDArray
@@ -68,11 +70,31 @@ class Part:
 
     def frames(self, sdata: SpatialData) -> Iterator[tuple[str, pd.DataFrame]]:
         """Read the transcripts piece by piece: where a piece comes from, and its rows with the columns to read."""
+        for where, read in self.pieces(sdata):
+            yield where, read()
+
+    def n_pieces(self, sdata: SpatialData) -> int:
+        """Return the number of :meth:`pieces`; of a table it is not known beforehand, and 1 is returned."""
+        return 1 if self.table_key is not None else int(sdata.points[self.key].npartitions)
+
+    def pieces(self, sdata: SpatialData) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+        """Go through the transcripts piece by piece: where a piece comes from, and what reads it.
+
+        Pieces may be read in any order and from several threads.
+        """
         if self.table_key is not None:
-            yield from frames_of_bins(sdata, self.key, self.table_key, self.columns)
+            for where, frame in frames_of_bins(sdata, self.key, self.table_key, self.columns):
+                yield where, partial(_itself, frame)
             return
+        # Several threads may read; none of them needs threads of its own. A scheduler that someone has chosen, such as
+        # a cluster that holds the points in its memory, is respected.
+        scheduler = dask.base.get_scheduler() or "synchronous"
         for number, partition in enumerate(sdata.points[self.key][self.columns.names()].to_delayed()):
-            yield f"points[{self.key!r}], partition {number}", partition.compute()
+            yield f"points[{self.key!r}], partition {number}", partial(partition.compute, scheduler=scheduler)
+
+
+def _itself(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame
 
 
 def place(x: NDArray, y: NDArray, matrix: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -76,7 +76,7 @@ def rehearse(sample: Sample, learning: Learning, model: UCSModel | None, *, tile
                 progress=False,
                 timings=timings,
             )
-    predict = timings.pop("predict")
+    predict = timings.pop("cells" if "cells" in timings else "predict")
     at_once = 1 if learning.device == "cpu" else max(1, (tile_size // BLOCK) ** 2)
     reach = model.params.reach
     batches = [-(-n_blocks(one.nuclei.labels, reach) // at_once) for one in (sample, part)]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._core.transcripts import TranscriptMap
 from ucs._logging import logger
 from ucs.pp._alignment import check_placement, check_size
 from ucs.pp._check_report import short_form
@@ -18,9 +19,13 @@ from ucs.pp._summary import summarise
 from ucs.pp._transcripts import Transcripts, read_transcripts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from ucs._core.overview import Overview
     from ucs.pp._fields import Fields
     from ucs.pp._nuclei import Nuclei
 
@@ -44,6 +49,14 @@ class Sample:
     """``(h, w)``, ``k + 1`` where a pixel belongs to field of view ``k``, 0 where to none; None for one part."""
     cell_types: NDArray[np.object_] | None = None
     """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if the user gave none."""
+    overviews: dict[Any, Overview] = field(default_factory=dict, compare=False)
+    """What was seen when the sample was looked over, by what was looked for (:mod:`ucs.tl._density_engine`)."""
+
+    def without_transcripts(self) -> Sample:
+        """Return the sample with its grid and the names of its features, but no transcripts: they take memory."""
+        of, none = self.transcripts.map, np.zeros(0, dtype=np.int32)
+        empty = TranscriptMap(of.shape, of.n_features, np.zeros(of.shape[0] + 1, dtype=np.int64), none, none, none)
+        return replace(self, transcripts=replace(self.transcripts, map=empty), overviews={})
 
     @property
     def fov_names(self) -> tuple[str, ...]:
@@ -56,7 +69,14 @@ class Sample:
         return np.ones(n, dtype=np.int32) if self.fov is None else most_frequent(self.nuclei.labels, self.fov, n)
 
 
-def read_source(sdata: SpatialData, source: Source) -> tuple[Transcripts, Fields | None, NDArray[np.int32] | None]:
+def read_source(
+    sdata: SpatialData,
+    source: Source,
+    *,
+    scratch: Path | None = None,
+    memory_limit: int | None = None,
+    update: Callable[[int, int], None] = lambda _done, _total: None,
+) -> tuple[Transcripts, Fields | None, NDArray[np.int32] | None]:
     """Read the transcripts; return with them what fields of view cover and which of them each pixel belongs to."""
     fields = find_fields(sdata, source)
     transcripts = read_transcripts(
@@ -66,6 +86,9 @@ def read_source(sdata: SpatialData, source: Source) -> tuple[Transcripts, Fields
         resolution=source.resolution,
         um_per_unit=source.um_per_unit,
         fields=fields,
+        scratch=scratch,
+        memory_limit=memory_limit,
+        update=update,
     )
     return transcripts, fields, None if fields is None else fields.raster(transcripts.grid)
 
@@ -78,17 +101,23 @@ def prepare(
     coordinate_system: str | None = None,
     check_alignment: bool = True,
     fuse_nuclei: bool = False,
+    scratch: Path | None = None,
+    memory_limit: int | None = None,
     progress: bool = False,
+    update: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Sample:
     """Read and check transcripts and nuclei; nothing in ``sdata`` is changed.
 
-    ``nuclei_key`` is that of :func:`find_nuclei_key`, which is called if it is None; see :func:`ucs.tl.segment` for the
-    other parameters and the errors.
+    ``nuclei_key`` is that of :func:`find_nuclei_key`, which is called if it is None; ``scratch``, ``memory_limit`` and
+    ``update`` are those of :func:`ucs.pp._transcripts.read_transcripts`; see :func:`ucs.tl.segment` for the other
+    parameters and the errors.
     """
     nuclei_key = nuclei_key or find_nuclei_key(sdata, source, None)
     if any(part.key in sdata.shapes for part in source.parts):
         logger.warning("Input in square bins (%s) is experimental: look at the cells.", source.points_key)
-    transcripts, fields, fov = read_source(sdata, source)  # first: to find nuclei in an image takes much longer
+    transcripts, fields, fov = read_source(  # first: to find nuclei in an image takes much longer
+        sdata, source, scratch=scratch, memory_limit=memory_limit, update=update
+    )
     sdata, found = make_missing(sdata, source, nuclei_key, progress=progress)
     nuclei = load_nuclei(
         sdata,

@@ -2,48 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucs._checks import listed
-from ucs._core.transcripts import TranscriptMap
-from ucs._grid import Grid, pixel_index
-from ucs._memory import check_fits_memory
+from ucs._grid import Grid
+from ucs._memory import release_unused
+from ucs._scratch import Scratch
+from ucs.pp._collected import Collected
 from ucs.pp._columns import TranscriptColumns, check_frame
-from ucs.pp._features import counts_of, encode_features, order_features
+from ucs.pp._features import order_features
+from ucs.pp._pieces import Piece, compact, in_order
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     import pandas as pd
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from ucs._core.transcripts import TranscriptMap
     from ucs._platforms import Platform
-    from ucs.pp._fields import Fields, Owner
+    from ucs.pp._fields import Fields
     from ucs.pp._parts import Part
-
-
-@dataclass
-class _Collected:
-    """Transcripts of all partitions, with pixels counted from the intrinsic origin."""
-
-    row: list[NDArray[np.int64]] = field(default_factory=list)
-    column: list[NDArray[np.int64]] = field(default_factory=list)
-    feature: list[NDArray[np.int32]] = field(default_factory=list)
-    count: list[NDArray[np.int32]] = field(default_factory=list)
-    codes: dict[str, int] = field(default_factory=dict)
-    votes: dict[str, int] = field(default_factory=dict)
-    planes: set[float] = field(default_factory=set)
-    lower: NDArray[np.float64] = field(default_factory=lambda: np.full(2, np.inf))
-    upper: NDArray[np.float64] = field(default_factory=lambda: np.full(2, -np.inf))
-    n_rows: int = 0
-    n_low_quality: int = 0
-    n_other_planes: int = 0
-    n_seen_twice: int = 0
-    n_zero_count: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,10 +74,13 @@ def read_transcripts(
     resolution: float,
     um_per_unit: float,
     fields: Fields | None = None,
+    scratch: Path | None = None,
+    memory_limit: int | None = None,
+    update: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Transcripts:
     """Read the transcripts of a sample in one pass: filter, encode features, bin.
 
-    The result does not depend on how the elements are partitioned or ordered.
+    The result does not depend on how the elements are partitioned or ordered, nor on whether it is held in memory.
 
     Parameters
     ----------
@@ -108,58 +96,53 @@ def read_transcripts(
         Length of one unit of the parts' common frame in um.
     fields
         Where several parts lie, so that what two of them have seen is counted once.
+    scratch
+        Folder for transcripts that do not fit into memory; None for the system's own for temporary files.
+    memory_limit
+        Bytes that the process may hold. If transcripts would take more than half of it they go to disk. None for all
+        in memory.
+    update
+        Called with ``(pieces read, pieces)``.
 
     Raises
     ------
     ValueError
         If a position is NaN or infinite, a feature is null, a count is negative or not whole, or nothing is left.
+    OSError
+        If the disk is full.
+    MemoryError
+        If the grid is too large for this machine.
     """
-    collected = _Collected()
+    collected = Collected(memory_limit, Scratch(scratch))
     step = resolution / um_per_unit
-    for k, part in enumerate(parts):
-        owner = None if fields is None else fields.owner(k)
-        for where, frame in part.frames(sdata):
-            check_frame(frame, part.columns, where=where)
-            _collect(frame, part, step, um_per_unit, collected, owner)
-    return _on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
+
+    n_pieces = sum(part.n_pieces(sdata) for part in parts)
+
+    def tasks() -> Iterator[Callable[[], Piece]]:
+        for k, part in enumerate(parts):
+            owner = None if fields is None else fields.owner(k)
+            for where, read in part.pieces(sdata):
+                yield partial(_read, where, read, part, step=step, um_per_unit=um_per_unit, owner=owner)
+
+    try:
+        with closing(in_order(tasks())) as pieces:
+            for done, piece in enumerate(pieces, start=1):
+                collected.add(piece, step=step, um_per_unit=um_per_unit)
+                update(done, max(n_pieces, done))
+        release_unused()
+        return _on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
+    finally:
+        collected.close()
 
 
-def _collect(
-    frame: pd.DataFrame, part: Part, step: float, um_per_unit: float, collected: _Collected, owner: Owner | None
-) -> None:
-    columns = part.columns
-    good = columns.good(frame)
-    kept = columns.kept(frame)
-    collected.n_rows += len(frame)
-    collected.n_low_quality += int((~good).sum())
-    collected.n_other_planes += int((good & ~kept).sum())
-    columns.add_votes(frame, collected.votes)
-    if columns.plane is not None:
-        collected.planes.update(np.unique(frame[columns.plane].to_numpy(dtype=np.float64)).tolist())
-    if columns.count is not None:
-        positive = frame[columns.count].to_numpy() > 0
-        collected.n_zero_count += int((kept & ~positive).sum())
-        kept &= positive
-    frame = frame[kept]
-    x, y = part.place(frame)
-    if owner is not None:
-        owned = owner.owns(x, y)
-        collected.n_seen_twice += int(len(frame) - owned.sum())
-        frame, x, y = frame[owned], x[owned], y[owned]
-    if frame.empty:
-        return
-    collected.lower = np.minimum(collected.lower, [x.min(), y.min()])
-    collected.upper = np.maximum(collected.upper, [x.max(), y.max()])
-    # Before pixels are counted: on a far too fine grid their numbers would not even fit into 64 bits.
-    check_fits_memory((collected.upper - collected.lower) / step, step * um_per_unit, collected.n_rows)
-    collected.row.append(pixel_index(y, step))
-    collected.column.append(pixel_index(x, step))
-    collected.feature.append(encode_features(frame[columns.gene], collected.codes))
-    collected.count.append(counts_of(frame, columns))
+def _read(where: str, read: Callable[[], pd.DataFrame], part: Part, **options: Any) -> Piece:
+    frame = read()
+    check_frame(frame, part.columns, where=where)
+    return compact(frame, part, **options)
 
 
 def _on_grid(
-    collected: _Collected,
+    collected: Collected,
     platform: Platform,
     *,
     resolution: float,
@@ -167,38 +150,21 @@ def _on_grid(
     parts: Sequence[Part],
 ) -> Transcripts:
     where = f"points[{', '.join(repr(part.key) for part in parts)}]"
-    row, column, feature, count = (
-        np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
-        for parts in (collected.row, collected.column, collected.feature, collected.count)
-    )
     _check_planes(collected, parts[0].columns, where)
-    if len(row) == 0:
+    if not collected.occurring:
         msg = f"{where} has no transcripts to work with: {_why_none_is_left(collected, parts[0].columns)}."
         raise ValueError(msg)
-    new_code, genes, controls = order_features(
-        collected.codes, np.bincount(feature, minlength=len(collected.codes)) > 0, platform, collected.votes
-    )
-    grid = Grid(
-        int(column.min()),
-        int(row.min()),
-        (int(row.max() - row.min()) + 1, int(column.max() - column.min()) + 1),
-        resolution / um_per_unit,
-        um_per_unit,
-    )
+    occurring = np.zeros(len(collected.codes), dtype=bool)
+    occurring[list(collected.occurring)] = True
+    new_code, genes, controls = order_features(collected.codes, occurring, platform, collected.votes)
     if not genes:
         msg = f"{where} holds control features only{_who_says_so(parts[0].columns)}: {listed(controls)}."
         raise ValueError(msg)
-    transcripts = TranscriptMap.from_positions(
-        row - grid.row0,
-        column - grid.column0,
-        new_code[feature],
-        count,
-        shape=grid.shape,
-        n_features=len(genes) + len(controls),
-    )
+    (row0, column0), (height, width) = collected.first.tolist(), (collected.last - collected.first + 1).tolist()
+    grid = Grid(column0, row0, (height, width), resolution / um_per_unit, um_per_unit)
     return Transcripts(
         grid,
-        transcripts,
+        collected.sort(new_code, grid, len(genes) + len(controls)),
         genes,
         controls,
         collected.n_rows,
@@ -209,7 +175,7 @@ def _on_grid(
     )
 
 
-def _why_none_is_left(collected: _Collected, columns: TranscriptColumns) -> str:
+def _why_none_is_left(collected: Collected, columns: TranscriptColumns) -> str:
     n = collected.n_rows
     if n == 0:
         return "the element is empty"
@@ -227,7 +193,7 @@ def _why_none_is_left(collected: _Collected, columns: TranscriptColumns) -> str:
     return named if sum(reasons.values()) == n else f"{named}, the others a count of 0"
 
 
-def _check_planes(collected: _Collected, columns: TranscriptColumns, where: str) -> None:
+def _check_planes(collected: Collected, columns: TranscriptColumns, where: str) -> None:
     missing = set(columns.planes) - collected.planes
     if missing and collected.planes:
         msg = (

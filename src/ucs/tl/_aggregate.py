@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._checks import check_any_label, check_free_keys, choose_one
-from ucs._core.ids import densify
+from ucs._core.count import sum_entries
 from ucs._core.measure import centroids, eccentricities, moments
 from ucs.pp._columns import check_frame
 from ucs.pp._features import counts_of, encode_features, order_features
 from ucs.pp._fields import find_fields
 from ucs.pp._sample import find_source
-from ucs.tl._lookup import LabelLookup, check_free_column, with_label_column
-from ucs.tl._outlines import finest_level
+from ucs.tl._lookup import LabelLookup, PointColumns, check_free_column, with_label_column
+from ucs.tl._outlines import dense_view, finest_level
 from ucs.tl._table import at_home, build_table
 from ucs.tl._write import Elements, add_elements
 
@@ -99,9 +99,10 @@ def aggregate(
     to_frame = source.to_frame(sdata, labels_key, coordinate_system=coordinate_system)
     fields = find_fields(sdata, source)
     labels = np.asarray(finest_level(sdata.labels[labels_key]))
-    dense, ids = densify(labels)
+    dense, number, ids = dense_view(labels)
     check_any_label(ids, labels_key)
-    lookup = LabelLookup(dense, np.linalg.inv(to_frame))
+    to_labels = np.linalg.inv(to_frame)
+    lookup = LabelLookup(dense, to_labels) if number is None else LabelLookup(labels, to_labels, number)
     counts, genes, controls = _count(sdata, source, fields, lookup, len(ids))
     cells = moments(dense, len(ids))
     centroid_um = (centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit
@@ -122,10 +123,11 @@ def aggregate(
         return table
     replaced = {}
     if points_column_added is not None:
-        original = LabelLookup(labels, lookup.placement)
+        original = LabelLookup(labels, to_labels)
         for k, part in enumerate(source.parts):
             owner = None if fields is None else fields.owner(k)
-            replaced[part.key] = with_label_column(sdata, part, original, points_column_added, owner)
+            columns = PointColumns(part, owner, original, points_column_added)
+            replaced[part.key] = with_label_column(sdata, columns)
     add_elements(sdata, Elements({table_key_added: table}, replaced))
     return None
 
@@ -134,13 +136,10 @@ def _count(
     sdata: SpatialData, source: Source, fields: Fields | None, lookup: LabelLookup, n: int
 ) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...]]:
     """Count in one pass over the partitions: ``(n, n_features)``, the genes and the controls."""
-    from scipy.sparse import coo_matrix
-
     codes: dict[str, int] = {}
     votes: dict[str, int] = {}
-    cells: list[NDArray] = []
-    features: list[NDArray] = []
-    counts: list[NDArray] = []
+    n_seen = np.zeros(0, dtype=np.int64)
+    pieces: list[tuple[NDArray, NDArray, NDArray]] = []
     for k, part in enumerate(source.parts):
         owner = None if fields is None else fields.owner(k)
         for where, frame in part.frames(sdata):
@@ -151,13 +150,25 @@ def _count(
             if owner is not None:
                 owned = owner.owns(x, y)
                 kept, x, y = kept[owned], x[owned], y[owned]
-            features.append(encode_features(kept[part.columns.gene], codes))
-            cells.append(lookup.at(x, y))
-            counts.append(counts_of(kept, part.columns))
-    cell, feature, count = (np.concatenate(pieces) for pieces in (cells, features, counts))
-    occurring = np.bincount(feature, weights=count, minlength=len(codes)) > 0
-    new_code, genes, controls = order_features(codes, occurring, source.platform, votes)
-    assigned = (cell > 0) & (count > 0)
-    entries = (count[assigned], (cell[assigned] - 1, new_code[feature[assigned]]))
-    matrix = coo_matrix(entries, shape=(n, len(genes) + len(controls)), dtype=np.int32).tocsr()
+            feature, count = encode_features(kept[part.columns.gene], codes), counts_of(kept, part.columns)
+            n_seen = _with_room(n_seen, len(codes)) + np.bincount(feature, weights=count, minlength=len(codes))
+            cell = lookup.at(x, y)
+            assigned = (cell > 0) & (count > 0)
+            pieces.append(_summed(cell[assigned], feature[assigned], count[assigned]))
+    new_code, genes, controls = order_features(codes, n_seen > 0, source.platform, votes)
+    matrix = sum_entries(
+        lambda: ((cell, new_code[feature], count) for cell, feature, count in pieces), n, len(genes) + len(controls)
+    )
     return matrix, genes, controls
+
+
+def _with_room(totals: NDArray, n: int) -> NDArray:
+    return np.concatenate([totals, np.zeros(n - len(totals), dtype=totals.dtype)])
+
+
+def _summed(cell: NDArray, feature: NDArray, count: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Sum equal entries of a partition, so that what is kept of it is no larger than it has to be."""
+    n_features = int(feature.max(initial=0)) + 1
+    counts = sum_entries(lambda: [(cell, feature, count)], int(cell.max(initial=0)), n_features)
+    rows = np.flatnonzero(np.diff(counts.indptr)).astype(np.int32)
+    return np.repeat(rows + 1, np.diff(counts.indptr)[rows]), counts.indices, counts.data

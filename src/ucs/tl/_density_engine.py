@@ -1,34 +1,40 @@
-"""Prediction with the density net: where cells are, which nucleus owns each pixel, how sure that is."""
+"""Prediction with the density net: where cells are, which nucleus owns each pixel, how sure that is.
+
+The raster is looked over once; then each tile is worked on by itself (:mod:`ucs.nn.tile`), here or by the workers of a
+Dask client, and written to a canvas in memory or in the scratch folder. Refinement follows, cell by cell.
+"""
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._core.confidence import confidence_in_owners, share_from_cells
-from ucs._core.lattice import bounding_boxes
-from ucs._core.levels import measure_levels
-from ucs._core.ownership import Evidence, choose_owners
-from ucs._core.refine import refine_cells
-from ucs._core.surroundings import Surroundings, cell_probability, survey, with_totals
+from ucs._core.overview import tiles_of
 from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
 from ucs._progress import stage
-from ucs.nn.density_training import DensityData, predict_density, wanted_blocks
 from ucs.nn.device import resolve_device
+from ucs.nn.tile import Judge, Judges, TileTask, ask_nets, decide
+from ucs.tl._canvas import Canvas, refine_canvas
+from ucs.tl._cluster import active_client, work_in_cluster
+from ucs.tl._overviews import overview_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from numpy.typing import NDArray
 
     from ucs._core.levels import Levels
-    from ucs._core.transcripts import TranscriptMap
+    from ucs._core.overview import Overview
+    from ucs._core.transcripts import Window
+    from ucs._workspace import Workspace
     from ucs.nn.model import UCSModel
+    from ucs.nn.tile import Density, TileCells
     from ucs.pp._sample import Sample
-
-_ROWS_AT_ONCE = 1024
 
 
 def predict_by_density(
@@ -39,10 +45,13 @@ def predict_by_density(
     ownership: str,
     tile_size: int,
     device: str,
+    workspace: Workspace,
     progress: bool,
     timings: dict[str, float],
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Return labels and 255 times the confidence in them (:mod:`ucs._core.confidence`), ``(h, w)`` each.
+
+    They are arrays in memory, or Zarr arrays in the scratch folder.
 
     Parameters
     ----------
@@ -55,108 +64,121 @@ def predict_by_density(
         ``(n + 1,)`` number of the model of each nucleus.
     ownership
         ``"expression"`` or ``"distance"``.
+    workspace
+        Where rasters are held.
     tile_size, device, progress, timings
         As in :func:`ucs.tl.segment`.
     """
-    params, nuclei = models[0].params, sample.nuclei.labels
-    n = len(sample.nuclei.ids)
-    boxes = bounding_boxes(nuclei, n)
-    um_per_px = sample.transcripts.grid.um_per_px
-    features = sample.transcripts.genes + sample.transcripts.controls
-    transcripts = models[0].select_genes(sample.transcripts.map, features)
-    with stage("survey", timings, progress=False):
-        around = survey(
-            transcripts.totals(), nuclei, boxes, reach=params.reach, strength=params.stretch, um_per_px=um_per_px
-        )
-    with stage("predict", timings, progress=progress, unit="block") as update:
-        in_cell, from_cells = _in_cells(
-            sample, models, judge, around, device=device, tile_size=tile_size, update=update
-        )
-    with stage("assign", timings, progress=False):
-        labels, confidence = choose_owners(
-            nuclei,
-            boxes,
-            around.axes,
-            reach=params.reach,
-            um_per_px=um_per_px,
-            evidence=_evidence(models[0], transcripts, nuclei, n) if ownership == "expression" else None,
-        )
-        _decide(labels, in_cell, nuclei, threshold=params.threshold)
-    del around, in_cell  # 20 bytes per pixel
-    with stage("refine", timings, progress=False):
-        labels = refine_cells(labels, nuclei, bounding_boxes(labels, n))
-    confidence_in_owners(labels, confidence, from_cells)
-    return labels, confidence
+    with stage("survey", timings, progress=progress, unit="tile") as update:
+        job = _Job.prepare(sample, models, judge, ownership=ownership, update=update)
+    client = active_client(device)
+    tiles = list(tiles_of(job.overviews[0].shape, tile_size))
+    canvas = Canvas.open(workspace, job.overviews[0].shape, tile_size)
+    todo = [number for number in range(len(tiles)) if number not in canvas.done]
+    if len(todo) < len(tiles):
+        logger.info("%d of %d tiles are there already.", len(tiles) - len(todo), len(tiles))
+    n_done = len(tiles) - len(todo)
+    with stage("cells", timings, progress=progress, unit="tile") as update:
+        update(n_done, len(tiles))
+
+        def count(_number: int) -> None:
+            nonlocal n_done
+            n_done += 1
+            update(n_done, len(tiles))
+
+        tasks = (job.task(number, tiles[number]) for number in todo)
+        if client is not None:
+            work_in_cluster(client, tasks, job.judges, canvas, tiles, device=device, tile_size=tile_size, done=count)
+        else:
+            where = resolve_device(device)
+            for task, cells in _work_here(tasks, job.judges.on(where), where, tile_size):
+                canvas.put(task.number, tiles[task.number], cells)
+                count(task.number)
+    for model in models:
+        model.foreground.cpu()
+    with stage("refine", timings, progress=progress, unit="tile") as update:
+        return refine_canvas(canvas, sample.nuclei.labels, len(sample.nuclei.ids), update)
 
 
-def _in_cells(
-    sample: Sample,
-    models: Sequence[UCSModel],
-    judge: NDArray[np.int64],
-    around: Surroundings,
-    *,
-    device: str,
-    tile_size: int,
-    update: Callable[[int, int], None],
-) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Return what the model of the nearest nucleus says of each pixel, ``(h, w)`` each.
+def _work_here(
+    tasks: Iterator[TileTask], judges: Judges, device: torch.device, tile_size: int
+) -> Iterator[tuple[TileTask, TileCells]]:
+    """Work on tiles one after the other; on a GPU, the CPU's part of one beside the net's part of the next."""
 
-    That is the probability that it lies in a cell, and 255 times the one that a transcript there comes from a cell.
-    """
-    where = resolve_device(device)
-    features = sample.transcripts.genes + sample.transcripts.controls
-    density = np.zeros(around.totals.shape, dtype=np.float32)
-    probability = np.zeros(density.shape if len(models) > 1 else 0, dtype=np.float32)
-    from_cells = np.zeros(probability.shape, dtype=np.uint8)
-    blocks = [len(wanted_blocks(DensityData(around, judge == number, 0.0))[0]) for number in range(len(models))]
-    for number, model in enumerate(models):
-        seen = around
-        if model.genes != models[0].genes:  # what it calls dense is measured in its own transcripts
-            seen = with_totals(around, model.select_genes(sample.transcripts.map, features).totals())
-        net, before = model.density_nets()[0], sum(blocks[:number])
-        predict_density(
-            DensityData.of(seen, judge == number),
-            net.to(where),
-            density,
-            device=where,
-            tile_size=tile_size,
-            progress=lambda done, _, before=before: update(before + done, sum(blocks)),  # type: ignore[misc]
-        )
-        net.cpu()
-        owner = around.nearest.owner
-        inside = (judge == number)[owner] | (owner == 0) if len(models) > 1 else None
-        levels = measure_levels(
-            seen.totals, seen.nuclei, seen.nearest.distance, um_per_px=seen.um_per_px, inside=inside
-        )
-        _log(levels)
-        of_model, share = cell_probability(seen, density, levels), share_from_cells(seen, density, levels)
-        if inside is None:
-            return of_model, share
-        np.copyto(probability, of_model, where=inside)
-        np.copyto(from_cells, share, where=inside)
-    return probability, from_cells
+    def ask(task: TileTask) -> Density:
+        return ask_nets(task, judges, device=device, tile_size=tile_size)
+
+    if device.type == "cpu":
+        for task in tasks:
+            yield task, decide(ask(task), judges)
+        return
+    with ThreadPoolExecutor(1) as ahead:
+        before = None
+        for task in tasks:
+            after = ahead.submit(ask, task)
+            if before is not None:
+                density = before.result()
+                yield density.task, decide(density, judges)
+            before = after
+        if before is not None:
+            density = before.result()
+            yield density.task, decide(density, judges)
 
 
-def _evidence(model: UCSModel, transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> Evidence | None:
-    kinds = model.density_nets()[1]
-    profiles = kinds.profiles
-    if profiles is None:
-        return None
-    membership = kinds.membership(counts_in_nuclei(transcripts, nuclei, n))
-    return Evidence(transcripts, profiles.log_ratio, membership, float(kinds.trust_um))
+@dataclass(frozen=True)
+class _Job:
+    """A sample and the models that judge it, ready to be cut into tiles."""
 
+    overviews: tuple[Overview, ...]
+    judge: NDArray[np.int64]
+    judges: Judges
+    membership: NDArray[np.float32]
 
-def _decide(
-    owner: NDArray[np.int32],
-    in_cell: NDArray[np.float32],
-    nuclei: NDArray[np.int32],
-    *,
-    threshold: float,
-) -> None:
-    """Take pixels that lie in no cell from their owner."""
-    for row0 in range(0, len(owner), _ROWS_AT_ONCE):
-        rows = slice(row0, row0 + _ROWS_AT_ONCE)
-        owner[rows][(in_cell[rows] <= threshold) & (nuclei[rows] == 0)] = 0
+    @classmethod
+    def prepare(
+        cls,
+        sample: Sample,
+        models: Sequence[UCSModel],
+        judge: NDArray[np.int64],
+        *,
+        ownership: str,
+        update: Callable[[int, int], None],
+    ) -> _Job:
+        """Look over the sample with the eyes of each model."""
+        groups = judge + 1 if len(models) > 1 else None
+        overviews: dict[tuple[str, ...], Overview] = {}
+        for model in models:
+            if model.genes not in overviews:
+                model.check_overlap(sample.transcripts.genes + sample.transcripts.controls)
+                tissue = sample.transcripts, sample.nuclei.labels
+                overviews[model.genes] = overview_of(
+                    *tissue, model.genes, model.params, sample.overviews, groups, update
+                )
+        at_work = []
+        for number, model in enumerate(models):
+            overview = overviews[model.genes]
+            mine = judge == number
+            mine[0] = False
+            levels = overview.levels(None if groups is None else number + 1)
+            _log(levels)
+            at_work.append(Judge(model.density_nets()[0], overview.selection, levels, overview.mean_count(mine)))
+        kinds = models[0].density_nets()[1]
+        profiles = kinds.profiles if ownership == "expression" else None
+        if profiles is None:
+            judges = Judges(tuple(at_work), None, 0.0, models[0].params.threshold)
+            membership = np.zeros((len(judge), 0), dtype=np.float32)
+        else:
+            judges = Judges(tuple(at_work), profiles.log_ratio, float(kinds.trust_um), models[0].params.threshold)
+            counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
+            membership = kinds.membership(overviews[models[0].genes].selection.of_columns(counts))
+        return cls(tuple(overviews[model.genes] for model in models), judge, judges, membership)
+
+    def task(self, number: int, core: Window) -> TileTask:
+        """Cut out one tile."""
+        extract = self.overviews[0].extract(core)
+        ids = extract.ids
+        richness = np.stack([overview.richness[ids] for overview in self.overviews])
+        return TileTask(number, extract, self.judge[ids], richness, self.membership[ids])
 
 
 def _log(levels: Levels) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from ucs._core.ids import ids_in
 from ucs._core.lattice import bounding_boxes
-from ucs._core.surroundings import survey
+from ucs._core.overview import renumber, tiles_of
 from ucs._core.trust import LabelledTissue, learn_kinds
 from ucs._logging import logger
 from ucs._progress import stage
@@ -20,6 +20,7 @@ from ucs.nn.device import precision, resolve_device
 from ucs.nn.kinds import KindNet
 from ucs.nn.model import UCSModel, match_genes
 from ucs.tl._marking import memberships
+from ucs.tl._overviews import overview_of
 
 if TYPE_CHECKING:
     from ucs._core.transcripts import TranscriptMap
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 
 FINE_TUNING = 1 / 3
 """Share of the steps that are left to a model which begins as the shared one."""
+
+_ENOUGH_NUCLEI = 20_000
+_PART = 768  # px, side of a part of a sample with more nuclei than that
 
 _LOOKS = 20  # points of the loss curve that are kept
 
@@ -45,14 +49,12 @@ def learn_kind_net(samples: list[Sample], genes: tuple[str, ...], learning: Lear
     """Learn kinds of cells from whole samples; an empty net if expression is not to have a say."""
     if learning.ownership == "distance":
         return KindNet(0, len(genes))
-    tissues = []
-    for sample in samples:
-        nuclei = sample.nuclei.labels
-        boxes = bounding_boxes(nuclei, len(sample.nuclei.ids))
-        tissues.append(
-            LabelledTissue(select(sample.transcripts, genes), nuclei, boxes, sample.transcripts.grid.um_per_px)
-        )
     annotate = memberships(samples, genes, learning.markers)
+    tissues = [
+        part
+        for sample in samples
+        for part in _labelled(sample, genes, learning.seed, whole=annotate is not None)
+    ]
     profiles, trust_um = learn_kinds(tissues, seed=learning.seed, annotate=annotate)
     if profiles is None:
         logger.info("Too few nuclei with transcripts to tell kinds of cells apart: pixels go to the nearest nucleus.")
@@ -61,6 +63,26 @@ def learn_kind_net(samples: list[Sample], genes: tuple[str, ...], learning: Lear
             "Kinds of cells: %d; a unit of log likelihood outweighs %.2f um.", len(profiles.log_share), trust_um
         )
     return KindNet.of(profiles, trust_um, len(genes))
+
+
+def _labelled(sample: Sample, genes: tuple[str, ...], seed: int, *, whole: bool) -> list[LabelledTissue]:
+    """Return a sample, or random parts of it that have enough nuclei: a whole slide would take memory for nothing."""
+    transcripts, nuclei, n = sample.transcripts, sample.nuclei.labels, len(sample.nuclei.ids)
+    um_per_px = transcripts.grid.um_per_px
+    if whole or n <= _ENOUGH_NUCLEI:
+        return [LabelledTissue(select(transcripts, genes), nuclei, bounding_boxes(nuclei, n), um_per_px)]
+    tiles = list(tiles_of(nuclei.shape, _PART))
+    parts, n_found = [], 0
+    for k in np.random.default_rng(seed).permutation(len(tiles)):
+        ids, local = renumber(nuclei[tiles[k].slices], n)
+        if len(ids) <= 2:  # no nucleus has a neighbour
+            continue
+        part = select(replace(transcripts, map=transcripts.map.crop(tiles[k])), genes)
+        parts.append(LabelledTissue(part, local, bounding_boxes(local, len(ids) - 1), um_per_px))
+        n_found += len(ids) - 1
+        if n_found >= _ENOUGH_NUCLEI:
+            break
+    return parts
 
 
 def kinds_of_genes(kinds: KindNet, genes: tuple[str, ...], wanted: tuple[str, ...]) -> KindNet:
@@ -139,14 +161,10 @@ class DensityLesson:
 
 
 def _data(tissue: Tissue, genes: tuple[str, ...], params: TrainParams) -> DensityData:
-    totals = select(tissue.transcripts, genes).totals()
-    n = int(tissue.nuclei.max(initial=0))
-    boxes = bounding_boxes(tissue.nuclei, n)
-    um_per_px = tissue.transcripts.grid.um_per_px
-    around = survey(totals, tissue.nuclei, boxes, reach=params.reach, strength=params.stretch, um_per_px=um_per_px)
-    mine = np.zeros(n + 1, dtype=bool)
+    overview = overview_of(tissue.transcripts, tissue.nuclei, genes, params, tissue.overviews)
+    mine = np.zeros(len(overview.boxes), dtype=bool)
     mine[ids_in(tissue.learned)] = True
-    return DensityData.of(around, mine)
+    return DensityData.of(overview, mine)
 
 
 def _curve(losses: list[float]) -> dict[str, list[float] | list[int]]:

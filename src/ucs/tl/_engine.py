@@ -15,6 +15,7 @@ from ucs._core.lattice import BLOCK, bounding_boxes, count_blocks
 from ucs._core.refine import refine_cells
 from ucs._core.transcripts import TranscriptMap, Window
 from ucs._progress import stage
+from ucs._workspace import Workspace
 from ucs.nn.device import resolve_device
 from ucs.nn.foreground import HALO
 from ucs.nn.inference import PixelScores, score_pixels
@@ -95,10 +96,14 @@ def predict_cells(
     ownership: str = "expression",
     tile_size: int,
     device: str,
+    workspace: Workspace | None = None,
     progress: bool,
     timings: dict[str, float],
 ) -> Prediction:
-    """Apply a model, or one for each region, to one sample; see :func:`ucs.tl.predict`."""
+    """Apply a model, or one for each region, to one sample; see :func:`ucs.tl.predict`.
+
+    ``workspace`` tells where rasters are held; in memory if None. Those of the published nets are in any case.
+    """
     models, judge = judges_of(sample, model, regions)
     obs = {} if regions is None else {"model_region": regions.column()}
     if not models[0].is_published:
@@ -109,6 +114,7 @@ def predict_cells(
             ownership=ownership,
             tile_size=tile_size,
             device=device,
+            workspace=Workspace() if workspace is None else workspace,
             progress=progress,
             timings=timings,
         )

@@ -1,15 +1,17 @@
-"""From positions of transcripts to the label under each, and counts per label and feature."""
+"""From positions of transcripts to the label under each."""
 
 from __future__ import annotations
 
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 
 from ucs._checks import check_name
+from ucs._core.bands import chunk_shape
 from ucs._grid import Grid
 from ucs.pp._bins import centres_of
 
@@ -17,30 +19,37 @@ if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskDataFrame
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
-    from ucs._core.transcripts import TranscriptMap
+    from ucs._core.bands import Raster
     from ucs.pp._fields import Owner
     from ucs.pp._parts import Part
 
 _BORDER_TOLERANCE = 1e-6  # as in ucs._core.sample: rounding of composed affines must not decide on a border
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LabelLookup:
     """Labels and the way from positions in the transcripts' frame to their pixels.
 
     Attributes
     ----------
     labels
-        ``(h, w)`` integers.
+        ``(h, w)`` integers; in memory or on disk, where no more is read than positions need.
     placement
         The grid of the labels, or the ``(3, 3)`` matrix from the frame's ``(x, y, 1)`` to the labels' pixels.
+    renumber
+        ``(n + 1,)`` what to return for each of the labels 0..n; the label itself if None.
     """
 
-    labels: NDArray
+    labels: Raster
     placement: Grid | NDArray[np.floating]
+    renumber: NDArray | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is returned."""
+        return np.dtype(self.labels.dtype if self.renumber is None else self.renumber.dtype)
 
     def at(self, x: NDArray, y: NDArray) -> NDArray:
         """Return the label at each position, 0 outside the raster."""
@@ -53,9 +62,26 @@ class LabelLookup:
             row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + _BORDER_TOLERANCE).astype(np.int64)
         h, w = self.labels.shape
         inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-        out = np.zeros(len(row), dtype=self.labels.dtype)
-        out[inside] = self.labels[row[inside], column[inside]]
+        label = _pixels(self.labels, row[inside], column[inside])
+        out = np.zeros(len(row), dtype=self.dtype)
+        out[inside] = label if self.renumber is None else self.renumber[label]
         return out
+
+
+def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
+    """Read single pixels, ``(n,)`` each; of a raster on disk in one window for each chunk that holds some."""
+    if isinstance(raster, np.ndarray):
+        return raster[row, column]
+    height, width = chunk_shape(raster)
+    chunk = row // height * (raster.shape[1] // width + 1) + column // width
+    order = np.argsort(chunk, kind="stable")
+    out = np.empty(len(row), dtype=raster.dtype)
+    for some in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1):
+        if len(some):
+            i, j = row[some], column[some]
+            window = raster[int(i.min()) : int(i.max()) + 1, int(j.min()) : int(j.max()) + 1]
+            out[some] = np.asarray(window)[i - i.min(), j - j.min()]
+    return out
 
 
 def check_free_column(
@@ -87,74 +113,74 @@ def check_free_column(
         raise ValueError(msg)
 
 
-def labels_of_rows(frame: pd.DataFrame, lookup: LabelLookup, part: Part, owner: Owner | None = None) -> pd.Series:
-    """Return the label of each row of a part; 0 for rows that are not counted.
+@dataclass(frozen=True, eq=False)
+class PointColumns:
+    """Makes the columns that say in which label each row of a part lies.
 
-    These are the rows that the quality cut leaves out, and those that another field of view has seen too and owns.
-    """
-    x, y = part.place(frame)
-    label = lookup.at(x, y)
-    if part.table_key is None:
-        label[~part.columns.kept(frame)] = 0
-    if owner is not None:
-        label[~owner.owns(x, y)] = 0
-    return pd.Series(label, index=frame.index)
-
-
-def shares_of_rows(frame: pd.DataFrame, lookup: LabelLookup, part: Part, owner: Owner | None = None) -> pd.Series:
-    """Return what is held in 1/255 under each row of a part as float32; see :func:`labels_of_rows`."""
-    return labels_of_rows(frame, lookup, part, owner).astype(np.float32) / np.float32(255)
-
-
-def with_label_column(
-    sdata: SpatialData,
-    part: Part,
-    lookup: LabelLookup,
-    name: str,
-    owner: Owner | None = None,
-    *,
-    share: tuple[str, LabelLookup] | None = None,
-) -> DaskDataFrame | GeoDataFrame:
-    """Return the element of a part with one column more; of points it is made when computed, partitions and order stay.
-
-    Parameters
+    Attributes
     ----------
-    sdata
-        Object with the element.
     part
-        Names it.
+        Says which rows count, and where they are.
+    owner
+        Tells which positions count for this part; all if None.
     lookup
         Labels under positions of the frame.
     name
-        Of the column.
-    owner
-        Tells which positions count for this part.
+        Of their column. It is 0 for rows that are not counted: those that the quality cut leaves out, and those that
+        another field of view has seen too and owns.
     share
-        Name and values in 1/255 (uint8) of another column, float32.
+        Name and values in 1/255 (uint8) of another column, float32; 0 outside labels.
     """
-    columns = {name: (labels_of_rows, lookup)} | ({} if share is None else {share[0]: (shares_of_rows, share[1])})
+
+    part: Part
+    owner: Owner | None
+    lookup: LabelLookup
+    name: str
+    share: tuple[str, LabelLookup] | None = None
+
+    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the columns for rows."""
+        x, y = self.part.place(frame)
+        label = self.lookup.at(x, y)
+        if self.part.table_key is None:
+            label[~self.part.columns.kept(frame)] = 0
+        if self.owner is not None:
+            label[~self.owner.owns(x, y)] = 0
+        columns = {self.name: label}
+        if self.share is not None:
+            name, values = self.share
+            columns[name] = np.where(label > 0, values.at(x, y), 0).astype(np.float32) / np.float32(255)
+        return pd.DataFrame(columns, index=frame.index)
+
+    def empty(self, index: pd.Index) -> pd.DataFrame:
+        """Return the columns for no rows."""
+        columns: dict[str, Any] = {self.name: np.zeros(0, dtype=self.lookup.dtype)}
+        if self.share is not None:
+            columns[self.share[0]] = np.zeros(0, dtype=np.float32)
+        return pd.DataFrame(columns, index=index[:0])
+
+
+def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFrame | GeoDataFrame:
+    """Return the element of a part with more columns; of points they are made when computed, partitions and order stay.
+
+    A raster in memory goes into the graph of the points once and under a name of its own: it is neither hashed nor
+    sent to where the points are made with each of their partitions.
+    """
+    from dask.delayed import delayed
+
+    part = columns.part
     if part.key in sdata.shapes:
         shapes = sdata.shapes[part.key]
-        centres = centres_of(shapes)
-        out = shapes.assign(**{key: of_rows(centres, under, part, owner) for key, (of_rows, under) in columns.items()})
+        out = shapes.assign(**dict(columns.of(centres_of(shapes)).items()))
     else:
         points = sdata.points[part.key]
-        read = points[part.read_columns()]
-        made = {}
-        for key, (of_rows, under) in columns.items():
-            dtype = under.labels.dtype if of_rows is labels_of_rows else np.float32
-            meta = pd.Series([], dtype=dtype, index=points._meta.index)
-            made[key] = read.map_partitions(of_rows, under, part, owner, meta=meta)
-        out = points.assign(**made)
+        held = delayed(columns, name=f"ucs-columns-{uuid4().hex}", traverse=False)
+        meta = columns.empty(points._meta.index)
+        made = points[part.read_columns()].map_partitions(_columns_of, held, meta=meta)
+        out = points.assign(**{name: made[name] for name in meta})
     out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # so that the new element's transformations are its own
     return out
 
 
-def count_in_labels(transcripts: TranscriptMap, labels: NDArray[np.int32], n: int) -> csr_matrix:
-    """Count the transcripts of a raster per label on the same raster, ``(n, n_features)`` int32."""
-    from scipy.sparse import coo_matrix
-
-    cell = labels[transcripts.rows(), transcripts.column]
-    assigned = cell > 0
-    entries = (transcripts.count[assigned], (cell[assigned] - 1, transcripts.feature[assigned]))
-    return coo_matrix(entries, shape=(n, transcripts.n_features), dtype=np.int32).tocsr()
+def _columns_of(frame: pd.DataFrame, columns: PointColumns) -> pd.DataFrame:
+    return columns.of(frame)

@@ -17,6 +17,7 @@ from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.pp._fields import most_frequent
+from ucs.tl._result import labels_element
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,16 +171,12 @@ def missing_nuclei_element(sdata: SpatialData, sample: Sample, missing: NDArray[
 
     ``missing`` tells which of the sample's nuclei they are, ``(n,)``.
     """
-    import dask.array as da
-    from spatialdata.models import Labels2DModel
-
     to_home, transformations = sample.source.home(sdata)
-    labels = sample.nuclei.labels
-    labels = np.where(np.concatenate([[False], missing])[labels], labels, 0).astype(np.int32)
-    return Labels2DModel.parse(
-        da.from_array(labels, chunks=(tile_size, tile_size)),
-        dims=("y", "x"),
-        transformations=sample.transcripts.grid.transformations(transformations, to_home),
+    return labels_element(
+        sample.nuclei.labels,
+        sample.transcripts.grid.transformations(transformations, to_home),
+        kept=missing,
+        tile_size=tile_size,
     )
 
 
@@ -203,7 +200,7 @@ def with_nuclei(sample: Sample, added: NDArray[np.int32]) -> Sample:
     if types is not None:
         types = np.concatenate([types, np.full(m, "", dtype=object)])
     ids = np.concatenate([nuclei.ids, none])
-    return replace(sample, nuclei=replace(nuclei, labels=labels, ids=ids), cell_types=types)
+    return replace(sample, nuclei=replace(nuclei, labels=labels, ids=ids), cell_types=types, overviews={})
 
 
 def with_nuclei_in_regions(regions: Regions | None, added: NDArray[np.int32]) -> Regions | None:

@@ -45,6 +45,9 @@ def predict(
     missing_nuclei_key_added: str = "ucs_missing_nuclei",
     tile_size: int = 1024,
     device: str = "auto",
+    memory_limit: str | float | None = "auto",
+    scratch: str | Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     inplace: bool = True,
     write: bool = False,
@@ -69,7 +72,7 @@ def predict(
     labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, \
 missing_nuclei_key_added
         As in :func:`segment`.
-    tile_size, device, overwrite, inplace, write, progress
+    tile_size, device, memory_limit, scratch, resume, overwrite, inplace, write, progress
         As in :func:`segment`.
 
     Returns
@@ -109,6 +112,9 @@ missing_nuclei_key_added
         missing_nuclei_key_added=missing_nuclei_key_added,
         tile_size=tile_size,
         device=device,
+        memory_limit=memory_limit,
+        scratch=scratch,
+        resume=resume,
         overwrite=overwrite,
         inplace=inplace,
         write=write,

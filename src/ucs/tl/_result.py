@@ -2,47 +2,111 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
-from ucs._core.measure import centroids, eccentricities, mean_probabilities, moments
+from ucs._core.bands import chunk_shape
+from ucs._core.count import count_in_labels, row_sums
+from ucs._core.measure import centroids, eccentricities, measure
 from ucs._grid import planar
-from ucs.tl._lookup import LabelLookup, count_in_labels, with_label_column
+from ucs._progress import stage
+from ucs.tl._lookup import LabelLookup, PointColumns, with_label_column
 from ucs.tl._outlines import polygon_frame
 from ucs.tl._table import at_home, build_table
 from ucs.tl._write import Elements
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
+    from xarray import DataArray
 
+    from ucs._core.bands import Raster
+    from ucs._core.measure import Measures
     from ucs.pp._sample import Sample
     from ucs.tl._engine import Prediction
     from ucs.tl._keys import OutputKeys
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Transcripts in cells and in nuclei, ``(n, n_features)`` each, and how many there are of genes anywhere."""
+
+    in_cells: csr_matrix
+    in_nuclei: csr_matrix
+    n_of_genes: int
+
+
+def count_transcripts(sample: Sample, prediction: Prediction) -> Counts:
+    """Count the transcripts of a sample: after that nobody needs them any more."""
+    transcripts, n = sample.transcripts.map, len(sample.nuclei.ids)
+    n_genes = len(sample.transcripts.genes)
+    return Counts(
+        count_in_labels(transcripts, prediction.labels, n),
+        count_in_labels(transcripts, sample.nuclei.labels, n),
+        sum(int(band.count[band.feature < n_genes].sum(dtype=np.int64)) for _, _, band in transcripts.bands()),
+    )
 
 
 def build_elements(
     sdata: SpatialData,
     sample: Sample,
     prediction: Prediction,
+    counts: Counts,
     *,
     keys: OutputKeys,
     min_transcripts: int,
     tile_size: int,
     uns: dict[str, Any],
+    timings: dict[str, float],
 ) -> Elements:
     """Make labels, shapes, table and the column of the points of a prediction; nothing in ``sdata`` is changed."""
-    import dask.array as da
-    from spatialdata.models import Labels2DModel, ShapesModel
+    from spatialdata.models import ShapesModel
 
     source, grid = sample.source, sample.transcripts.grid
     to_home, transformations = source.home(sdata)
-    counts = count_in_labels(sample.transcripts.map, prediction.labels, len(sample.nuclei.ids))
-    n_transcripts = np.asarray(counts[:, : len(sample.transcripts.genes)].sum(axis=1)).ravel()
+    n = len(sample.nuclei.ids)
+    kept = _kept(row_sums(counts.in_cells, len(sample.transcripts.genes)), min_transcripts)
+    with stage("table", timings, progress=False):
+        measures = measure(prediction.labels, n, prediction.probability)
+        table = _table(sample, prediction.obs, counts, measures, kept, keys, uns)
+        table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
+    with stage("outline", timings, progress=False):
+        boxes = np.where(np.concatenate([[False], kept])[:, None], measures.boxes, 0)
+        outlines = polygon_frame(prediction.labels, to_home @ grid.px_to_intrinsic, boxes=boxes)
+    renumber = None if kept.all() else renumbering(kept)
+    lookup = LabelLookup(prediction.labels, grid, renumber)
+    share = None
+    if keys.points_confidence is not None:
+        share = (keys.points_confidence, LabelLookup(prediction.probability, grid))
+    return Elements(
+        new={
+            keys.labels: labels_element(
+                prediction.labels, grid.transformations(transformations, to_home), kept=kept, tile_size=tile_size
+            ),
+            keys.shapes: ShapesModel.parse(outlines, transformations=planar(transformations)),
+            keys.table: table,
+        },
+        points={
+            part.key: with_label_column(
+                sdata,
+                PointColumns(
+                    part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
+                ),
+            )
+            for k, part in enumerate(source.parts)
+        },
+    )
+
+
+def _kept(n_transcripts: NDArray[np.int64], min_transcripts: int) -> NDArray[np.bool_]:
+    """Return which cells have enough transcripts."""
     kept = n_transcripts >= min_transcripts
     if not kept.any():
         msg = (
@@ -50,54 +114,62 @@ def build_elements(
             f"{n_transcripts.max()}."
         )
         raise ValueError(msg)
-    labels = np.where(np.concatenate([[False], kept])[prediction.labels], prediction.labels, 0).astype(np.int32)
-    table = _table(sample, replace(prediction, labels=labels), counts, kept, keys, uns)
-    confidence = None
-    if keys.points_confidence is not None:
-        in_cells = np.where(labels > 0, prediction.probability, np.uint8(0))
-        confidence = (keys.points_confidence, LabelLookup(in_cells, grid))
-    table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
-    return Elements(
-        new={
-            keys.labels: Labels2DModel.parse(
-                da.from_array(labels, chunks=(tile_size, tile_size)),
-                dims=("y", "x"),
-                transformations=grid.transformations(transformations, to_home),
-            ),
-            keys.shapes: ShapesModel.parse(
-                polygon_frame(labels, to_home @ grid.px_to_intrinsic), transformations=planar(transformations)
-            ),
-            keys.table: table,
-        },
-        points={
-            part.key: with_label_column(
-                sdata,
-                part,
-                LabelLookup(labels, grid),
-                keys.points_column,
-                None if sample.fields is None else sample.fields.owner(k),
-                share=confidence,
-            )
-            for k, part in enumerate(source.parts)
-        },
-    )
+    return kept
+
+
+def renumbering(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return ``(n + 1,)`` by label: itself if it is kept, else 0."""
+    return np.where(np.concatenate([[False], kept]), np.arange(len(kept) + 1), 0).astype(np.int32)
+
+
+def labels_element(
+    labels: Raster, transformations: Mapping[str, Any], *, kept: NDArray[np.bool_], tile_size: int
+) -> DataArray:
+    """Make a labels element of some labels.
+
+    Parameters
+    ----------
+    labels
+        ``(h, w)`` int32. An array on disk is read when the element is, chunk by chunk; the element keeps the object, so
+        that what goes with it stays until nobody has the element any more.
+    transformations
+        Coordinate system -> transformation.
+    kept
+        ``(n,)`` which of the labels 1..n stay; the others become background, when the element is computed.
+    tile_size
+        Side of a chunk of an array in memory.
+    """
+    import dask.array as da
+    from spatialdata.models import Labels2DModel
+
+    chunks = (tile_size, tile_size) if isinstance(labels, np.ndarray) else chunk_shape(labels)
+    name = f"ucs-labels-{uuid4().hex}"  # otherwise all pixels are hashed for one
+    lazy = da.from_array(labels, chunks=chunks, name=name)
+    if not kept.all():
+        lazy = lazy.map_blocks(_renumbered, renumbering(kept), dtype=np.int32)
+    return Labels2DModel.parse(lazy, dims=("y", "x"), transformations=dict(transformations))
+
+
+def _renumbered(block: NDArray[np.int32], renumber: NDArray[np.int32]) -> NDArray[np.int32]:
+    return renumber[block]
 
 
 def _table(
     sample: Sample,
-    prediction: Prediction,
-    counts: csr_matrix,
+    obs: Mapping[str, Any],
+    counts: Counts,
+    measures: Measures,
     kept: NDArray[np.bool_],
     keys: OutputKeys,
     uns: dict[str, Any],
 ) -> AnnData:
-    grid, nuclei, labels = sample.transcripts.grid, sample.nuclei, prediction.labels
+    grid, nuclei = sample.transcripts.grid, sample.nuclei
     n = len(nuclei.ids)
-    cells, nucleus_pixels = moments(labels, n)[kept], moments(nuclei.labels, n)[kept, 0]
+    cells, nucleus_pixels = measures.moments[kept], measure(nuclei.labels, n).moments[kept, 0]
     px_area = grid.um_per_px**2
     centroid = centroids(cells) * grid.um_per_px + np.array(grid.origin) * grid.um_per_unit
     return build_table(
-        counts[kept],
+        _rows(counts.in_cells, kept),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
         ids=np.flatnonzero(kept).astype(np.int32) + 1,
@@ -108,14 +180,19 @@ def _table(
             "nucleus_id": nuclei.ids[kept],
             "nucleus_area_um2": nucleus_pixels * px_area,
             "eccentricity": eccentricities(cells),
-            "confidence": mean_probabilities(labels, prediction.probability, n)[kept],
+            "confidence": measures.mean()[kept],
             "is_missing_cell": np.zeros(int(kept.sum()), dtype=bool),
             **_fields_of(sample, kept),
-            **{name: values[kept] for name, values in prediction.obs.items()},
+            **{name: values[kept] for name, values in obs.items()},
         },
-        layers={"nucleus": count_in_labels(sample.transcripts.map, nuclei.labels, n)[kept]},
+        layers={"nucleus": _rows(counts.in_nuclei, kept)},
         uns=uns,
     )
+
+
+def _rows(matrix: csr_matrix, kept: NDArray[np.bool_]) -> csr_matrix:
+    """Return some rows; the matrix itself, and not a copy, if they are all."""
+    return matrix if kept.all() else matrix[kept]
 
 
 def _fields_of(sample: Sample, kept: NDArray[np.bool_]) -> dict[str, Any]:

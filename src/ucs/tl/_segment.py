@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import time
-from importlib.metadata import version
+from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucs._checks import check_at_least, check_one_object, check_option
-from ucs._logging import logger
+from ucs._memory import parse_limit, peak_memory, release_unused
 from ucs._progress import stage
-from ucs.nn.device import resolve_device
+from ucs._swap import check_space
+from ucs._workspace import Workspace, closing, in_memory
 from ucs.pp._regions import find_regions, read_regions
-from ucs.pp._sample import Sample, find_nuclei_key, find_source, prepare
+from ucs.pp._sample import find_nuclei_key, find_source, prepare
 from ucs.tl._background import check_background
-from ucs.tl._engine import as_model, check_regions_of_model, judges_of, predict_cells, regions_of_models
+from ucs.tl._cluster import active_client, device_of_training
+from ucs.tl._engine import as_model, check_regions_of_model, judges_of, predict_cells
 from ucs.tl._keys import OutputKeys
 from ucs.tl._learning import Learning, resolve_params, train_model
 from ucs.tl._marking import read_markers, with_given_types
 from ucs.tl._missing import MISSING, add_missing_cells, missing_nuclei_element
-from ucs.tl._result import build_elements
-from ucs.tl._store import check_store
+from ucs.tl._place import fit_tiles, place_of
+from ucs.tl._record import log_result, record_of
+from ucs.tl._result import build_elements, count_transcripts
+from ucs.tl._resume import begin_or_continue, drop_half_written, trained_once
+from ucs.tl._store import check_store, least_bytes
 from ucs.tl._write import add_elements, shallow_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     from spatialdata import SpatialData
 
@@ -33,6 +38,7 @@ if TYPE_CHECKING:
     from ucs.nn.model import UCSModel
     from ucs.nn.params import TrainParams
     from ucs.pp._regions import Regions, RegionsOption
+    from ucs.pp._sample import Sample
     from ucs.tl._engine import Model, Prediction
 
 
@@ -71,6 +77,9 @@ def segment(
     tile_size: int = 1024,
     device: str = "auto",
     seed: int = 0,
+    memory_limit: str | float | None = "auto",
+    scratch: str | Path | None = None,
+    resume: bool = False,
     overwrite: bool = False,
     inplace: bool = True,
     write: bool = False,
@@ -79,7 +88,9 @@ def segment(
     """Segment cells: train on this very sample, predict, refine, and write the cells back.
 
     Every nucleus becomes one cell on one raster; every pixel has at most one owner. The result does not depend on
-    ``tile_size`` nor on how the points are partitioned or ordered.
+    ``tile_size`` nor on how the points are partitioned or ordered, nor on whether it is computed in memory, on disk or
+    by the workers of a Dask client. If one is active (``distributed.Client``), its workers share the tiles; they must
+    reach ``scratch`` by the same path.
 
     Parameters
     ----------
@@ -167,11 +178,22 @@ def segment(
     missing_nuclei_key_added
         Key of the nuclei that are found; used with ``find_missing`` only.
     tile_size
-        Side in pixels of the chunks of the labels and, on a GPU, of what goes through the nets at once.
+        Side in pixels of the chunks of the labels, of what is worked on at a time and, on a GPU, of what goes through
+        the nets at once.
     device
         ``"auto"`` (CUDA, MPS or CPU), or a torch device.
     seed
         Of weights and patches.
+    memory_limit
+        What the process may hold: ``"auto"`` (most of what is free now), bytes, or a size such as ``"6 GiB"``; None for
+        no limit. What does not fit is held in ``scratch``; tiles are made smaller if that is needed.
+    scratch
+        Folder for temporary files: what does not fit into memory, tiles that workers share, and what ``resume`` needs.
+        With ``resume`` the folder of the object's store if None, otherwise the system's. All is removed at the end.
+    resume
+        Whether a run that is killed may be continued by calling again with the same arguments: the trained model and
+        finished tiles are then kept in ``scratch`` until the run is complete. If data, parameters or versions differ
+        from those of the killed run it begins afresh, and says so.
     overwrite
         Whether results of an earlier run may be replaced.
     inplace
@@ -205,7 +227,11 @@ def segment(
         If input is invalid: keys taken, elements not connected or not overlapping, nuclei misplaced, positions NaN or
         infinite, features null, counts negative, ids repeated or negative, an unknown option, a device not there.
     MemoryError
-        If the resolution is finer than memory allows.
+        If the resolution is finer than memory allows, or not even a small tile fits.
+    OSError
+        If ``scratch`` or the store cannot be written to, or the disk is full; the store is then as it was.
+    RuntimeError
+        If another process works on the same run with ``resume``.
 
     References
     ----------
@@ -227,7 +253,7 @@ def segment(
     if write and not inplace:
         msg = "write=True writes to the object's own store and needs inplace=True."
         raise ValueError(msg)
-    resolve_device(device)
+    train_on = device_of_training(device)
     source = find_source(
         sdata,
         points_key,
@@ -239,6 +265,8 @@ def segment(
         z_planes=z_planes,
     )
     nuclei_key = find_nuclei_key(sdata, source, nuclei_key)
+    if write:
+        drop_half_written(sdata)
     keys.check(sdata, source, nuclei_key, overwrite=overwrite)
     if write:
         check_store(sdata, keys.kinds(), overwrite=overwrite)
@@ -248,125 +276,99 @@ def segment(
     params = resolve_params(train, source.platform, softmask)
     rule = find_regions(sdata, source, regions, genes_per_region=genes_per_region)
 
+    place, limit = place_of(scratch, sdata, resume=resume), parse_limit(memory_limit)
+    name = f"{sdata.path} {source.points_key} {keys}" if resume else None
     timings: dict[str, float] = {}
     start = time.perf_counter()
-    with stage("read", timings, progress=False):
-        sample = prepare(
-            sdata,
-            source,
-            nuclei_key,
-            coordinate_system=coordinate_system,
-            check_alignment=check_alignment,
-            fuse_nuclei=fuse_nuclei,
-            progress=progress,
-        )
-        sample = with_given_types(sdata, sample, cell_type_key, of_type)
-        of_nuclei = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=coordinate_system)
-    if model is None:
+    with closing(Workspace(place, limit=limit, resumable=name)) as workspace:
+        with stage("read", timings, progress=progress, unit="part") as update:
+            sample = prepare(
+                sdata,
+                source,
+                nuclei_key,
+                coordinate_system=coordinate_system,
+                check_alignment=check_alignment,
+                fuse_nuclei=fuse_nuclei,
+                scratch=place,
+                memory_limit=limit,
+                progress=progress,
+                update=update,
+            )
+            sample = with_given_types(sdata, sample, cell_type_key, of_type)
+            of_nuclei = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=coordinate_system)
+        release_unused()  # of the tables that were read
+        if write:
+            check_space(Path(sdata.path), least_bytes(sample), "The result")
+        if active_client(device) is not None:
+            workspace.use_folder()
+        tile = fit_tiles(workspace, sample.transcripts.grid.shape, int(tile_size))
         learning = Learning(
-            params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership, of_type
-        )
-        model = train_model([sample], None if of_nuclei is None else [of_nuclei], learning, timings)
-    trained = model
-
-    def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
-        return predict_cells(
-            sample,
-            trained,
-            regions,
-            ownership=ownership,
-            tile_size=int(tile_size),
-            device=device,
-            progress=progress,
-            timings=timings,
+            params, genes, background, train_on, seed, warm_start, genes_per_region, progress, ownership, of_type
         )
 
-    record = _record(sample, model, of_nuclei, keys, min_transcripts=min_transcripts)
-    prediction = cells_of(sample, of_nuclei)
-    if find_missing:
-        first = judges_of(sample, model, of_nuclei)[0][0]
-        sample, prediction = add_missing_cells(
-            sample, of_nuclei, prediction, first, cells_of, ownership=ownership, timings=timings
-        )
-        record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
-    with stage("measure", timings, progress=False):
+        def train_it() -> Model:
+            return train_model([sample], None if of_nuclei is None else [of_nuclei], learning, timings)
+
+        if resume:
+            decisive = {"learning": replace(learning, progress=False), "find_missing": find_missing}
+            tile = begin_or_continue(
+                workspace, sample, of_nuclei, model, device=train_on, tile_size=tile, options=decisive
+            )
+        if model is None:
+            model = trained_once(workspace, train_it) if resume else train_it()
+        trained = model
+
+        def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
+            return predict_cells(
+                sample,
+                trained,
+                regions,
+                ownership=ownership,
+                tile_size=tile,
+                device=device,
+                workspace=workspace,
+                progress=progress,
+                timings=timings,
+            )
+
+        record = record_of(sample, model, of_nuclei, keys, min_transcripts=min_transcripts)
+        prediction = cells_of(sample, of_nuclei)
+        if find_missing:
+            first = judges_of(sample, model, of_nuclei)[0][0]
+            held = in_memory(prediction.labels), in_memory(prediction.probability)
+            prediction = replace(prediction, labels=held[0], probability=held[1])
+            workspace.forget_rasters()
+            sample, prediction = add_missing_cells(
+                sample, of_nuclei, prediction, first, cells_of, ownership=ownership, timings=timings
+            )
+            record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
+        sample.overviews.clear()
+        release_unused()
+        labels, probability = workspace.settle([prediction.labels, prediction.probability])
+        prediction = replace(prediction, labels=labels, probability=probability)
+        with stage("count", timings, progress=False):
+            counts = count_transcripts(sample, prediction)
+        sample = sample.without_transcripts()
         elements = build_elements(
             sdata,
             sample,
             prediction,
+            counts,
             keys=keys,
             min_transcripts=min_transcripts,
             tile_size=int(tile_size),
             uns=record,
+            timings=timings,
         )
         if keys.missing_nuclei is not None:
             elements.new[keys.missing_nuclei] = missing_nuclei_element(
                 sdata, sample, prediction.obs[MISSING], tile_size=int(tile_size)
             )
-    elements.new.update(sample.found)
-    timings["total"] = time.perf_counter() - start
-    elements.new[keys.table].uns["ucs"]["timings"] = timings
-    target = sdata if inplace else shallow_copy(sdata)
-    add_elements(target, elements, write=write)
-    _log_result(target, sample, keys, timings)
+        elements.new.update(sample.found)
+        timings["total"] = time.perf_counter() - start
+        uns = elements.new[keys.table].uns["ucs"]
+        uns["timings"], uns["peak_memory_gib"] = timings, peak_memory() / 2**30
+        target = sdata if inplace else shallow_copy(sdata)
+        add_elements(target, elements, write=write)
+    log_result(target, counts.n_of_genes, keys, timings)
     return None if inplace else target
-
-
-def _record(
-    sample: Sample, model: Model, regions: Regions | None, keys: OutputKeys, *, min_transcripts: int
-) -> dict[str, Any]:
-    """Collect what ``uns["ucs"]`` says of a run."""
-    source, transcripts = sample.source, sample.transcripts
-    return {
-        "version": version("spatialdata-ucs"),
-        "parameters": {
-            "platform": source.platform.name,
-            "points_key": source.points_key,
-            "fields_of_view": [] if sample.fov is None else list(sample.fov_names),
-            "nuclei_key": sample.nuclei_key,
-            "gene_key": source.columns.gene,
-            "resolution": source.resolution,
-            "um_per_unit": source.um_per_unit,
-            "z_planes": list(source.columns.planes),
-            "min_transcripts": min_transcripts,
-            "labels_key": keys.labels,
-            "shapes_key": keys.shapes,
-            "points_column": keys.points_column,
-            "train": model.params.as_dict(),
-        },
-        "model": model.history,
-        **({} if regions is None else {"regions": regions_of_models(regions, model)}),
-        "qc": {
-            "alignment": sample.alignment,
-            "n_rows": transcripts.n_rows,
-            "n_low_quality": transcripts.n_low_quality,
-            "n_other_planes": transcripts.n_other_planes,
-            "n_zero_count": transcripts.n_zero_count,
-            "n_seen_twice": transcripts.n_seen_twice,
-            "n_kept": transcripts.map.n_transcripts,
-            "n_nuclei": len(sample.nuclei.ids),
-            "n_nuclei_outside": sample.nuclei.n_outside,
-            "grid_shape": list(transcripts.grid.shape),
-            "grid_origin": list(transcripts.grid.origin),
-        },
-    }
-
-
-def _log_result(sdata: SpatialData, sample: Sample, keys: OutputKeys, timings: dict[str, float]) -> None:
-    table = sdata.tables[keys.table]
-    n_genes = len(sample.transcripts.genes)
-    in_cells = int(table.X.sum())
-    of = int(sample.transcripts.map.count[sample.transcripts.map.feature < n_genes].sum())
-    logger.info(
-        "Added labels %r, shapes %r, table %r, points column %r: %d cells, median area %.0f um2, %.0f %% of %d "
-        "transcripts in cells, %.1f s.",
-        keys.labels,
-        keys.shapes,
-        keys.table,
-        keys.points_column,
-        table.n_obs,
-        table.obs["area_um2"].median() if table.n_obs else 0,
-        100 * in_cells / of,
-        of,
-        timings["total"],
-    )

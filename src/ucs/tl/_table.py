@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ucs._core.count import row_sums
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -60,9 +62,9 @@ def build_table(
     n_genes = len(genes)
     if ids.dtype.itemsize < 2:
         ids = ids.astype(np.int16)  # SpatialData takes no 8-bit instance ids
-    x = counts[:, :n_genes].tocsr()
+    x = counts if counts.shape[1] == n_genes else counts[:, :n_genes].tocsr()
     names = pd.Index([str(i) for i in ids])
-    n_transcripts = np.asarray(x.sum(axis=1)).ravel().astype(np.int64)
+    n_transcripts = row_sums(x)
     frame = pd.DataFrame(
         {
             INSTANCE_KEY: ids,
@@ -78,7 +80,7 @@ def build_table(
     control_counts = pd.DataFrame(counts[:, n_genes:].toarray(), index=names, columns=list(controls))
     table = AnnData(X=x, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
     for name, layer in layers.items():
-        table.layers[name] = layer[:, :n_genes].tocsr()
+        table.layers[name] = layer if layer.shape[1] == n_genes else layer[:, :n_genes].tocsr()
     table.obsm["spatial"] = centroid_um
     if controls:
         table.obsm["controls"] = control_counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._core.marks import Marks
+    from ucs._core.overview import Overview
     from ucs.pp._regions import Regions
     from ucs.pp._sample import Sample
     from ucs.pp._transcripts import Transcripts
@@ -52,12 +53,14 @@ class Tissue:
     learned: NDArray[np.int32]
     inside: NDArray[np.bool_] | None = None
     marks: Marks | None = None
+    overviews: dict[Any, Overview] = field(default_factory=dict, compare=False)
+    """As in :class:`ucs.pp._sample.Sample`."""
 
     @classmethod
     def of_sample(cls, sample: Sample, markers: Mapping[str, Sequence[str]] | None = None) -> Tissue:
         """Take all of a sample, with its markers if there are any."""
         labels = sample.nuclei.labels
-        return cls(sample.transcripts, labels, labels, marks=marks_of(sample, markers))
+        return cls(sample.transcripts, labels, labels, marks=marks_of(sample, markers), overviews=sample.overviews)
 
     @property
     def own_transcripts(self) -> Transcripts:
@@ -128,7 +131,7 @@ class RegionCutter:
     def whole(self) -> Tissue:
         """Return all of the sample."""
         labels = self.sample.nuclei.labels
-        return Tissue(self.sample.transcripts, labels, labels, marks=self.marks)
+        return Tissue(self.sample.transcripts, labels, labels, marks=self.marks, overviews=self.sample.overviews)
 
     def cut(self, name: str) -> Tissue | None:
         """Return a region with its surroundings; None if the sample has none of this name."""

@@ -1,0 +1,1 @@
+"""Whole slides: full-size workloads, and what a run on them takes."""

@@ -1,0 +1,91 @@
+"""Rasters read in bands of rows, whether they lie in memory or in chunks on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+_ROWS = 1024
+_SIDE = 1024
+
+
+class Raster(Protocol):
+    """A 2D array that is read by slices: a NumPy array, or a Zarr array, of which a slice reads the chunks it needs."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(height, width)``."""
+
+    @property
+    def dtype(self) -> Any:
+        """Type of the pixels."""
+
+    @property
+    def ndim(self) -> int:
+        """Two."""
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """Return pixels, for slices of rows and columns."""
+
+
+@dataclass(frozen=True, eq=False)
+class Renumbered:
+    """A raster whose labels are renumbered where they are read, rather than all at once.
+
+    Attributes
+    ----------
+    labels
+        ``(h, w)`` integers 0..n.
+    number
+        ``(n + 1,)`` the new number of each.
+    """
+
+    labels: Raster
+    number: NDArray
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """``(height, width)``."""
+        return self.labels.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of the new numbers."""
+        return self.number.dtype
+
+    @property
+    def ndim(self) -> int:
+        """Two."""
+        return self.labels.ndim
+
+    @property
+    def chunks(self) -> tuple[int, int]:
+        """Pieces that it is best read in."""
+        return chunk_shape(self.labels)
+
+    def __getitem__(self, key: Any) -> NDArray:
+        """Return renumbered pixels."""
+        return self.number[np.asarray(self.labels[key])]
+
+
+def chunk_shape(raster: Raster) -> tuple[int, int]:
+    """Return the shape of the pieces that a raster is best read in: its chunks on disk, or blocks of one in memory."""
+    chunks = getattr(raster, "shards", None) or getattr(raster, "chunks", None) or (_SIDE, _SIDE)
+    return int(chunks[0]), int(chunks[1])
+
+
+def bands(raster: Raster) -> Iterator[tuple[int, NDArray]]:
+    """Read a raster in bands of whole rows, top to bottom: the first row of each, and its pixels.
+
+    Bands of an array in memory are views. Those of chunks on disk end where chunks end, so that each is read once.
+    """
+    rows = _ROWS if isinstance(raster, np.ndarray) else chunk_shape(raster)[0]
+    for row0 in range(0, raster.shape[0], rows):
+        yield row0, np.asarray(raster[row0 : row0 + rows])

@@ -1,0 +1,215 @@
+"""Transcripts counted per label, into a sparse matrix, piece by piece.
+
+Two passes over the pieces: the first tells how many entries each label gets at most, the second writes them where they
+belong. Equal entries are then summed label by label, in place. Nothing of the length of all transcripts is held but the
+result itself.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+from ucs._core.bands import bands
+from ucs._core.parallel import in_threads
+from ucs._core.transcripts import ENTRIES_AT_ONCE
+from ucs._scratch import release_pages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from ucs._core.bands import Raster
+    from ucs._core.transcripts import TranscriptMap
+
+    Entries = tuple[NDArray, NDArray, NDArray]
+
+__all__ = ["count_in_labels", "row_sums", "sum_entries"]
+
+
+def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_matrix:
+    """Count the transcripts of a raster per label on the same raster.
+
+    Parameters
+    ----------
+    transcripts
+        On a raster.
+    labels
+        ``(h, w)`` ids 0..n on that raster, 0 = none; in memory or on disk.
+    n
+        Number of labels.
+
+    Returns
+    -------
+    ``(n, n_features)`` int32, of label ``k + 1`` in row ``k``; sorted, without zeros.
+
+    Raises
+    ------
+    ValueError
+        If the two rasters differ in shape, or a label is above ``n``.
+    """
+    if tuple(labels.shape) != tuple(transcripts.shape):
+        msg = f"The labels have {labels.shape} pixels, the transcripts lie on {transcripts.shape}."
+        raise ValueError(msg)
+    return sum_entries(lambda: _entries_by_band(transcripts, labels), n, transcripts.n_features)
+
+
+def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Entries]:
+    for row0, band in bands(labels):
+        for first, stop in _rows_of_entries(transcripts.row_start[row0 : row0 + len(band) + 1]):
+            row_start = transcripts.row_start[row0 + first : row0 + stop + 1]
+            entries = slice(int(row_start[0]), int(row_start[-1]))
+            label = np.empty(entries.stop - entries.start, dtype=band.dtype)
+            column, feature, count = (
+                array[entries] for array in (transcripts.column, transcripts.feature, transcripts.count)
+            )
+            in_threads(_look_up, stop - first, band[first:stop], row_start, column, label)
+            yield label, feature, count
+            for array in (column, feature, count):
+                release_pages(array)  # of transcripts on disk
+
+
+def _rows_of_entries(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut rows into runs with so many entries at most, if a single row has no more."""
+    first, n_rows = 0, len(row_start) - 1
+    while first < n_rows:
+        stop = int(np.searchsorted(row_start, row_start[first] + ENTRIES_AT_ONCE, side="right")) - 1
+        stop = min(max(stop, first + 1), n_rows)
+        if row_start[stop] > row_start[first]:
+            yield first, stop
+        first = stop
+
+
+def sum_entries(pieces: Callable[[], Iterable[Entries]], n: int, n_features: int) -> csr_matrix:
+    """Sum counts per label and feature.
+
+    Parameters
+    ----------
+    pieces
+        Makes the entries, piece by piece, and is called twice: their labels 0..n (0 counts nowhere), features and
+        counts, in any order, with repeats.
+    n, n_features
+        Number of labels and of features.
+
+    Returns
+    -------
+    ``(n, n_features)`` int32, of label ``k + 1`` in row ``k``; sorted, without zeros.
+
+    Raises
+    ------
+    ValueError
+        If a label is above ``n``.
+    """
+    from scipy.sparse import csr_matrix
+
+    start = np.zeros(n + 2, dtype=np.int64)
+    for label, _, count in pieces():
+        if not _count_entries(label, count, start[1:]):
+            msg = f"Labels must lie within 0 and n = {n}, but there is one of {label.max()}."
+            raise ValueError(msg)
+    np.cumsum(start, out=start)  # label c has the entries start[c]:start[c + 1]
+    feature_of, count_of = (np.empty(int(start[-1]), dtype=np.int32) for _ in range(2))
+    position = start[:-1].copy()
+    for label, feature, count in pieces():
+        _fill(label, feature, count, position, feature_of, count_of)
+    in_threads(_sum_equal, n, start[1:], n_features, feature_of, count_of, position[1:])
+    n_entries = _close_gaps(start[1:], position[1:], feature_of, count_of)
+    for array in (feature_of, count_of):
+        array.resize(n_entries, refcheck=False)  # gives the rest back without a copy
+    index = np.int32 if n_entries <= np.iinfo(np.int32).max else np.int64  # SciPy wants one type for both
+    row_start = np.concatenate([[0], np.cumsum(position[1:])]).astype(index)
+    matrix = csr_matrix((count_of, feature_of.astype(index, copy=False), row_start), shape=(n, n_features), copy=False)
+    matrix.has_canonical_format = True
+    return matrix
+
+
+def row_sums(matrix: csr_matrix, n_columns: int | None = None) -> NDArray[np.int64]:
+    """Return the sum of each row over its first columns, all if None, without a copy of the matrix."""
+    out = np.zeros(matrix.shape[0], dtype=np.int64)
+    n_columns = matrix.shape[1] if n_columns is None else n_columns
+    _row_sums(matrix.indptr, matrix.indices, matrix.data, n_columns, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _look_up(first: int, stop: int, labels: NDArray, row_start: NDArray, column: NDArray, out: NDArray) -> None:
+    for i in range(first, stop):
+        for e in range(row_start[i] - row_start[0], row_start[i + 1] - row_start[0]):
+            out[e] = labels[i, column[e]]
+
+
+@njit(cache=True, nogil=True)
+def _count_entries(label: NDArray, count: NDArray, n_entries: NDArray) -> bool:
+    """Add to the entries of each label; return False if one is not there."""
+    for e in range(len(label)):
+        c = label[e]
+        if c > 0 and count[e] > 0:
+            if c >= len(n_entries):
+                return False
+            n_entries[c] += 1
+    return True
+
+
+@njit(cache=True, nogil=True)
+def _fill(
+    label: NDArray, feature: NDArray, count: NDArray, position: NDArray, feature_of: NDArray, count_of: NDArray
+) -> None:
+    for e in range(len(label)):
+        c = label[e]
+        if c > 0 and count[e] > 0:
+            p = position[c]
+            feature_of[p] = feature[e]
+            count_of[p] = count[e]
+            position[c] = p + 1
+
+
+@njit(cache=True, nogil=True)
+def _sum_equal(
+    first: int, stop: int, start: NDArray, n_features: int, feature_of: NDArray, count_of: NDArray, n_left: NDArray
+) -> None:
+    """Sort and sum the entries of labels in their place, and say how many are left of each."""
+    total = np.zeros(n_features, dtype=np.int32)
+    for k in range(first, stop):
+        feature, count = feature_of[start[k] : start[k + 1]], count_of[start[k] : start[k + 1]]
+        n = 0
+        for e in range(len(feature)):
+            f = feature[e]
+            if total[f] == 0:
+                feature[n] = f
+                n += 1
+            total[f] += count[e]
+        if 16 * n > n_features:  # so many that to look at all features is faster than to sort these
+            n = 0
+            for f in range(n_features):
+                if total[f] != 0:
+                    feature[n] = f
+                    n += 1
+        else:
+            feature[:n] = np.sort(feature[:n])
+        for e in range(n):
+            count[e] = total[feature[e]]
+            total[feature[e]] = 0
+        n_left[k] = n
+
+
+@njit(cache=True, nogil=True)
+def _close_gaps(start: NDArray, n_left: NDArray, feature_of: NDArray, count_of: NDArray) -> int:
+    to = 0
+    for k in range(len(n_left)):
+        for e in range(start[k], start[k] + n_left[k]):
+            feature_of[to] = feature_of[e]
+            count_of[to] = count_of[e]
+            to += 1
+    return to
+
+
+@njit(cache=True, nogil=True)
+def _row_sums(row_start: NDArray, column: NDArray, value: NDArray, n_columns: int, out: NDArray) -> None:
+    for i in range(len(out)):
+        for e in range(row_start[i], row_start[i + 1]):
+            if column[e] < n_columns:
+                out[i] += value[e]
