@@ -93,7 +93,8 @@ def test_segment_adds_cells_to_the_store(made: Path, store: Path):
     assert table.n_obs > 5
     assert set(np.unique(sdata.labels["ucs_cells"])) - {0} == set(table.obs["cell_id"])
     assert set(sdata.shapes["ucs_boundaries"].index) == set(table.obs["cell_id"])
-    for word in ("cells", "transcripts assigned", "median area", "background", "predict", "write", "total", str(store)):
+    stages = ("survey", "cells", "refine", "write", "total")
+    for word in ("cells", "transcripts assigned", "median area", "background", *stages, str(store)):
         assert word in result.stdout.replace("\n", "")
     # Nothing of the user's is touched, but for the lists of what is there.
     changed = {path for path, content in before.items() if tree(store).get(path, "gone") != content}

@@ -88,6 +88,22 @@ def test_models_of_regions(tissue, tmp_path, monkeypatch):
         assert_same(made, run(tissue, None, **options))
 
 
+def test_workers_that_are_threads_of_this_process(tissue, model, expected, tmp_path):
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster),
+    ):
+        assert_same(run(tissue, model, scratch=tmp_path), expected)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("client")
+def test_what_is_timed_in_a_check_is_done_here(tissue, model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(module, "work_in_cluster", lambda *_, **__: pytest.fail("sent away"))
+    assert ucs.pp.check(tissue, model=model, device="cpu")["estimate"]["seconds"] > 0
+
+
 @pytest.mark.usefixtures("not_here")
 def test_a_run_begun_here_goes_on_with_workers(tissue, model, expected, tmp_path, monkeypatch, cluster):
     options = {"resume": True, "scratch": tmp_path}

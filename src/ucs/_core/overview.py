@@ -9,7 +9,7 @@ the nuclei and one byte per pixel.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -167,6 +167,10 @@ class Overview:
         """Return what nets see of a window; see :meth:`ucs._core.surroundings.Surroundings.look`."""
         part = self.extract(window)
         return part.surroundings(self.selection.of(part.transcripts)).look(window.seen_from(part.window))
+
+    def without_bins(self) -> Overview:
+        """Return what is needed to cut out parts, without what :meth:`levels` needs."""
+        return replace(self, bins=np.zeros((0, 0), dtype=np.uint8), group=None)
 
     def mean_count(self, mine: NDArray[np.bool_]) -> float:
         """Return the mean count of the pixels outside nuclei that are nearest to some nuclei, ``(n + 1,)`` bool."""

@@ -15,6 +15,7 @@ import numpy as np
 from ucs._core.overview import tiles_of
 from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
+from ucs._memory import release_unused
 from ucs._progress import stage
 from ucs.nn.device import resolve_device
 from ucs.nn.tile import Judge, Judges, TileTask, ask_nets, decide
@@ -71,7 +72,8 @@ def predict_by_density(
     """
     with stage("survey", timings, progress=progress, unit="tile") as update:
         job = _Job.prepare(sample, models, judge, ownership=ownership, update=update)
-    client = active_client(device)
+    release_unused()
+    client = active_client(device) if workspace.on_disk else None  # workers share rasters by way of the disk
     tiles = list(tiles_of(job.overviews[0].shape, tile_size))
     canvas = Canvas.open(workspace, job.overviews[0].shape, tile_size)
     todo = [number for number in range(len(tiles)) if number not in canvas.done]
@@ -171,7 +173,9 @@ class _Job:
             judges = Judges(tuple(at_work), profiles.log_ratio, float(kinds.trust_um), models[0].params.threshold)
             counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
             membership = kinds.membership(overviews[models[0].genes].selection.of_columns(counts))
-        return cls(tuple(overviews[model.genes] for model in models), judge, judges, membership)
+        sample.overviews.clear()  # with the distances of all pixels, which have told what they had to tell
+        lean = {genes: overview.without_bins() for genes, overview in overviews.items()}
+        return cls(tuple(lean[model.genes] for model in models), judge, judges, membership)
 
     def task(self, number: int, core: Window) -> TileTask:
         """Cut out one tile."""

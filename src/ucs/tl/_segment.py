@@ -317,6 +317,7 @@ def segment(
         if model is None:
             model = trained_once(workspace, train_it) if resume else train_it()
         trained = model
+        release_unused()
 
         def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
             return predict_cells(
