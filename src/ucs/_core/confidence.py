@@ -33,7 +33,7 @@ STAYED = 0.955
 
 _AT_ONCE_UM = 1.0  # as in ucs._core.surroundings: such pixels belong to a cell whatever lies there
 _LEAST_CONTRAST = 1.5
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 128
 
 
 def share_from_cells(

@@ -30,7 +30,7 @@ _TAIL_SHARE = 0.1  # of the area outside nuclei, the farthest part
 _BLOCK_UM = 6.0  # side of the squares whose median is taken: a pixel alone is 0 or 1
 _CONTRAST = 1.5
 _DEFAULT = (0.0, 4.0, 1.2)  # plateau, reach and softness in um where the profile does not tell
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE, _PIXELS_AT_ONCE = 1024, 1 << 20
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ def levels_of_strips(strip: Strip, shape: tuple[int, ...], *, um_per_px: float) 
         Side of a pixel in um.
     """
     side = max(1, round(_BLOCK_UM / um_per_px))
-    rows = max(side, _ROWS_AT_ONCE // side * side)
+    rows = max(side, min(_ROWS_AT_ONCE, _PIXELS_AT_ONCE // shape[1]) // side * side)
     strips = [(row0, min(row0 + rows, shape[0])) for row0 in range(0, shape[0], rows)]
     pixels, counts = _profile(strip, strips)
     area = um_per_px**2
