@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _TEMPORARY = ".ucs-tmp-"
 _RESUMABLE = ".ucs-resume-"
 _OWNER = "owner.json"
+_ROOM = 4  # times a result's size must be free for it to be held in memory: more is to come
 
 
 class Workspace:
@@ -157,7 +158,7 @@ class Workspace:
         """Return rasters that outlive the folder: in memory if they fit, otherwise in files until the process ends."""
         if not self.on_disk or all(isinstance(raster, np.ndarray) for raster in rasters):
             return list(rasters)
-        if self.fits(sum(raster.nbytes for raster in rasters)):
+        if self.fits(_ROOM * sum(raster.nbytes for raster in rasters)):
             return [in_memory(raster) for raster in rasters]
         import zarr
 

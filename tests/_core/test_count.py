@@ -12,7 +12,7 @@ from scipy import sparse
 
 from rasters import random_map, random_nuclei
 from ucs._core import count
-from ucs._core.count import count_in_labels, row_sums, sum_entries
+from ucs._core.count import count_in_labels, row_sums, split_columns, sum_entries
 
 
 def by_hand(label, feature, number, n, n_features):
@@ -79,3 +79,12 @@ def test_bad_input():
         count_in_labels(transcripts, np.ones((6, 5), dtype=np.int32), 1)
     with pytest.raises(ValueError, match="within 0 and n = 1, but there is one of 2"):
         count_in_labels(transcripts, np.full((5, 6), 2, dtype=np.int32), 1)
+
+
+@pytest.mark.parametrize("n", [0, 1, 4, 7])
+def test_split_columns(n):
+    dense = np.random.default_rng(n).integers(0, 3, (9, 7))
+    first, others = split_columns(sparse.csr_matrix(dense), n)
+    np.testing.assert_array_equal(first.toarray(), dense[:, :n])
+    np.testing.assert_array_equal(others.toarray(), dense[:, n:])
+    assert first.nnz == np.count_nonzero(dense[:, :n])

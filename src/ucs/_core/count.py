@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Entries = tuple[NDArray, NDArray, NDArray]
 
-__all__ = ["count_in_labels", "row_sums", "sum_entries"]
+__all__ = ["count_in_labels", "row_sums", "split_columns", "sum_entries"]
 
 
 def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_matrix:
@@ -213,3 +213,30 @@ def _row_sums(row_start: NDArray, column: NDArray, value: NDArray, n_columns: in
         for e in range(row_start[i], row_start[i + 1]):
             if column[e] < n_columns:
                 out[i] += value[e]
+
+
+def split_columns(matrix: csr_matrix, n: int) -> tuple[csr_matrix, csr_matrix]:
+    """Return the first ``n`` columns and the others; ``matrix`` is used up, so that nothing large is held twice."""
+    from scipy.sparse import csr_matrix
+
+    if n == matrix.shape[1]:
+        return matrix, csr_matrix((matrix.shape[0], 0), dtype=matrix.dtype)
+    others = matrix[:, n:].tocsr()
+    kept = _keep_first(matrix.indptr, matrix.indices, matrix.data, n)
+    entries = (matrix.data[:kept], matrix.indices[:kept], matrix.indptr)
+    return csr_matrix(entries, shape=(matrix.shape[0], n)), others
+
+
+@njit(cache=True, nogil=True)
+def _keep_first(indptr: NDArray, indices: NDArray, data: NDArray, n: int) -> int:
+    """Move the entries of the first columns to the front, in place; return how many there are."""
+    kept, start = 0, indptr[0]
+    for row in range(len(indptr) - 1):
+        stop = indptr[row + 1]
+        for k in range(start, stop):
+            if indices[k] < n:
+                indices[kept], data[kept] = indices[k], data[k]
+                kept += 1
+        start = stop
+        indptr[row + 1] = kept
+    return kept

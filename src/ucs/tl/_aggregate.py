@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._checks import check_any_label, check_free_keys, choose_one
-from ucs._core.count import sum_entries
+from ucs._core.count import split_columns, sum_entries
 from ucs._core.measure import centroids, eccentricities, moments
 from ucs.pp._columns import check_frame
 from ucs.pp._features import counts_of, encode_features, order_features
@@ -108,7 +108,7 @@ def aggregate(
     centroid_um = (centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit
     um2_per_px = abs(np.linalg.det(to_frame[:2, :2])) * source.um_per_unit**2
     table = build_table(
-        counts,
+        *split_columns(counts, len(genes)),
         genes=genes,
         controls=controls,
         ids=ids,

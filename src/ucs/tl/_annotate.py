@@ -9,6 +9,7 @@ import pandas as pd
 
 from ucs._checks import check_free_keys, listed
 from ucs._core.annotate import types_by_markers, types_by_profiles
+from ucs._core.count import split_columns
 from ucs._core.measure import centroids, moments
 from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
@@ -190,7 +191,7 @@ def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_co
     linked = FOV not in sample.nuclei_key
     numbers = np.arange(1, len(ids) + 1, dtype=np.int32)
     table = build_table(
-        counts,
+        *split_columns(counts, len(sample.transcripts.genes)),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
         ids=numbers,

@@ -96,6 +96,7 @@ def predict_by_density(
             for task, cells in _work_here(tasks, job.judges.on(where), where, tile_size):
                 canvas.put(task.number, tiles[task.number], cells)
                 count(task.number)
+                release_unused()  # each thread of the nets keeps what it has used
     for model in models:
         model.foreground.cpu()
     with stage("refine", timings, progress=progress, unit="tile") as update:

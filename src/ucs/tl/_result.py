@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 
 from ucs._core.bands import chunk_shape
-from ucs._core.count import count_in_labels, row_sums
+from ucs._core.count import count_in_labels, row_sums, split_columns
 from ucs._core.measure import centroids, eccentricities, measure
 from ucs._grid import planar
 from ucs._progress import stage
@@ -36,10 +36,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Counts:
-    """Transcripts in cells and in nuclei, ``(n, n_features)`` each, and how many there are of genes anywhere."""
+    """Transcripts in cells and in nuclei by gene, in cells by control, and how many there are of genes anywhere."""
 
     in_cells: csr_matrix
     in_nuclei: csr_matrix
+    controls: csr_matrix
     n_of_genes: int
 
 
@@ -47,9 +48,11 @@ def count_transcripts(sample: Sample, prediction: Prediction) -> Counts:
     """Count the transcripts of a sample: after that nobody needs them any more."""
     transcripts, n = sample.transcripts.map, len(sample.nuclei.ids)
     n_genes = len(sample.transcripts.genes)
+    in_cells, controls = split_columns(count_in_labels(transcripts, prediction.labels, n), n_genes)
     return Counts(
-        count_in_labels(transcripts, prediction.labels, n),
-        count_in_labels(transcripts, sample.nuclei.labels, n),
+        in_cells,
+        split_columns(count_in_labels(transcripts, sample.nuclei.labels, n), n_genes)[0],
+        controls,
         sum(int(band.count[band.feature < n_genes].sum(dtype=np.int64)) for _, _, band in transcripts.bands()),
     )
 
@@ -72,7 +75,7 @@ def build_elements(
     source, grid = sample.source, sample.transcripts.grid
     to_home, transformations = source.home(sdata)
     n = len(sample.nuclei.ids)
-    kept = _kept(row_sums(counts.in_cells, len(sample.transcripts.genes)), min_transcripts)
+    kept = _kept(row_sums(counts.in_cells), min_transcripts)
     with stage("table", timings, progress=False):
         measures = measure(prediction.labels, n, prediction.probability)
         table = _table(sample, prediction.obs, counts, measures, kept, keys, uns)
@@ -170,6 +173,7 @@ def _table(
     centroid = centroids(cells) * grid.um_per_px + np.array(grid.origin) * grid.um_per_unit
     return build_table(
         _rows(counts.in_cells, kept),
+        _rows(counts.controls, kept),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
         ids=np.flatnonzero(kept).astype(np.int32) + 1,

@@ -22,6 +22,7 @@ REGION_KEY = "region"
 
 def build_table(
     counts: csr_matrix,
+    control_counts: csr_matrix | None = None,
     *,
     genes: Sequence[str],
     controls: Sequence[str],
@@ -38,7 +39,9 @@ def build_table(
     Parameters
     ----------
     counts
-        ``(n, len(genes) + len(controls))`` int counts, genes first.
+        ``(n, len(genes))`` int counts.
+    control_counts
+        ``(n, len(controls))`` int counts.
     genes, controls
         Names of the features.
     ids
@@ -59,12 +62,10 @@ def build_table(
     from anndata import AnnData
     from spatialdata.models import TableModel
 
-    n_genes = len(genes)
     if ids.dtype.itemsize < 2:
         ids = ids.astype(np.int16)  # SpatialData takes no 8-bit instance ids
-    x = counts if counts.shape[1] == n_genes else counts[:, :n_genes].tocsr()
     names = pd.Index([str(i) for i in ids])
-    n_transcripts = row_sums(x)
+    n_transcripts = row_sums(counts)
     frame = pd.DataFrame(
         {
             INSTANCE_KEY: ids,
@@ -72,18 +73,21 @@ def build_table(
             **obs,
             "area_um2": area_um2,
             "n_transcripts": n_transcripts,
-            "n_genes": np.diff(x.indptr).astype(np.int64),
+            "n_genes": np.diff(counts.indptr).astype(np.int64),
             "density": n_transcripts / area_um2,
         },
         index=names,
     )
-    control_counts = pd.DataFrame(counts[:, n_genes:].toarray(), index=names, columns=list(controls))
-    table = AnnData(X=x, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
+    table = AnnData(X=counts, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
     for name, layer in layers.items():
-        table.layers[name] = layer if layer.shape[1] == n_genes else layer[:, :n_genes].tocsr()
+        table.layers[name] = layer
     table.obsm["spatial"] = centroid_um
-    if controls:
-        table.obsm["controls"] = control_counts
+    if controls and control_counts is not None:
+        # Dense, but of few counts: 16 bits do, where they do.
+        small = np.uint16 if control_counts.max() <= np.iinfo(np.uint16).max else np.int32
+        table.obsm["controls"] = pd.DataFrame(
+            control_counts.astype(small).toarray(), index=names, columns=list(controls)
+        )
     table.uns["ucs"] = storable(uns)
     return TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
 
