@@ -3,7 +3,10 @@
 The transcripts are split in two. From one half each nucleus gets its kind, from the other each pixel its evidence, so
 that no nucleus reads itself. The slope of a logistic regression of "own nucleus rather than a neighbour" on the
 evidence is what a unit of log likelihood is really worth: less than 1, because kinds are coarse, transcripts diffuse
-and neighbours are alike; next to 0 where kinds say nothing.
+and neighbours are alike; next to 0 where kinds say nothing. How far kinds are drawn towards the average is chosen
+by the same regression: the prior under which the evidence tells owners best.
+
+Kinds are learned from the cores of cells: nuclei and what lies within 2 um, more transcripts than in nuclei alone.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import numpy as np
 
 from ucs._core.ownership import SHARPNESS_PER_UM, local_fit
 from ucs._core.profiles import Profiles, fit_profiles, profiles_of_members
+from ucs._core.stretch import nearest_nuclei, nucleus_axes
 from ucs._core.transcripts import TranscriptMap
 
 if TYPE_CHECKING:
@@ -25,9 +29,17 @@ if TYPE_CHECKING:
 
     Annotate = Callable[[csr_matrix], NDArray[np.float64]]
 
+PRIORS = (300.0, 1000.0, 3000.0, 10_000.0)
+"""Prior counts of kinds that are tried; see :func:`ucs._core.profiles.fit_profiles`."""
+
+CORE_UM = 2.0
+"""Distance from its nucleus within which transcripts almost always are of the nearest nucleus' cell."""
+
 _MOST_PIXELS = 10_000
 _NEIGHBOURS = 3
 _NEWTON_STEPS = 50
+_LARGEST_SLOPE = 1.0
+_STANDARD_ERRORS = 2.0  # by which evidence must be better than none
 
 
 def counts_in_nuclei(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> csr_matrix:
@@ -38,6 +50,16 @@ def counts_in_nuclei(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: i
     inside = nucleus > 0
     entries = (transcripts.count[inside], (nucleus[inside] - 1, transcripts.feature[inside]))
     return coo_matrix(entries, shape=(n, transcripts.n_features), dtype=np.int32).tocsr()
+
+
+def counts_in_cores(
+    transcripts: TranscriptMap, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], *, um_per_px: float
+) -> csr_matrix:
+    """Return ``(n, n_features)`` transcripts in each nucleus and within 2 um of it, nearer than to any other."""
+    n, reach = len(boxes) - 1, int(np.ceil(CORE_UM / um_per_px))
+    nearest = nearest_nuclei(nuclei, boxes, nucleus_axes(nuclei, n, strength=0.0), reach=reach)
+    core = np.where(nearest.distance * um_per_px <= CORE_UM + 1e-4, nearest.owner, 0)
+    return counts_in_nuclei(transcripts, core, n)
 
 
 @dataclass(frozen=True)
@@ -62,8 +84,8 @@ class LabelledTissue:
     um_per_px: float
 
     def counts(self, transcripts: TranscriptMap | None = None) -> csr_matrix:
-        """Return the transcripts in each nucleus, ``(n, n_features)``."""
-        return counts_in_nuclei(transcripts or self.transcripts, self.nuclei, len(self.boxes) - 1)
+        """Return the transcripts in the core of each cell, ``(n, n_features)``."""
+        return counts_in_cores(transcripts or self.transcripts, self.nuclei, self.boxes, um_per_px=self.um_per_px)
 
 
 def learn_kinds(
@@ -89,25 +111,28 @@ def learn_kinds(
 
     random = np.random.default_rng(seed)
 
-    def fit(counts: Sequence[csr_matrix]) -> Profiles | None:
+    def fit(counts: Sequence[csr_matrix], priors: Sequence[float]) -> list[Profiles]:
         if annotate is None:
-            return fit_profiles(vstack(counts).tocsr(), seed=seed)
-        member = [annotate_one(count) for annotate_one, count in zip(annotate, counts, strict=True)]
-        return profiles_of_members(vstack(counts).tocsr(), np.concatenate(member))
+            return fit_profiles(vstack(counts).tocsr(), seed=seed, prior_counts=priors)
+        member = np.concatenate([annotate_one(count) for annotate_one, count in zip(annotate, counts, strict=True)])
+        return [profiles_of_members(vstack(counts).tocsr(), member, prior_counts=prior) for prior in priors]
 
-    profiles = fit([tissue.counts() for tissue in tissues])
-    if profiles is None:
-        return None, 0.0
     halves = [_halves(tissue.transcripts, random) for tissue in tissues]
     counts = [tissue.counts(first) for tissue, (first, _) in zip(tissues, halves, strict=True)]
-    of_half = fit(counts)
-    if of_half is None:
+    pixels = [_pixels_of_nuclei(tissue.nuclei, random) for tissue in tissues]
+    best = (-np.inf, 0.0, 0.0)
+    for prior, of_half in zip(PRIORS, fit(counts, PRIORS), strict=False):  # none if there are too few nuclei
+        found = [
+            _evidence(tissue, second, of_half, of_half.membership(count), where)
+            for tissue, (_, second), count, where in zip(tissues, halves, counts, pixels, strict=True)
+        ]
+        gain, slope = _gain_and_slope(found)
+        if gain > best[0]:
+            best = (gain, slope, prior)
+    if best[0] == -np.inf:
         return None, 0.0
-    evidence = [
-        _evidence(tissue, second, of_half, of_half.membership(count), random)
-        for tissue, (_, second), count in zip(tissues, halves, counts, strict=True)
-    ]
-    return profiles, _slope(np.concatenate(evidence)) / SHARPNESS_PER_UM
+    profiles = fit([tissue.counts() for tissue in tissues], [best[2]])
+    return (profiles[0], best[1] / SHARPNESS_PER_UM) if profiles else (None, 0.0)
 
 
 def _evidence(
@@ -115,16 +140,37 @@ def _evidence(
     transcripts: TranscriptMap,
     profiles: Profiles,
     membership: NDArray[np.float32],
-    random: np.random.Generator,
-) -> NDArray[np.floating]:
-    """Return by how much the transcripts at pixels of nuclei fit their own nucleus better than its neighbours."""
-    pixels = _pixels_of_nuclei(tissue.nuclei, random)
+    pixels: NDArray[np.int64],
+) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    """Return by how much pixels' transcripts fit their own nucleus better than each neighbour, and their nuclei.
+
+    ``(neighbours, n)`` and ``(n,)``.
+    """
     own = tissue.nuclei[pixels[:, 0], pixels[:, 1]]
     fit = local_fit(transcripts, profiles.log_ratio, pixels, um_per_px=tissue.um_per_px)
     of_own = (membership[own - 1] * fit).sum(axis=1)
-    return np.concatenate(
-        [np.zeros(0), *(of_own - (membership[other - 1] * fit).sum(axis=1) for other in _neighbours(tissue.boxes, own))]
-    )
+    others = [of_own - (membership[other - 1] * fit).sum(axis=1) for other in _neighbours(tissue.boxes, own)]
+    return np.stack(others) if others else np.zeros((0, len(own))), own
+
+
+def _gain_and_slope(found: Sequence[tuple[NDArray[np.floating], NDArray[np.int32]]]) -> tuple[float, float]:
+    """Return what the evidence of several tissues gains over none, in log likelihood, and its slope.
+
+    Both are 0 if that may be chance: the pixels of one nucleus err together, so the gain is compared with its standard
+    error over nuclei.
+    """
+    slope = _slope(np.concatenate([evidence.ravel() for evidence, _ in found]))
+    of_nuclei, size = [], []
+    for evidence, own in found:
+        gain = np.log(2) - np.logaddexp(0, -slope * evidence.astype(np.float64))
+        of_nuclei.append(np.bincount(own, weights=gain.sum(axis=0)))
+        size.append(len(evidence) * np.bincount(own))
+    total, pixels = np.concatenate(of_nuclei), np.concatenate(size)
+    if pixels.sum() == 0:
+        return 0.0, 0.0
+    mean = total.sum() / pixels.sum()
+    error = np.sqrt(((total - mean * pixels) ** 2).sum()) / pixels.sum()
+    return (float(mean), slope) if mean > _STANDARD_ERRORS * error else (0.0, 0.0)
 
 
 def _halves(transcripts: TranscriptMap, random: np.random.Generator) -> tuple[TranscriptMap, TranscriptMap]:
@@ -176,4 +222,4 @@ def _slope(evidence: NDArray[np.floating]) -> float:
         slope += step
         if abs(step) < 1e-6:
             break
-    return float(np.clip(slope, 0.0, 1.0))
+    return float(np.clip(slope, 0.0, _LARGEST_SLOPE))

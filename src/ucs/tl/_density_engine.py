@@ -12,7 +12,7 @@ from ucs._core.levels import measure_levels
 from ucs._core.ownership import Evidence, choose_owners
 from ucs._core.refine import refine_cells
 from ucs._core.surroundings import Surroundings, cell_probability, survey, with_totals
-from ucs._core.trust import counts_in_nuclei
+from ucs._core.trust import counts_in_cores
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.nn.density_training import DensityData, predict_density, wanted_blocks
@@ -79,7 +79,7 @@ def predict_by_density(
             around.axes,
             reach=params.reach,
             um_per_px=um_per_px,
-            evidence=_evidence(models[0], transcripts, nuclei, n) if ownership == "expression" else None,
+            evidence=_evidence(models[0], transcripts, nuclei, boxes, um_per_px) if ownership == "expression" else None,
         )
         _decide(labels, in_cell, nuclei, threshold=params.threshold)
     del around, in_cell  # 20 bytes per pixel
@@ -137,12 +137,18 @@ def _in_cells(
     return probability, from_cells
 
 
-def _evidence(model: UCSModel, transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> Evidence | None:
+def _evidence(
+    model: UCSModel,
+    transcripts: TranscriptMap,
+    nuclei: NDArray[np.int32],
+    boxes: NDArray[np.int64],
+    um_per_px: float,
+) -> Evidence | None:
     kinds = model.density_nets()[1]
     profiles = kinds.profiles
     if profiles is None:
         return None
-    membership = kinds.membership(counts_in_nuclei(transcripts, nuclei, n))
+    membership = kinds.membership(counts_in_cores(transcripts, nuclei, boxes, um_per_px=um_per_px))
     return Evidence(transcripts, profiles.log_ratio, membership, float(kinds.trust_um))
 
 
