@@ -201,24 +201,31 @@ def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_
 def _nuclear_signature(
     transcripts: TranscriptMap, nuclei: NDArray[np.int32], cells: NDArray[np.int32]
 ) -> NDArray[np.float32]:
-    """Return the log likelihood (Poisson) of each pixel's transcripts, nuclei against the rest of cells, ``(h, w)``."""
+    """Return the log likelihood (Poisson) of each pixel's transcripts, nuclei against the rest of cells, ``(h, w)``.
+
+    How nuclear a gene is is told within cells: of its transcripts as many are expected in nuclei as there are of all
+    transcripts of the same cells. Genes of cells with little cytoplasm would seem nuclear otherwise.
+    """
     rows, n_genes = transcripts.rows(), transcripts.n_features
-    in_nucleus = nuclei[rows, transcripts.column] > 0
-    in_rest = (cells[rows, transcripts.column] > 0) & ~in_nucleus
-    counts = [
-        np.bincount(transcripts.feature[where], weights=transcripts.count[where], minlength=n_genes)
-        for where in (in_nucleus, in_rest)
-    ]
-    areas = [(nuclei > 0).sum(), ((cells > 0) & (nuclei == 0)).sum()]
-    overall = (counts[0] + counts[1] + 1e-9) / (counts[0] + counts[1] + 1e-9).sum()
-    nucleus, rest = (
-        (count + _PRIOR_COUNT * overall) / (count.sum() + _PRIOR_COUNT) * (count.sum() + 1) / max(area, 1)
-        for count, area in zip(counts, areas, strict=True)
-    )
-    weight = np.log(nucleus / rest)
+    cell, count = cells[rows, transcripts.column], transcripts.count
+    in_cell = cell > 0
+    in_nucleus = in_cell & (nuclei[rows, transcripts.column] > 0)
+    of_cell = np.bincount(cell, weights=count)
+    nuclear_share = np.bincount(cell, weights=count * in_nucleus, minlength=len(of_cell)) / np.maximum(of_cell, 1)
+
+    def per_gene(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(transcripts.feature, weights=weights, minlength=n_genes)
+
+    seen = per_gene(count * in_nucleus), per_gene(count * (in_cell & ~in_nucleus))
+    expected = per_gene(count * in_cell * nuclear_share[cell]), per_gene(count * in_cell * (1 - nuclear_share[cell]))
+    prior = _PRIOR_COUNT * (seen[0] + seen[1] + 1e-9) / (seen[0] + seen[1] + 1e-9).sum()
+    enriched = [np.log((one + prior) / (other + prior)) for one, other in zip(seen, expected, strict=True)]
+    areas = (nuclei > 0).sum(), ((cells > 0) & (nuclei == 0)).sum()
+    nucleus, rest = ((one.sum() + 1) / max(area, 1) for one, area in zip(seen, areas, strict=True))
+    weight = np.log(nucleus / rest) + enriched[0] - enriched[1]
     pixel = rows * nuclei.shape[1] + transcripts.column
-    out = np.bincount(pixel, weights=weight[transcripts.feature] * transcripts.count, minlength=nuclei.size)
-    return (out - (nucleus.sum() - rest.sum())).reshape(nuclei.shape).astype(np.float32)
+    out = np.bincount(pixel, weights=weight[transcripts.feature] * count, minlength=nuclei.size)
+    return (out - (nucleus - rest)).reshape(nuclei.shape).astype(np.float32)
 
 
 def _poorest(
