@@ -3,7 +3,8 @@
 Counts of single nuclei are mostly noise, the more so the more genes there are. Correspondence analysis (Greenacre 1984)
 takes from each count what the totals of its nucleus and its gene imply, divides by its Poisson standard deviation, and
 keeps the axes of largest variance, on which noise is the same in all directions: there k-means finds groups that no
-distance between raw counts shows.
+distance between raw counts shows. To the variance of each gene that of an average one is added, as otherwise single
+transcripts of rare genes would be axes of their own.
 """
 
 from __future__ import annotations
@@ -54,11 +55,10 @@ def composition_axes(counts: csr_matrix, n_axes: int, random: np.random.Generato
     from scipy.sparse import diags
 
     of_nucleus, of_gene = (np.asarray(counts.sum(axis=axis), dtype=np.float64).ravel() for axis in (1, 0))
-    of_gene[of_gene == 0] = 1
-    total = of_nucleus.sum()
-    scaled = (diags(np.sqrt(total / of_nucleus)) @ counts @ diags(1 / np.sqrt(of_gene))).tocsr()
+    total, variance = of_nucleus.sum(), of_gene + of_gene.mean()
+    scaled = (diags(np.sqrt(total / of_nucleus)) @ counts @ diags(1 / np.sqrt(variance))).tocsr()
     transposed = scaled.T.tocsr()
-    row, column = np.sqrt(of_nucleus)[:, None], np.sqrt(of_gene / total)[:, None]
+    row, column = np.sqrt(of_nucleus)[:, None], (of_gene / np.sqrt(variance * total))[:, None]
 
     def of_genes(basis: NDArray[np.float64]) -> NDArray[np.float64]:
         return transposed @ basis - column @ (row.T @ basis)
