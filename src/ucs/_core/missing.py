@@ -50,6 +50,7 @@ _ONE_CELL = 1.8  # radii of a typical cell between two candidates, below which t
 _TWO_KINDS = 10.0  # log likelihood by which two kinds of cells explain two candidates better than one
 
 _POOREST = 0.1  # share of the sample's own nuclei that a candidate need not equal
+_LEAST_NUCLEAR = 0.2  # the same for how nuclear a transcript is on average; higher, as candidates lie where that peaks
 _IMPLAUSIBLE = -3.0  # log odds at most of candidates poorer than these
 _FARTHEST = 2.0  # radii of a typical cell beyond which remoteness says no more
 
@@ -79,7 +80,7 @@ class Clues:
         Medians, in pixels.
     poorest
         What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
-        transcripts per pixel, the transcripts of its cell.
+        transcripts per pixel, the transcripts of its cell; and what all but a fifth have: the signature per transcript.
     levels
         Of the sample.
     um_per_px
@@ -94,7 +95,7 @@ class Clues:
     excess: NDArray[np.float32]
     nucleus_area: float
     cell_area: float
-    poorest: tuple[float, float, float]
+    poorest: tuple[float, float, float, float]
     levels: Levels
     um_per_px: float
 
@@ -234,14 +235,15 @@ def _poorest(
     nuclei: NDArray[np.int32],
     cells: NDArray[np.int32],
     sizes: NDArray[np.int64],
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     of_nuclei = np.bincount(nuclei.ravel(), weights=signature.ravel())[1:]
     in_nuclei = np.bincount(nuclei.ravel(), weights=totals.ravel())[1:]
     in_cells = np.bincount(cells.ravel(), weights=totals.ravel(), minlength=len(sizes) + 1)[1:]
     there = sizes > 0
     values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there])
     nuclear, dense, rich = (float(np.quantile(value, _POOREST)) for value in values)
-    return nuclear, dense, rich
+    each = of_nuclei[there] / np.maximum(in_nuclei[there], 1)
+    return nuclear, dense, rich, float(np.quantile(each, _LEAST_NUCLEAR))
 
 
 def propose(clues: Clues) -> NDArray[np.int32]:
@@ -316,7 +318,8 @@ def plausibility(
     pixels are on average (in radii of a typical cell), and how nuclear the transcripts on the candidate are. Its
     coefficients were fitted on simulated tissue, all regimes together, and held for each regime when it was left out.
     Whatever it says, a candidate is not plausible if it is less nuclear or less dense, or its cell has fewer
-    transcripts, than all but a tenth of the sample's own: real tissue has more between its cells than simulated tissue.
+    transcripts, than all but a tenth of the sample's own, or its transcripts are less nuclear, on average, than those
+    of all but a fifth: real tissue has more between its cells than simulated tissue.
 
     Parameters
     ----------
@@ -336,7 +339,8 @@ def plausibility(
         return np.bincount(labels.ravel(), weights=values.ravel(), minlength=m + 1)[1:].astype(np.float64)
 
     size = np.maximum(np.bincount(candidates.ravel(), minlength=m + 1)[1:], 1)
-    has = (sums(candidates, clues.signature), sums(candidates, clues.totals) / size, sums(cells, clues.totals))
+    nuclear, total = sums(candidates, clues.signature), sums(candidates, clues.totals)
+    has = (nuclear, total / size, sums(cells, clues.totals), nuclear / np.maximum(total, 1))
     poor = np.any([value < least for value, least in zip(has, clues.poorest, strict=True)], axis=0)
     return np.where(poor, np.minimum(log_odds, _IMPLAUSIBLE), log_odds)
 
