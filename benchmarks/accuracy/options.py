@@ -1,7 +1,7 @@
 """Print what options and fewer transcripts change: ``python -m benchmarks.accuracy.options [--of softmask stability]``.
 
-``softmask``: distances that follow the shape of nuclei against plain ones, on round, mixed and spindle-shaped tissue and
-on the prostate sample, at its two resolutions. ``stability``: cells from 80, 40 and 20 % of the transcripts against
+``softmask``: distances that follow the shape of nuclei against plain ones, on round, mixed and spindle-shaped tissue
+and on the prostate sample, at its two resolutions. ``stability``: cells from 80, 40 and 20 % of the transcripts against
 those from all, trained anew on each, as in the paper.
 """
 
