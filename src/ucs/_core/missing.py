@@ -50,7 +50,6 @@ _ONE_CELL = 1.8  # radii of a typical cell between two candidates, below which t
 _TWO_KINDS = 10.0  # log likelihood by which two kinds of cells explain two candidates better than one
 
 _POOREST = 0.1  # share of the sample's own nuclei that a candidate need not equal
-_LEAST_NUCLEAR = 0.2  # the same for how nuclear a transcript is on average; higher, as candidates lie where that peaks
 _IMPLAUSIBLE = -3.0  # log odds at most of candidates poorer than these
 _FARTHEST = 2.0  # radii of a typical cell beyond which remoteness says no more
 
@@ -80,7 +79,7 @@ class Clues:
         Medians, in pixels.
     poorest
         What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
-        transcripts per pixel, the transcripts of its cell; and what all but a fifth have: the signature per transcript.
+        transcripts per pixel, the transcripts of its cell, the signature per transcript.
     levels
         Of the sample.
     um_per_px
@@ -240,10 +239,10 @@ def _poorest(
     in_nuclei = np.bincount(nuclei.ravel(), weights=totals.ravel())[1:]
     in_cells = np.bincount(cells.ravel(), weights=totals.ravel(), minlength=len(sizes) + 1)[1:]
     there = sizes > 0
-    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there])
-    nuclear, dense, rich = (float(np.quantile(value, _POOREST)) for value in values)
-    each = of_nuclei[there] / np.maximum(in_nuclei[there], 1)
-    return nuclear, dense, rich, float(np.quantile(each, _LEAST_NUCLEAR))
+    per_transcript = of_nuclei[there] / np.maximum(in_nuclei[there], 1)
+    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there], per_transcript)
+    nuclear, dense, rich, each = (float(np.quantile(value, _POOREST)) for value in values)
+    return nuclear, dense, rich, each
 
 
 def propose(clues: Clues) -> NDArray[np.int32]:
@@ -317,9 +316,8 @@ def plausibility(
     A logistic regression on three features: the area of its cell over that of a typical one, how remote the cell's
     pixels are on average (in radii of a typical cell), and how nuclear the transcripts on the candidate are. Its
     coefficients were fitted on simulated tissue, all regimes together, and held for each regime when it was left out.
-    Whatever it says, a candidate is not plausible if it is less nuclear or less dense, or its cell has fewer
-    transcripts, than all but a tenth of the sample's own, or its transcripts are less nuclear, on average, than those
-    of all but a fifth: real tissue has more between its cells than simulated tissue.
+    Whatever it says, a candidate is not plausible if it is less nuclear (in all, or per transcript) or less
+    dense, or its cell has fewer transcripts, than all but a tenth of the sample's own: real tissue has more between its cells than simulated tissue.
 
     Parameters
     ----------
