@@ -316,8 +316,9 @@ def plausibility(
     A logistic regression on three features: the area of its cell over that of a typical one, how remote the cell's
     pixels are on average (in radii of a typical cell), and how nuclear the transcripts on the candidate are. Its
     coefficients were fitted on simulated tissue, all regimes together, and held for each regime when it was left out.
-    Whatever it says, a candidate is not plausible if it is less nuclear (in all, or per transcript) or less
-    dense, or its cell has fewer transcripts, than all but a tenth of the sample's own: real tissue has more between its cells than simulated tissue.
+    Whatever it says, a candidate is not plausible if it is less nuclear (in all, or per transcript) or less dense, or
+    its cell has fewer transcripts, than all but a tenth of the sample's own: real tissue has more between its cells
+    than simulated tissue.
 
     Parameters
     ----------
