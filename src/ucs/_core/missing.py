@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.nuclear import nuclear_signature
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,7 +37,6 @@ _COUNT_IN_GAUSSIAN = 30.0  # transcripts of cytoplasm that it is to see, over it
 
 _PIXEL_SIGMA_UM = 1.5  # as in ucs._core.ownership
 _KIND_SIGMA_UM = 3.0  # the kind of cell is decided on more transcripts than fit a pixel
-_PRIOR_COUNT = 25.0  # transcripts of the average gene composition that nucleus and cytoplasm begin with
 _LARGEST_SIGNATURE = 10.0  # log likelihood of a nucleus beyond which rich ones say no more
 
 _CELL_SHARE = 0.75  # of the area of a typical cell, over which excess is averaged
@@ -148,7 +149,7 @@ def gather_clues(
     excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - reached(levels, remoteness)
     excess[nuclei > 0] = -1
     sizes, of_cells = np.bincount(nuclei.ravel())[1:], np.bincount(cells.ravel())[1:]
-    signature = _nuclear_signature(transcripts, nuclei, cells)
+    signature = nuclear_signature(transcripts, nuclei, cells)
     return Clues(
         totals,
         nuclei,
@@ -196,36 +197,6 @@ def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_
         better = around > likeliest
         likeliest[better], of_likeliest[better] = around[better], fit[better]
     return np.float32(evidence.trust_um) * np.where(nearest > 0, of_likeliest - of_nearest, 0)
-
-
-def _nuclear_signature(
-    transcripts: TranscriptMap, nuclei: NDArray[np.int32], cells: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Return the log likelihood (Poisson) of each pixel's transcripts, nuclei against the rest of cells, ``(h, w)``.
-
-    How nuclear a gene is is told within cells: of its transcripts as many are expected in nuclei as there are of all
-    transcripts of the same cells. Genes of cells with little cytoplasm would seem nuclear otherwise.
-    """
-    rows, n_genes = transcripts.rows(), transcripts.n_features
-    cell, count = cells[rows, transcripts.column], transcripts.count
-    in_cell = cell > 0
-    in_nucleus = in_cell & (nuclei[rows, transcripts.column] > 0)
-    of_cell = np.bincount(cell, weights=count)
-    nuclear_share = np.bincount(cell, weights=count * in_nucleus, minlength=len(of_cell)) / np.maximum(of_cell, 1)
-
-    def per_gene(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.bincount(transcripts.feature, weights=weights, minlength=n_genes)
-
-    seen = per_gene(count * in_nucleus), per_gene(count * (in_cell & ~in_nucleus))
-    expected = per_gene(count * in_cell * nuclear_share[cell]), per_gene(count * in_cell * (1 - nuclear_share[cell]))
-    prior = _PRIOR_COUNT * (seen[0] + seen[1] + 1e-9) / (seen[0] + seen[1] + 1e-9).sum()
-    enriched = [np.log((one + prior) / (other + prior)) for one, other in zip(seen, expected, strict=True)]
-    areas = (nuclei > 0).sum(), ((cells > 0) & (nuclei == 0)).sum()
-    nucleus, rest = ((one.sum() + 1) / max(area, 1) for one, area in zip(seen, areas, strict=True))
-    weight = np.log(nucleus / rest) + enriched[0] - enriched[1]
-    pixel = rows * nuclei.shape[1] + transcripts.column
-    out = np.bincount(pixel, weights=weight[transcripts.feature] * count, minlength=nuclei.size)
-    return (out - (nucleus - rest)).reshape(nuclei.shape).astype(np.float32)
 
 
 def _poorest(
