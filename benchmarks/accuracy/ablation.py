@@ -1,4 +1,4 @@
-"""Print what poor nuclei cost: ``python -m benchmarks.accuracy.ablation [--seeds 3] [--size 400]``.
+"""Print what poor nuclei cost: ``python -m benchmarks.accuracy.ablation [--seeds 0 1] [--size 300]``.
 
 On simulated tissue the nuclei are eroded, dilated, merged, split, or taken away, as in the paper's Figure S3, and cells
 are scored against the truth: ours, ours with ``find_missing``, and the best nuclear expansion, whose radius is chosen
@@ -153,14 +153,14 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--changes", nargs="+", default=list(CHANGES), choices=list(CHANGES))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--size", type=float, default=400.0, help="side of the tissue in um")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--size", type=float, default=300.0, help="side of the tissue in um")
     options = parser.parse_args()
     logging.getLogger("ucs").setLevel(logging.ERROR)
     print(describe())
     rows: list[dict[str, Any]] = []
     for change in options.changes:
-        for seed in range(options.seeds):
+        for seed in options.seeds:
             rows += run(change, seed, options.size)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}"))

@@ -159,7 +159,7 @@ def draw(table: pd.DataFrame, title: str, path: Path) -> None:
         default = _default(table)
         ax.scatter(default["capture"], default[name], s=70, facecolors="none", edgecolors="black", zorder=4)
         ax.set_title(title, fontsize="medium")
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=75)
     plt.close(figure)
 
 

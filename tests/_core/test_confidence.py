@@ -29,7 +29,7 @@ def test_share_from_cells(around):
     assert share[20, 9] == pytest.approx(255 * STAYED * (1 - 0.1 / 2.0), abs=1)  # in a nucleus
     assert share[20, 12] == pytest.approx(255 * STAYED * (1 - 0.1 / 1.0), abs=1)  # next to it
     distance = around.nearest.distance[20, 16]
-    expected = LEVELS.belonging(np.float32([distance]))[0] * (1 - 0.1 / 0.5)
+    expected = LEVELS.seen(np.float32([distance]))[0] * (1 - 0.1 / 0.5)
     assert share[20, 16] == pytest.approx(255 * STAYED * expected, abs=1)
     assert share[20, 15] == 0
 

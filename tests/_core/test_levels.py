@@ -241,3 +241,14 @@ def test_dense_tissue_without_background():
     found = measure(tissue(shape_um=(120, 120), spacing_um=16))
     assert np.isfinite(list(found.as_dict().values())).all()
     assert 0.5 <= found.reach_um <= 12
+
+
+def test_seen_is_the_share_of_cells_that_reach_there_if_others_have_what_they_leave():
+    levels = Levels(2.0, 1.0, 0.1, 0.3, 4.0, 1.0, calibrated=True)
+    distance = np.linspace(0, 14, 29, dtype=np.float32)
+    reached = 1 / (1 + np.exp(distance - 4.0))
+    all_cells = 0.3 + 0.7 * reached  # of the pixels at a distance: the module's c(d)
+    np.testing.assert_allclose(levels.seen(distance), reached / all_cells, rtol=1e-5)
+    assert (levels.seen(distance) >= levels.belonging(distance)).all()
+    with np.errstate(over="raise"):
+        assert levels.seen(np.array([1e6, np.inf], dtype=np.float32)).max() < 1e-9

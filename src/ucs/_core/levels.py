@@ -60,11 +60,25 @@ class Levels:
         return asdict(self)
 
     def belonging(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the share of cell pixels at a distance that belong to a cell whose nucleus is seen."""
-        # Clipped: float32 holds no exp(89).
-        reached = 1 / (1 + np.exp(np.minimum((distance_um - self.reach_um) / self.softness_um, 50)))
-        own = (1 - self.plateau) * reached
+        """Return the share of cell pixels at a distance that belong to a cell whose nucleus is seen.
+
+        It is a careful one, by which cells are decided: cells whose nucleus is not seen may lie anywhere, even where
+        seen ones reach.
+        """
+        own = (1 - self.plateau) * self._reached(distance_um)
         return (own / (self.plateau + own + 1e-12)).astype(np.float32)
+
+    def seen(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the same share if cells whose nucleus is not seen have the room that seen ones leave.
+
+        It is the better calibrated one, where a pixel has been taken for a cell's.
+        """
+        reached = self._reached(distance_um)
+        return (reached / (reached + (1 - reached) * self.plateau + 1e-12)).astype(np.float32)
+
+    def _reached(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+        # Clipped: float32 holds no exp(89).
+        return 1 / (1 + np.exp(np.minimum((distance_um - self.reach_um) / self.softness_um, 50)))
 
 
 def measure_levels(

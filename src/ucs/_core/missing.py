@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.nuclear import nuclear_signature
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -35,7 +37,6 @@ _COUNT_IN_GAUSSIAN = 30.0  # transcripts of cytoplasm that it is to see, over it
 
 _PIXEL_SIGMA_UM = 1.5  # as in ucs._core.ownership
 _KIND_SIGMA_UM = 3.0  # the kind of cell is decided on more transcripts than fit a pixel
-_PRIOR_COUNT = 25.0  # transcripts of the average gene composition that nucleus and cytoplasm begin with
 _LARGEST_SIGNATURE = 10.0  # log likelihood of a nucleus beyond which rich ones say no more
 
 _CELL_SHARE = 0.75  # of the area of a typical cell, over which excess is averaged
@@ -79,7 +80,7 @@ class Clues:
         Medians, in pixels.
     poorest
         What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
-        transcripts per pixel, the transcripts of its cell.
+        transcripts per pixel, the transcripts of its cell, the signature per transcript.
     levels
         Of the sample.
     um_per_px
@@ -94,7 +95,7 @@ class Clues:
     excess: NDArray[np.float32]
     nucleus_area: float
     cell_area: float
-    poorest: tuple[float, float, float]
+    poorest: tuple[float, float, float, float]
     levels: Levels
     um_per_px: float
 
@@ -148,7 +149,7 @@ def gather_clues(
     excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - reached(levels, remoteness)
     excess[nuclei > 0] = -1
     sizes, of_cells = np.bincount(nuclei.ravel())[1:], np.bincount(cells.ravel())[1:]
-    signature = _nuclear_signature(transcripts, nuclei, cells)
+    signature = nuclear_signature(transcripts, nuclei, cells)
     return Clues(
         totals,
         nuclei,
@@ -198,43 +199,21 @@ def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_
     return np.float32(evidence.trust_um) * np.where(nearest > 0, of_likeliest - of_nearest, 0)
 
 
-def _nuclear_signature(
-    transcripts: TranscriptMap, nuclei: NDArray[np.int32], cells: NDArray[np.int32]
-) -> NDArray[np.float32]:
-    """Return the log likelihood (Poisson) of each pixel's transcripts, nuclei against the rest of cells, ``(h, w)``."""
-    rows, n_genes = transcripts.rows(), transcripts.n_features
-    in_nucleus = nuclei[rows, transcripts.column] > 0
-    in_rest = (cells[rows, transcripts.column] > 0) & ~in_nucleus
-    counts = [
-        np.bincount(transcripts.feature[where], weights=transcripts.count[where], minlength=n_genes)
-        for where in (in_nucleus, in_rest)
-    ]
-    areas = [(nuclei > 0).sum(), ((cells > 0) & (nuclei == 0)).sum()]
-    overall = (counts[0] + counts[1] + 1e-9) / (counts[0] + counts[1] + 1e-9).sum()
-    nucleus, rest = (
-        (count + _PRIOR_COUNT * overall) / (count.sum() + _PRIOR_COUNT) * (count.sum() + 1) / max(area, 1)
-        for count, area in zip(counts, areas, strict=True)
-    )
-    weight = np.log(nucleus / rest)
-    pixel = rows * nuclei.shape[1] + transcripts.column
-    out = np.bincount(pixel, weights=weight[transcripts.feature] * transcripts.count, minlength=nuclei.size)
-    return (out - (nucleus.sum() - rest.sum())).reshape(nuclei.shape).astype(np.float32)
-
-
 def _poorest(
     totals: NDArray[np.int32],
     signature: NDArray[np.float32],
     nuclei: NDArray[np.int32],
     cells: NDArray[np.int32],
     sizes: NDArray[np.int64],
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, float]:
     of_nuclei = np.bincount(nuclei.ravel(), weights=signature.ravel())[1:]
     in_nuclei = np.bincount(nuclei.ravel(), weights=totals.ravel())[1:]
     in_cells = np.bincount(cells.ravel(), weights=totals.ravel(), minlength=len(sizes) + 1)[1:]
     there = sizes > 0
-    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there])
-    nuclear, dense, rich = (float(np.quantile(value, _POOREST)) for value in values)
-    return nuclear, dense, rich
+    per_transcript = of_nuclei[there] / np.maximum(in_nuclei[there], 1)
+    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there], per_transcript)
+    nuclear, dense, rich, each = (float(np.quantile(value, _POOREST)) for value in values)
+    return nuclear, dense, rich, each
 
 
 def propose(clues: Clues) -> NDArray[np.int32]:
@@ -308,8 +287,9 @@ def plausibility(
     A logistic regression on three features: the area of its cell over that of a typical one, how remote the cell's
     pixels are on average (in radii of a typical cell), and how nuclear the transcripts on the candidate are. Its
     coefficients were fitted on simulated tissue, all regimes together, and held for each regime when it was left out.
-    Whatever it says, a candidate is not plausible if it is less nuclear or less dense, or its cell has fewer
-    transcripts, than all but a tenth of the sample's own: real tissue has more between its cells than simulated tissue.
+    Whatever it says, a candidate is not plausible if it is less nuclear (in all, or per transcript) or less dense, or
+    its cell has fewer transcripts, than all but a tenth of the sample's own: real tissue has more between its cells
+    than simulated tissue.
 
     Parameters
     ----------
@@ -329,7 +309,8 @@ def plausibility(
         return np.bincount(labels.ravel(), weights=values.ravel(), minlength=m + 1)[1:].astype(np.float64)
 
     size = np.maximum(np.bincount(candidates.ravel(), minlength=m + 1)[1:], 1)
-    has = (sums(candidates, clues.signature), sums(candidates, clues.totals) / size, sums(cells, clues.totals))
+    nuclear, total = sums(candidates, clues.signature), sums(candidates, clues.totals)
+    has = (nuclear, total / size, sums(cells, clues.totals), nuclear / np.maximum(total, 1))
     poor = np.any([value < least for value, least in zip(has, clues.poorest, strict=True)], axis=0)
     return np.where(poor, np.minimum(log_odds, _IMPLAUSIBLE), log_odds)
 

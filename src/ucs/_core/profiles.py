@@ -11,15 +11,21 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.composition import group_by_composition
+
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
 _MOST_KINDS = 16
 _NUCLEI_PER_KIND = 20
 _MOST_NUCLEI = 20_000  # more tell the same
-_PRIOR_COUNTS = 25.0  # transcripts of the average nucleus that each kind begins with
 _ITERATIONS = 30
+
+PRIOR_COUNTS = 1000.0
+"""Transcripts of the average nucleus that each kind begins with, where nothing tells how many serve best."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +48,47 @@ class Profiles:
         return _responsibilities(counts, self.log_ratio.astype(np.float64), self.log_share).astype(np.float32)
 
 
-def fit_profiles(counts: csr_matrix, *, seed: int) -> Profiles | None:
-    """Fit the kinds by expectation maximisation.
+def fit_profiles(
+    counts: csr_matrix, *, seed: int, prior_counts: Sequence[float] = (PRIOR_COUNTS,)
+) -> list[Profiles]:
+    """Fit the kinds by expectation maximisation, once for each prior, all from the same start.
 
     Parameters
     ----------
     counts
         ``(nuclei, genes)`` transcripts in nuclei.
     seed
-        Of the first choice of kinds.
+        Of the first choice of kinds (:mod:`ucs._core.composition`).
+    prior_counts
+        Transcripts of the average nucleus that each kind begins with: the more, the less is made of rare genes.
 
     Returns
     -------
-    The kinds (at most 16); None if there are too few nuclei with transcripts to tell any apart.
+    The kinds (at most 16) for each prior; empty if there are too few nuclei with transcripts to tell any apart.
     """
     random = np.random.default_rng(seed)
     counts = counts[np.asarray(counts.sum(axis=1)).ravel() > 0]
     n_kinds = min(_MOST_KINDS, counts.shape[0] // _NUCLEI_PER_KIND)
     if n_kinds < 2:
-        return None
+        return []
     if counts.shape[0] > _MOST_NUCLEI:
         counts = counts[np.sort(random.choice(counts.shape[0], _MOST_NUCLEI, replace=False))]
     counts = counts.astype(np.float64)
-    member = _first_members(counts, n_kinds, random)
-    for _ in range(_ITERATIONS):
-        log_ratio, log_share = _means(counts, member)
-        member = _responsibilities(counts, log_ratio, log_share)
-    return Profiles(log_ratio.astype(np.float32), log_share)
+    first = np.full((counts.shape[0], n_kinds), 0.1 / n_kinds)
+    first[np.arange(len(first)), group_by_composition(counts, n_kinds, random)] += 0.9
+    found = []
+    for prior in prior_counts:
+        member = first
+        for _ in range(_ITERATIONS):
+            log_ratio, log_share = _means(counts, member, prior)
+            member = _responsibilities(counts, log_ratio, log_share)
+        found.append(Profiles(log_ratio.astype(np.float32), log_share))
+    return found
 
 
-def profiles_of_members(counts: csr_matrix, member: NDArray[np.float64]) -> Profiles:
+def profiles_of_members(
+    counts: csr_matrix, member: NDArray[np.float64], *, prior_counts: float = PRIOR_COUNTS
+) -> Profiles:
     """Return the profiles of kinds whose members are known, such as annotated cell types.
 
     Parameters
@@ -80,15 +97,19 @@ def profiles_of_members(counts: csr_matrix, member: NDArray[np.float64]) -> Prof
         ``(nuclei, genes)`` transcripts in nuclei.
     member
         ``(nuclei, kinds)`` how likely each nucleus is of each kind.
+    prior_counts
+        As for :func:`fit_profiles`.
     """
-    log_ratio, log_share = _means(counts.astype(np.float64), member)
+    log_ratio, log_share = _means(counts.astype(np.float64), member, prior_counts)
     return Profiles(log_ratio.astype(np.float32), log_share)
 
 
-def _means(counts: csr_matrix, member: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _means(
+    counts: csr_matrix, member: NDArray[np.float64], prior_counts: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     total = np.asarray(counts.sum(axis=0)).ravel() + 1
     overall = total / total.sum()
-    profile = np.asarray((counts.T @ member).T) + _PRIOR_COUNTS * overall
+    profile = np.asarray((counts.T @ member).T) + prior_counts * overall
     log_ratio = np.log(profile / profile.sum(axis=1, keepdims=True)) - np.log(overall)
     return log_ratio, np.log((member.sum(axis=0) + 1) / (len(member) + member.shape[1]))
 
@@ -99,28 +120,3 @@ def _responsibilities(
     fit = np.asarray(counts @ log_ratio.T) + log_share
     fit = np.exp(fit - fit.max(axis=1, keepdims=True))
     return fit / fit.sum(axis=1, keepdims=True)
-
-
-def _first_members(counts: csr_matrix, n_kinds: int, random: np.random.Generator) -> NDArray[np.float64]:
-    """Choose nuclei far from each other (k-means++ on Hellinger distances) and give every nucleus to the nearest."""
-    from scipy.sparse import diags
-
-    root = diags(1 / np.asarray(counts.sum(axis=1)).ravel()) @ counts
-    root = root.sqrt().tocsr()  # rows of length 1
-    chosen = [int(random.integers(root.shape[0]))]
-    similarity = [np.asarray((root @ root[chosen[0]].T).todense()).ravel()]
-    for _ in range(n_kinds - 1):
-        squared = np.maximum(1 - np.max(similarity, axis=0), 0)
-        weight = squared / squared.sum() if squared.sum() > 0 else None
-        chosen.append(int(random.choice(len(squared), p=weight)))
-        similarity.append(np.asarray((root @ root[chosen[-1]].T).todense()).ravel())
-    member = np.full((root.shape[0], n_kinds), 0.1 / n_kinds)
-    member[np.arange(root.shape[0]), np.argmax(similarity, axis=0)] += 0.9
-    # Single nuclei are poor kinds: a few rounds of means in the same space first.
-    for _ in range(5):
-        centre = np.asarray((root.T @ (member > 0.5)).T)
-        centre /= np.maximum(np.linalg.norm(centre, axis=1, keepdims=True), 1e-12)
-        best = np.argmax(np.asarray(root @ centre.T), axis=1)
-        member[:] = 0.1 / n_kinds
-        member[np.arange(len(best)), best] += 0.9
-    return member

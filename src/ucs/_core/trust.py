@@ -3,7 +3,10 @@
 The transcripts are split in two. From one half each nucleus gets its kind, from the other each pixel its evidence, so
 that no nucleus reads itself. The slope of a logistic regression of "own nucleus rather than a neighbour" on the
 evidence is what a unit of log likelihood is really worth: less than 1, because kinds are coarse, transcripts diffuse
-and neighbours are alike; next to 0 where kinds say nothing.
+and neighbours are alike; next to 0 where kinds say nothing. How far kinds are drawn towards the average is chosen
+by the same regression: the prior under which the evidence tells owners best.
+
+Kinds are learned from the cores of cells: nuclei and what lies within 2 um, more transcripts than in nuclei alone.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._core.canonical import Segment
+from ucs._core.cores import Cores
+from ucs._core.count import count_in_labels
 from ucs._core.ownership import SHARPNESS_PER_UM, local_fit
 from ucs._core.profiles import Profiles, fit_profiles, profiles_of_members
 from ucs._core.transcripts import TranscriptMap
-from ucs._memory import in_own_pages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,43 +28,31 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
+    from ucs._core.bands import Raster
+
     Annotate = Callable[[csr_matrix], NDArray[np.float64]]
+
+PRIORS = (300.0, 1000.0, 3000.0, 10_000.0)
+"""Prior counts of kinds that are tried; see :func:`ucs._core.profiles.fit_profiles`."""
 
 _MOST_PIXELS = 10_000
 _NEIGHBOURS = 3
 _NEWTON_STEPS = 50
+_LARGEST_SLOPE = 1.0
+_STANDARD_ERRORS = 2.0  # by which evidence must be better than none
 
 
-def counts_in_nuclei(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> csr_matrix:
-    """Return ``(n, n_features)`` transcripts in each nucleus; ``nuclei`` are read band by band."""
-    from scipy.sparse import csr_matrix
-
-    features = np.arange(transcripts.n_features, dtype=np.int32)
-    code = np.uint16 if transcripts.n_features <= 2**16 else np.int32
-    column, segments = np.zeros(0, dtype=np.int32), []
-    for row0, row1, band in transcripts.bands():
-        if len(band.count):
-            inside = _in_nuclei(band, np.asarray(nuclei[row0:row1]), n)
-            # A nucleus in the place of a row, of one column: equal entries are summed in the order of features.
-            column = column if len(column) >= len(inside.count) else np.zeros(len(inside.count), dtype=np.int32)
-            at, number, count = (
-                in_own_pages(array, dtype)
-                for array, dtype in ((inside.rows(), np.int32), (inside.feature, code), (inside.count, np.int32))
-            )
-            segments.append(Segment(at, column[: len(at)], number, features, count))  # one column for all
-    made = TranscriptMap.from_segments(segments, shape=(n, 1), n_features=transcripts.n_features)
-    indices = (made.count, made.feature, made.row_start.astype(np.int32))
-    return csr_matrix(indices, shape=(n, transcripts.n_features))
+def counts_in_nuclei(transcripts: TranscriptMap, nuclei: Raster, n: int) -> csr_matrix:
+    """Return ``(n, n_features)`` transcripts in each nucleus."""
+    return count_in_labels(transcripts, nuclei, n)
 
 
-def _in_nuclei(band: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> TranscriptMap:
-    """Return a map with a row for each of ``n`` nuclei and one column, of the transcripts in them."""
-    nucleus = nuclei[band.rows(), band.column]
-    inside = nucleus > 0
-    row, feature, count = nucleus[inside] - 1, band.feature[inside], band.count[inside]
-    return TranscriptMap.from_positions(
-        row, np.zeros_like(row), feature, count, shape=(n, 1), n_features=band.n_features
-    )
+def counts_in_cores(
+    transcripts: TranscriptMap, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], *, um_per_px: float
+) -> csr_matrix:
+    """Return ``(n, n_features)`` transcripts in each nucleus and within 2 um of it, nearer than to any other."""
+    n = len(boxes) - 1
+    return count_in_labels(transcripts, Cores(nuclei, n, um_per_px), n)
 
 
 @dataclass(frozen=True)
@@ -86,8 +77,8 @@ class LabelledTissue:
     um_per_px: float
 
     def counts(self, transcripts: TranscriptMap | None = None) -> csr_matrix:
-        """Return the transcripts in each nucleus, ``(n, n_features)``."""
-        return counts_in_nuclei(transcripts or self.transcripts, self.nuclei, len(self.boxes) - 1)
+        """Return the transcripts in the core of each cell, ``(n, n_features)``."""
+        return counts_in_cores(transcripts or self.transcripts, self.nuclei, self.boxes, um_per_px=self.um_per_px)
 
 
 def learn_kinds(
@@ -113,25 +104,28 @@ def learn_kinds(
 
     random = np.random.default_rng(seed)
 
-    def fit(counts: Sequence[csr_matrix]) -> Profiles | None:
+    def fit(counts: Sequence[csr_matrix], priors: Sequence[float]) -> list[Profiles]:
         if annotate is None:
-            return fit_profiles(vstack(counts).tocsr(), seed=seed)
-        member = [annotate_one(count) for annotate_one, count in zip(annotate, counts, strict=True)]
-        return profiles_of_members(vstack(counts).tocsr(), np.concatenate(member))
+            return fit_profiles(vstack(counts).tocsr(), seed=seed, prior_counts=priors)
+        member = np.concatenate([annotate_one(count) for annotate_one, count in zip(annotate, counts, strict=True)])
+        return [profiles_of_members(vstack(counts).tocsr(), member, prior_counts=prior) for prior in priors]
 
-    profiles = fit([tissue.counts() for tissue in tissues])
-    if profiles is None:
-        return None, 0.0
     halves = [_halves(tissue.transcripts, random) for tissue in tissues]
     counts = [tissue.counts(first) for tissue, (first, _) in zip(tissues, halves, strict=True)]
-    of_half = fit(counts)
-    if of_half is None:
+    pixels = [_pixels_of_nuclei(tissue.nuclei, random) for tissue in tissues]
+    best = (-np.inf, 0.0, 0.0)
+    for prior, of_half in zip(PRIORS, fit(counts, PRIORS), strict=False):  # none if there are too few nuclei
+        found = [
+            _evidence(tissue, second, of_half, of_half.membership(count), where)
+            for tissue, (_, second), count, where in zip(tissues, halves, counts, pixels, strict=True)
+        ]
+        gain, slope = _gain_and_slope(found)
+        if gain > best[0]:
+            best = (gain, slope, prior)
+    if best[0] == -np.inf:
         return None, 0.0
-    evidence = [
-        _evidence(tissue, second, of_half, of_half.membership(count), random)
-        for tissue, (_, second), count in zip(tissues, halves, counts, strict=True)
-    ]
-    return profiles, _slope(np.concatenate(evidence)) / SHARPNESS_PER_UM
+    profiles = fit([tissue.counts() for tissue in tissues], [best[2]])
+    return (profiles[0], best[1] / SHARPNESS_PER_UM) if profiles else (None, 0.0)
 
 
 def _evidence(
@@ -139,16 +133,37 @@ def _evidence(
     transcripts: TranscriptMap,
     profiles: Profiles,
     membership: NDArray[np.float32],
-    random: np.random.Generator,
-) -> NDArray[np.floating]:
-    """Return by how much the transcripts at pixels of nuclei fit their own nucleus better than its neighbours."""
-    pixels = _pixels_of_nuclei(tissue.nuclei, random)
+    pixels: NDArray[np.int64],
+) -> tuple[NDArray[np.floating], NDArray[np.int32]]:
+    """Return by how much pixels' transcripts fit their own nucleus better than each neighbour, and their nuclei.
+
+    ``(neighbours, n)`` and ``(n,)``.
+    """
     own = tissue.nuclei[pixels[:, 0], pixels[:, 1]]
     fit = local_fit(transcripts, profiles.log_ratio, pixels, um_per_px=tissue.um_per_px)
     of_own = (membership[own - 1] * fit).sum(axis=1)
-    return np.concatenate(
-        [np.zeros(0), *(of_own - (membership[other - 1] * fit).sum(axis=1) for other in _neighbours(tissue.boxes, own))]
-    )
+    others = [of_own - (membership[other - 1] * fit).sum(axis=1) for other in _neighbours(tissue.boxes, own)]
+    return np.stack(others) if others else np.zeros((0, len(own))), own
+
+
+def _gain_and_slope(found: Sequence[tuple[NDArray[np.floating], NDArray[np.int32]]]) -> tuple[float, float]:
+    """Return what the evidence of several tissues gains over none, in log likelihood, and its slope.
+
+    Both are 0 if that may be chance: the pixels of one nucleus err together, so the gain is compared with its standard
+    error over nuclei.
+    """
+    slope = _slope(np.concatenate([evidence.ravel() for evidence, _ in found]))
+    of_nuclei, size = [], []
+    for evidence, own in found:
+        gain = np.log(2) - np.logaddexp(0, -slope * evidence.astype(np.float64))
+        of_nuclei.append(np.bincount(own, weights=gain.sum(axis=0)))
+        size.append(len(evidence) * np.bincount(own))
+    total, pixels = np.concatenate(of_nuclei), np.concatenate(size)
+    if pixels.sum() == 0:
+        return 0.0, 0.0
+    mean = total.sum() / pixels.sum()
+    error = np.sqrt(((total - mean * pixels) ** 2).sum()) / pixels.sum()
+    return (float(mean), slope) if mean > _STANDARD_ERRORS * error else (0.0, 0.0)
 
 
 def _halves(transcripts: TranscriptMap, random: np.random.Generator) -> tuple[TranscriptMap, TranscriptMap]:
@@ -198,4 +213,4 @@ def _slope(evidence: NDArray[np.floating]) -> float:
         slope += step
         if abs(step) < 1e-6:
             break
-    return float(np.clip(slope, 0.0, 1.0))
+    return float(np.clip(slope, 0.0, _LARGEST_SLOPE))

@@ -158,5 +158,6 @@ REGIMES: dict[str, dict[str, float]] = {
     "crowded": {"cells_per_mm2": 8500.0},
     "loose": {"cells_per_mm2": 2600.0, "packing": 1.0},
     "spindle": {"spindle_share": 0.7},
+    "missing": {"missing_nuclei": 0.2},
     "5k": {"n_genes": 5000, "transcripts_per_cell": 500.0, "marker_genes": 60},
 }

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.cores import Cores
+from ucs._core.count import count_in_labels
 from ucs._core.overview import tiles_of
-from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
 from ucs._memory import release_unused
 from ucs._progress import stage
@@ -172,7 +173,9 @@ class _Job:
             membership = np.zeros((len(judge), 0), dtype=np.float32)
         else:
             judges = Judges(tuple(at_work), profiles.log_ratio, float(kinds.trust_um), models[0].params.threshold)
-            counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
+            n = len(sample.nuclei.ids)
+            cores = Cores(sample.nuclei.labels, n, sample.transcripts.grid.um_per_px)
+            counts = count_in_labels(sample.transcripts.map, cores, n)
             membership = kinds.membership(overviews[models[0].genes].selection.of_columns(counts))
         sample.overviews.clear()  # with the distances of all pixels, which have told what they had to tell
         lean = {genes: overview.without_bins() for genes, overview in overviews.items()}

@@ -13,7 +13,7 @@ from ucs._core.missing import Clues, gather_clues, keep_candidates, plausibility
 from ucs._core.ownership import Evidence, choose_owners
 from ucs._core.refine import refine_cells
 from ucs._core.surroundings import cell_probability, survey
-from ucs._core.trust import counts_in_nuclei
+from ucs._core.trust import counts_in_cores, counts_in_nuclei
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.pp._fields import most_frequent
@@ -72,7 +72,7 @@ def find_missing_nuclei(
     expression = ownership == "expression" and not model.is_published
     clues = gather_clues(
         transcripts, nuclei, cells, around.nearest.owner, around.nearest.distance, levels,
-        _evidence(model, transcripts, nuclei, n) if expression else None, um_per_px=um_per_px,
+        _evidence(model, transcripts, nuclei, n, um_per_px) if expression else None, um_per_px=um_per_px,
     )  # fmt: skip
     candidates = propose(clues)
     for _ in range(_MOST_ROUNDS):
@@ -80,7 +80,7 @@ def find_missing_nuclei(
         if m == 0:
             break
         with_them = np.where(candidates > 0, candidates + n, nuclei).astype(np.int32)
-        evidence = _evidence(model, transcripts, with_them, n + m) if expression else None
+        evidence = _evidence(model, transcripts, with_them, n + m, um_per_px) if expression else None
         of_candidates = _cells_of_candidates(clues, with_them, n, m, evidence, params)
         fit = np.zeros((m, 0))
         if evidence is not None:
@@ -98,11 +98,13 @@ def find_missing_nuclei(
     return candidates
 
 
-def _evidence(model: UCSModel, transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int) -> Evidence | None:
+def _evidence(
+    model: UCSModel, transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int, um_per_px: float
+) -> Evidence | None:
     kinds = model.density_nets()[1]
     if kinds.profiles is None:
         return None
-    membership = kinds.membership(counts_in_nuclei(transcripts, nuclei, n))
+    membership = kinds.membership(counts_in_cores(transcripts, nuclei, bounding_boxes(nuclei, n), um_per_px=um_per_px))
     return Evidence(transcripts, kinds.profiles.log_ratio, membership, float(kinds.trust_um))
 
 
