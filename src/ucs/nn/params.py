@@ -33,7 +33,7 @@ class TrainParams:
     which takes a third of the steps to the same held-out loss and leaves less noise."""
     density_width: int = 32
     """Channels of each convolution of the density net."""
-    stretch: float = 0.5
+    stretch: float = 0.3
     """How far distances follow the shape of nuclei (``softmask="scaled"``): the exponent of their ratio of axes."""
     threshold: float = 0.35
     """Probability of lying in a cell above which a pixel does, with the density net."""
