@@ -25,7 +25,10 @@ from benchmarks.scale._clone import clone
 
 ROOT = Path(__file__).parents[2]
 WAYS = ("write", "output")
-ORDER = ("read", "train", "survey", "predict", "assign", "cells", "refine", "find missing", "count", "table", "outline")
+ORDER = (
+    "read", "kinds", "survey", "train", "predict", "assign", "cells", "refine", "find missing", "count", "table",
+    "outline",
+)  # fmt: skip
 """Stages that are known, as they follow each other."""
 
 _RANK = {name: rank for rank, name in enumerate(ORDER)}

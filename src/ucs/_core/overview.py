@@ -205,7 +205,7 @@ def look_over(
     reach: int,
     strength: float,
     um_per_px: float,
-    tile: int = 20 * LATTICE,
+    tile: int = 11 * LATTICE,
     groups: NDArray[np.integer] | None = None,
     update: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Overview:

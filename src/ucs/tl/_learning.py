@@ -89,8 +89,11 @@ def train_model(
     genes = choose_genes(learning.genes, [sample.transcripts for sample in samples])
     tissues = [Tissue.of_sample(sample, None if learning.by_density else learning.markers) for sample in samples]
     if learning.by_density:
-        kinds = learn_kind_net(list(samples), genes, learning)
-        return DensityLesson.prepare(tissues, genes, learning).train(learning, timings, kinds)
+        with stage("kinds", timings, progress=False):
+            kinds = learn_kind_net(list(samples), genes, learning)
+        with stage("survey", timings, progress=False):
+            density = DensityLesson.prepare(tissues, genes, learning)
+        return density.train(learning, timings, kinds)
     lesson = _Lesson.prepare(tissues, genes, learning)
     if not lesson.has_background:
         logger.warning("No pixel is far enough from nuclei to serve as background; cells end at their reach only.")
@@ -253,7 +256,8 @@ class _RegionTraining:
         # Kinds of cells are those of the whole tissue: regions differ in where cells end, not in what cells there are.
         genes = tuple(sorted(set().union(*self.genes.values())))
         if self._kinds is None:
-            self._kinds = learn_kind_net(list(self.samples), genes, self.learning)
+            with stage("kinds", self.timings, progress=False):
+                self._kinds = learn_kind_net(list(self.samples), genes, self.learning)
         kinds = kinds_of_genes(self._kinds, genes, lesson.genes)
         return lesson.train(self.learning, self.timings, kinds, start=start, detail=detail)
 
