@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-_MODULES = ["spatialdata", "ucs.tl._segment", "ucs.nn.density_training", "ucs.tl._canvas", "ucs._swap", __name__]
+_MODULES = ["spatialdata", "ucs.tl._run", "ucs.nn.density_training", "ucs.tl._canvas", "ucs._swap", __name__]
 
 STAGES = {
     "training": ("ucs.nn.density_training", "_loss"),
@@ -18,7 +18,7 @@ STAGES = {
     "tile": ("ucs.tl._density_engine", "decide"),
     "mark": ("ucs.tl._canvas", "mark_done"),
     "refine": ("ucs.tl._canvas", "refine_cells"),
-    "elements": ("ucs.tl._segment", "build_elements"),
+    "elements": ("ucs.tl._run", "build_elements"),
     "move": ("ucs._swap", "_move"),
 }
 """Functions in which a run may be stopped."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ucs._core.block_values import BlockValues
+from ucs._core.lattice import BLOCK, count_blocks
 from ucs._core.transcripts import TranscriptMap
 
 
@@ -66,3 +68,12 @@ def map_from_dense(dense):
     return TranscriptMap.from_positions(
         row, column, feature, dense[feature, row, column], shape=dense.shape[1:], n_features=len(dense)
     )
+
+
+def block_values(raster):
+    """A raster as the values of one model, on all blocks."""
+    rows, columns = count_blocks(raster.shape)
+    padded = np.zeros((rows * BLOCK, columns * BLOCK), dtype=np.float32)
+    padded[: raster.shape[0], : raster.shape[1]] = raster
+    blocks = padded.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
+    return BlockValues(raster.shape, np.arange(rows * columns, dtype=np.int32)[None], np.ascontiguousarray(blocks))

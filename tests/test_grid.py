@@ -52,16 +52,23 @@ def test_binning_is_floor_from_any_origin(position, step, column0):
     assert k * step - tolerance <= position < (k + 1) * step + tolerance
 
 
+def covering(bounds, *, resolution, um_per_unit=1.0):
+    """The smallest grid over `(x_min, y_min, x_max, y_max)`, as :mod:`ucs.pp` makes it of the pixels of transcripts."""
+    step = resolution / um_per_unit
+    column0, row0, last_column, last_row = (int(index) for index in pixel_index(np.array(bounds, dtype=float), step))
+    return Grid(column0, row0, (last_row - row0 + 1, last_column - column0 + 1), step, um_per_unit)
+
+
 @given(
     x=st.lists(positions, min_size=1, max_size=20),
     y=st.lists(positions, min_size=1, max_size=20),
     resolution=steps,
     um_per_unit=st.sampled_from([0.12028, 0.2125, 0.5, 1.0]),
 )
-def test_covering_is_the_smallest_grid_that_holds_all_positions(x, y, resolution, um_per_unit):
+def test_a_grid_over_the_pixels_of_positions_holds_them_all(x, y, resolution, um_per_unit):
     n = min(len(x), len(y))
     x, y = np.array(x[:n]), np.array(y[:n])
-    grid = Grid.covering([x.min(), y.min(), x.max(), y.max()], resolution=resolution, um_per_unit=um_per_unit)
+    grid = covering([x.min(), y.min(), x.max(), y.max()], resolution=resolution, um_per_unit=um_per_unit)
     row, column = grid.rows_columns(x, y)
     assert (row.min(), column.min()) == (0, 0)
     assert (row.max() + 1, column.max() + 1) == grid.shape
@@ -71,8 +78,8 @@ def test_covering_is_the_smallest_grid_that_holds_all_positions(x, y, resolution
 @given(dx=st.integers(-50, 50), dy=st.integers(-50, 50), step=st.sampled_from([0.25, 0.5, 1.0, 2.0]))
 def test_two_grids_over_different_parts_bin_alike(dx, dy, step):
     x, y = np.linspace(-20, 20, 57), np.linspace(-3, 33, 57)
-    one = Grid.covering([-20, -3, 20, 33], resolution=step)
-    other = Grid.covering([-20 + min(dx, 0), -3 + min(dy, 0), 20 + max(dx, 0), 33 + max(dy, 0)], resolution=step)
+    one = covering([-20, -3, 20, 33], resolution=step)
+    other = covering([-20 + min(dx, 0), -3 + min(dy, 0), 20 + max(dx, 0), 33 + max(dy, 0)], resolution=step)
     row, column = one.rows_columns(x, y)
     other_row, other_column = other.rows_columns(x, y)
     np.testing.assert_array_equal(row + one.row0, other_row + other.row0)

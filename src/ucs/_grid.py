@@ -56,23 +56,6 @@ class Grid:
         """Number of pixels."""
         return self.shape[0] * self.shape[1]
 
-    @classmethod
-    def covering(cls, bounds: ArrayLike, *, resolution: float, um_per_unit: float = 1.0) -> Grid:
-        """Make the smallest grid whose pixels cover ``bounds``.
-
-        Parameters
-        ----------
-        bounds
-            ``(x_min, y_min, x_max, y_max)`` in intrinsic units; the maxima are covered too.
-        resolution
-            Side of a pixel in um.
-        um_per_unit
-            Length of one intrinsic unit in um.
-        """
-        step = resolution / um_per_unit
-        x_min, y_min, x_max, y_max = (int(v) for v in pixel_index(np.asarray(bounds, dtype=np.float64), step))
-        return cls(x_min, y_min, (y_max - y_min + 1, x_max - x_min + 1), step, um_per_unit)
-
     @property
     def px_to_intrinsic(self) -> NDArray[np.float64]:
         """The ``(3, 3)`` matrix from ``(column, row, 1)`` (corners at whole numbers) to intrinsic ``(x, y, 1)``."""

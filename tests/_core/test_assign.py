@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp
 
-from rasters import random_nuclei, squared_distances
+from rasters import block_values, random_nuclei, squared_distances
 from ucs._core.assign import assign_pixels
 from ucs._core.block_values import BlockValues
 from ucs._core.lattice import BLOCK, bounding_boxes
@@ -17,7 +17,7 @@ def assign(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, thresh
     return assign_pixels(
         nuclei,
         bounding_boxes(nuclei, n),
-        BlockValues.of_raster(scalar),
+        block_values(scalar),
         model=np.zeros(n + 1, dtype=int),
         weight=[weight],
         bias=[bias],
@@ -194,7 +194,7 @@ class TestSeveralModels:
         return nuclei, scalars, rng.integers(0, 3, int(nuclei.max()) + 1)
 
     def assign(self, nuclei, scalars, model, *, weight=None, bias=None):
-        rasters = [BlockValues.of_raster(scalar) for scalar in scalars]
+        rasters = [block_values(scalar) for scalar in scalars]
         offsets = np.cumsum([0, *(len(values.blocks) for values in rasters)])
         values = BlockValues(
             nuclei.shape,
@@ -240,7 +240,7 @@ class TestSeveralModels:
 
     def test_scores_that_are_missing_are_an_error(self):
         nuclei, scalars, model = self.scene(1)
-        values = BlockValues.of_raster(scalars[0])
+        values = block_values(scalars[0])
         with pytest.raises(IndexError):
             assign_pixels(
                 nuclei, bounding_boxes(nuclei, int(nuclei.max())), values, model=model + 1, weight=[1.0], bias=[0.0],

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from rasters import block_values
 from ucs._core.block_values import BlockValues
 from ucs._core.lattice import BLOCK, count_blocks
 
@@ -10,7 +11,7 @@ from ucs._core.lattice import BLOCK, count_blocks
 @pytest.mark.parametrize("shape", [(1, 1), (BLOCK, BLOCK), (BLOCK + 1, BLOCK - 1), (3 * BLOCK - 5, 2 * BLOCK + 7)])
 def test_of_a_raster_and_back(shape):
     raster = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    values = BlockValues.of_raster(raster)
+    values = block_values(raster)
     assert values.index.shape == (1, np.prod(count_blocks(shape)))
     np.testing.assert_array_equal(values.raster(), raster)
 
@@ -18,7 +19,7 @@ def test_of_a_raster_and_back(shape):
 def test_a_block_lies_where_its_number_says():
     shape = (2 * BLOCK + 3, 3 * BLOCK)
     rows, columns = np.mgrid[: shape[0], : shape[1]]
-    values = BlockValues.of_raster((rows * 1000 + columns).astype(np.float32))
+    values = block_values((rows * 1000 + columns).astype(np.float32))
     assert count_blocks(shape) == (3, 3)
     for k in range(9):
         block = values.blocks[values.index[0, k]]

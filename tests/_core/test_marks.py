@@ -3,9 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rasters import random_map
+from rasters import block_values, random_map
 from ucs._core.assign import assign_pixels
-from ucs._core.block_values import BlockValues
 from ucs._core.lattice import bounding_boxes
 from ucs._core.marks import Marks, mark_pixels
 from ucs._core.transcripts import TranscriptMap, Window
@@ -55,7 +54,7 @@ class TestAssign:
         nuclei[3:6, 2:4], nuclei[3:6, 11:13] = 1, 2
         transcripts = empty(nuclei.shape, 2, [3, 5], [7, 7], [0, 1])
         marks = Marks(mark_pixels(transcripts, np.eye(2, dtype=bool), "ab"), np.array([-1, *types], dtype=np.int16))
-        f = BlockValues.of_raster(np.ones(nuclei.shape, dtype=np.float32))
+        f = block_values(np.ones(nuclei.shape, dtype=np.float32))
         options = {"model": np.zeros(3, dtype=int), "weight": np.ones(1), "bias": np.zeros(1), "tau": 5.0, "reach": 12}
         plain, _ = assign_pixels(nuclei, bounding_boxes(nuclei, 2), f, **options)
         options |= {"marks": marks, "mark_weight": np.array([weight])}

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
 from rasters import random_map, random_nuclei
+from ucs._core.count import count_in_labels
 from ucs._core.lattice import bounding_boxes
 from ucs._core.levels import distance_bins, measure_levels
 from ucs._core.overview import LATTICE, MARGIN, Selection, look_over, renumber, tiles_of
@@ -18,7 +19,6 @@ from ucs._core.ownership import choose_owners, evidence_reach
 from ucs._core.stretch import nearest_nuclei
 from ucs._core.surroundings import survey
 from ucs._core.transcripts import Window
-from ucs._core.trust import counts_in_nuclei
 
 REACH, N_FEATURES = 20, 5
 SHAPE = (230, 310)  # of which tiles of 96 px leave rests
@@ -287,10 +287,10 @@ def test_new_numbers_keep_the_order(seed, n):
 def test_selected_columns_are_the_counts_of_selected_features():
     transcripts, nuclei, _ = seen()
     n = int(nuclei.max())
-    counts = counts_in_nuclei(transcripts, nuclei, n)
+    counts = count_in_labels(transcripts, nuclei, n)
     made = SOME.of_columns(counts)
     assert isinstance(made, csr_matrix)
-    np.testing.assert_array_equal(made.toarray(), counts_in_nuclei(SOME.of(transcripts), nuclei, n).toarray())
+    np.testing.assert_array_equal(made.toarray(), count_in_labels(SOME.of(transcripts), nuclei, n).toarray())
     np.testing.assert_array_equal(made.toarray(), counts.toarray()[:, [2, 3, 0]])
     nothing = replace(SOME, keep=np.zeros(N_FEATURES, dtype=bool))
     assert nothing.of_columns(counts).nnz == 0

@@ -9,7 +9,7 @@ from rasters import grid_of_discs, random_nuclei
 from ucs._core.lattice import bounding_boxes
 from ucs._core.levels import Levels
 from ucs._core.stretch import nearest_nuclei, nucleus_axes
-from ucs._core.surroundings import cell_probability, nucleus_richness, survey, with_totals
+from ucs._core.surroundings import cell_probability, nucleus_richness, survey
 
 SHAPE = (40, 46)
 REACH = 9
@@ -41,15 +41,6 @@ def test_survey_holds_distances_and_richness(around):
     np.testing.assert_array_equal(around.richness, expected)
     assert around.richness.dtype == np.float32
     assert (around.reach, around.um_per_px) == (REACH, 0.5)
-
-
-def test_with_other_transcripts_it_is_a_survey_of_those(around):
-    totals = np.random.default_rng(5).poisson(0.3, SHAPE).astype(np.int32)
-    other, expected = with_totals(around, totals), look(around.nuclei, totals, um_per_px=0.5)
-    np.testing.assert_array_equal(other.richness, expected.richness)
-    np.testing.assert_array_equal(other.nearest.second, expected.nearest.second)
-    assert other.totals is totals
-    assert not np.array_equal(other.richness, around.richness)
 
 
 def test_richness_by_hand():

@@ -9,9 +9,11 @@ from scipy.special import log_expit
 from rasters import grid_of_discs, random_map, random_nuclei
 from ucs._core import transcripts as maps
 from ucs._core import trust as module
+from ucs._core.cores import count_in_cores
+from ucs._core.count import count_in_labels
 from ucs._core.lattice import bounding_boxes
 from ucs._core.transcripts import TranscriptMap
-from ucs._core.trust import LabelledTissue, counts_in_cores, counts_in_nuclei, learn_kinds
+from ucs._core.trust import LabelledTissue, learn_kinds
 from ucs._scratch import Scratch
 
 N_GENES = 20
@@ -47,13 +49,13 @@ def test_counts_in_nuclei(entries_at_once):
     nuclei = random_nuclei(0, (40, 50), 9)
     transcripts = random_map(0, nuclei.shape, 5, 900)
     n = int(nuclei.max()) + 1  # one id more than there is
-    made = counts_in_nuclei(transcripts, nuclei, n)
+    made = count_in_labels(transcripts, nuclei, n)
     assert made.dtype == np.int32
     dense = transcripts.dense()
     expected = [dense[:, nuclei == c].sum(axis=1) for c in range(1, n + 1)]
     np.testing.assert_array_equal(made.toarray(), expected)
-    assert counts_in_nuclei(transcripts, 0 * nuclei, 0).shape == (0, 5)
-    assert counts_in_nuclei(transcripts, 0 * nuclei, 3).nnz == 0
+    assert count_in_labels(transcripts, 0 * nuclei, 0).shape == (0, 5)
+    assert count_in_labels(transcripts, 0 * nuclei, 3).nnz == 0
 
 
 def test_counts_in_nuclei_are_the_same_matrix_as_scipy_makes(entries_at_once):
@@ -65,7 +67,7 @@ def test_counts_in_nuclei_are_the_same_matrix_as_scipy_makes(entries_at_once):
     at = nuclei[transcripts.rows(), transcripts.column]
     entries = (transcripts.count[at > 0], (at[at > 0] - 1, transcripts.feature[at > 0]))
     expected = sparse.coo_matrix(entries, shape=(n, 5), dtype=np.int32).tocsr()
-    made = counts_in_nuclei(transcripts, nuclei, n)
+    made = count_in_labels(transcripts, nuclei, n)
     for name in ("indptr", "indices", "data"):
         np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
         assert getattr(made, name).dtype == getattr(expected, name).dtype
@@ -76,17 +78,17 @@ def test_counts_in_nuclei_of_zarr(entries_at_once):
     nuclei = random_nuclei(1, (60, 50), 9)
     transcripts, n = random_map(1, nuclei.shape, 5, 900), int(nuclei.max())
     stored = zarr.array(nuclei, chunks=(16, 16))
-    assert (counts_in_nuclei(transcripts, stored, n) != counts_in_nuclei(transcripts, nuclei, n)).nnz == 0
+    assert (count_in_labels(transcripts, stored, n) != count_in_labels(transcripts, nuclei, n)).nnz == 0
 
 
 @pytest.mark.parametrize("um_per_px", [0.5, 1.0])
 def test_cores_reach_2_um_and_belong_to_the_nearest_nucleus(um_per_px):
     nuclei = random_nuclei(1, (40, 50), 9)
     transcripts, n = random_map(1, nuclei.shape, 5, 900), int(nuclei.max())
-    made = counts_in_cores(transcripts, nuclei, bounding_boxes(nuclei, n), um_per_px=um_per_px)
+    made = count_in_cores(transcripts, nuclei, n, um_per_px=um_per_px)
     distance = np.stack([ndimage.distance_transform_edt(nuclei != c) for c in range(1, n + 1)])
     core = np.where(distance.min(axis=0) * um_per_px <= 2, distance.argmin(axis=0) + 1, 0)
-    np.testing.assert_array_equal(made.toarray(), counts_in_nuclei(transcripts, core.astype(np.int32), n).toarray())
+    np.testing.assert_array_equal(made.toarray(), count_in_labels(transcripts, core.astype(np.int32), n).toarray())
 
 
 def test_informative_kinds_are_trusted():

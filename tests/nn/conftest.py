@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import pytest
 import torch
+
+from ucs.nn import density_training
 
 
 @pytest.fixture(autouse=True, scope="package")
@@ -13,3 +16,9 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The density net in single precision throughout."""
+    monkeypatch.setattr(density_training, "autocast", lambda _: contextlib.nullcontext())

@@ -1,50 +1,24 @@
+"""Transcripts read from a points element: counted where they lie, with their genes, or refused."""
+
 from __future__ import annotations
 
-import errno
-import threading
-import time
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from spatialdata import SpatialData
 
-from scenes import make_points, scene
+from scenes import scene
+from transcript_tables import assert_same, frame, many_points, read
 from ucs._memory import check_fits_memory
 from ucs._platforms import GENERIC, XENIUM
-from ucs._scratch import ScratchFile
-from ucs.pp import _pieces, _spill, _transcripts
-from ucs.pp._parts import Part
-from ucs.pp._pieces import in_order
-from ucs.pp._transcripts import TranscriptColumns, read_transcripts
-
-
-def frame(x, y, genes, **columns):
-    return pd.DataFrame({"x": x, "y": y, "feature_name": pd.Categorical(genes), **columns})
-
-
-def read(points, *, platform=GENERIC, resolution=1.0, um_per_unit=1.0, npartitions=1, **options):
-    element = make_points(points, npartitions=npartitions) if isinstance(points, pd.DataFrame) else points
-    columns = TranscriptColumns.of(element, "feature_name", platform)
-    sdata = SpatialData(points={"transcripts": element})
-    return read_transcripts(
-        sdata, (Part("transcripts", columns),), platform, resolution=resolution, um_per_unit=um_per_unit, **options
-    )
+from ucs.pp import _transcripts
 
 
 def dense(transcripts):
     return transcripts.map.dense()
-
-
-def assert_same(a, b):
-    assert a.grid == b.grid
-    assert (a.genes, a.controls, a.n_rows, a.n_low_quality) == (b.genes, b.controls, b.n_rows, b.n_low_quality)
-    for name in ("row_start", "column", "feature", "count"):
-        np.testing.assert_array_equal(getattr(a.map, name), getattr(b.map, name))
 
 
 def histogram(points, grid, features):
@@ -260,19 +234,6 @@ def slow_oracle(points, platform):
     return total
 
 
-def many_points(n=4000, *, counts=True, n_genes=30, seed=0, dtype=np.float32):
-    """Anywhere around the origin, over several bands of rows, in pixels that have more than one."""
-    random = np.random.default_rng(seed)
-    columns = {"qv": random.uniform(15, 40, n).astype(np.float32)}
-    if counts:
-        columns["count"] = random.integers(0, 4, n)
-    x, y = random.uniform(-20, 30, n).astype(dtype), random.uniform(-300, 250, n).astype(dtype)
-    return frame(x, y, [f"G{k:05d}" for k in random.integers(0, n_genes, n)], **columns)
-
-
-WITH_COUNTS = pytest.mark.parametrize("counts", [False, True])
-
-
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_same_as_one_by_one(dtype):
     points = many_points(dtype=dtype)
@@ -287,131 +248,3 @@ def test_the_same_as_one_by_one(dtype):
         strict=True,
     )
     assert dict(zip(places, made.map.count.tolist(), strict=True)) == expected
-
-
-class TestSpilling:
-    @WITH_COUNTS
-    @pytest.mark.parametrize("npartitions", [1, 7])
-    @pytest.mark.parametrize("limit", [1, 20_000, 10**6, 10**12])
-    def test_it_has_no_say(self, tmp_path, counts, npartitions, limit):
-        points = many_points(counts=counts)
-        stored = read(points, npartitions=npartitions, scratch=tmp_path, memory_limit=limit)
-        assert_same(stored, read(points))
-        assert (stored.map.scratch is not None) == (limit < 10**6)
-        assert list(tmp_path.iterdir()) == []
-
-    def test_from_the_middle_on(self, tmp_path):
-        """Some partitions are read before there are too many; names and counts differ between them."""
-        import dask.dataframe as dd
-        from spatialdata.models import PointsModel
-
-        parts = [many_points(n, seed=n, n_genes=n) for n in (10, 400, 30, 900, 5)]
-        parts[1]["feature_name"] = parts[1]["feature_name"].cat.rename_categories(lambda name: f"other {name}")
-        points = pd.concat([part.astype({"feature_name": str}) for part in parts])
-        element = PointsModel.parse(dd.concat([dd.from_pandas(part, npartitions=1) for part in parts]))
-        stored = read(element, scratch=tmp_path, memory_limit=10_000)
-        assert stored.map.scratch is not None
-        assert_same(stored, read(points))
-
-    def test_more_features_than_16_bits_hold(self, tmp_path):
-        names = [f"G{k:06d}" for k in range(70_000)]
-        points = frame(np.arange(70_000) % 50, np.arange(70_000) % 310, pd.Categorical(names, categories=names))
-        stored = read(points, npartitions=3, scratch=tmp_path, memory_limit=1000)
-        assert_same(stored, read(points))
-        assert stored.map.feature.max() == 69_999
-
-    @pytest.mark.parametrize("band", [1, 7, 10**6])
-    def test_bands_of_any_height(self, tmp_path, monkeypatch, band):
-        points = many_points()
-        monkeypatch.setattr(_spill, "BAND", band)
-        assert_same(read(points, npartitions=3, scratch=tmp_path, memory_limit=5000), read(points))
-
-    def test_the_systems_own_folder(self):
-        points = many_points()
-        assert_same(read(points, memory_limit=1000), read(points))
-
-    @pytest.mark.parametrize("n_writes", [0, 3, 9, 20])
-    def test_a_full_disk(self, tmp_path, monkeypatch, n_writes):
-        left, original = [n_writes], ScratchFile._write
-
-        def until_full(file, array):
-            left[0] -= 1
-            if left[0] < 0:
-                raise OSError(errno.ENOSPC, "No space left on device")
-            original(file, array)
-
-        monkeypatch.setattr(ScratchFile, "_write", until_full)
-        with pytest.raises(OSError, match=rf"The disk is full: .* needed in '{tmp_path}' .* free") as error:
-            read(many_points(), npartitions=6, scratch=tmp_path, memory_limit=5000)
-        assert error.value.errno == errno.ENOSPC
-        assert list(tmp_path.iterdir()) == []
-
-    def test_a_folder_that_is_not_there(self, tmp_path):
-        with pytest.raises(OSError, match="Cannot make a temporary file in .*nowhere"):
-            read(many_points(), scratch=tmp_path / "nowhere", memory_limit=1000)
-
-    def test_a_far_too_fine_grid(self, tmp_path):
-        with pytest.raises(MemoryError, match="resolution=1e-09 um gives a grid of"):
-            read(many_points(), resolution=1e-9, scratch=tmp_path, memory_limit=1000)
-
-
-class TestReadingAhead:
-    @pytest.fixture(params=[1, 2, 3, 9])
-    def threads(self, request, monkeypatch):
-        monkeypatch.setattr(_pieces, "n_threads", lambda: request.param)
-        monkeypatch.setattr(_pieces, "_MOST_READERS", 4)
-        return min(request.param, 4)
-
-    def test_in_order_and_not_far_ahead(self, threads):
-        begun, seen, lock = [0], [], threading.Lock()
-
-        def task(k):
-            with lock:
-                begun[0] += 1
-            time.sleep(0.002 * (k % 3))
-            return k
-
-        for k in in_order(partial(task, k) for k in range(20)):
-            seen.append(k)
-            with lock:
-                assert begun[0] <= len(seen) + threads
-        assert seen == list(range(20))
-
-    def test_the_first_error_is_raised(self, threads):
-        def task(k):
-            time.sleep(0.01 if k == 2 else 0)
-            if k >= 2:
-                raise ValueError(str(k))
-            return k
-
-        seen = []
-        with pytest.raises(ValueError, match="2"):
-            seen.extend(in_order(partial(task, k) for k in range(6)))
-
-    def test_none(self, threads):
-        assert list(in_order([])) == []
-
-    def test_the_first_bad_partition_is_named(self, threads):
-        points = many_points()
-        points.loc[2000, "x"], points.loc[3900, "y"] = np.nan, np.inf
-        with pytest.raises(ValueError, match="partition 2: 1 of .* NaN or infinite x"):
-            read(points, npartitions=4)
-
-    def test_threads_have_no_say(self, threads):
-        points = many_points()
-        assert_same(read(points, npartitions=11), read(points))
-
-
-def test_a_scheduler_that_was_chosen_is_respected():
-    import dask
-
-    points, used = make_points(many_points(), npartitions=3), []
-
-    def get(graph, keys, **options):
-        used.append(keys)
-        return dask.get(graph, keys, **options)
-
-    with dask.config.set(scheduler=get):
-        made = read(points)
-    assert len(used) == 3
-    assert_same(made, read(points))

@@ -11,7 +11,7 @@ from spatialdata import SpatialData
 
 import scenes
 from helpers import cheap_copy
-from ucs.tl import _segment
+from ucs.tl import _run
 
 
 @pytest.fixture(scope="package", autouse=True)
@@ -35,14 +35,14 @@ _remembered: list[Any] = []
 @pytest.fixture
 def instant(cells: SpatialData, monkeypatch: pytest.MonkeyPatch) -> None:
     """The scene is predicted once, for tests of what comes before and after."""
-    original = _segment.predict_cells
+    original = _run.predict_cells
 
     def predict_once(*arguments: Any, **options: Any) -> Any:
         if not _remembered:
             _remembered.append(original(*arguments, **options))
         return _remembered[0]
 
-    monkeypatch.setattr(_segment, "predict_cells", predict_once)
+    monkeypatch.setattr(_run, "predict_cells", predict_once)
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_models_of_regions(tissue, tmp_path, monkeypatch):
     made = run(tissue, None, **options)
     with monkeypatch.context() as patch:
         patch.setattr(_density_engine, "active_client", lambda _: None)
-        patch.setattr("ucs.tl._segment.active_client", lambda _: None)
+        patch.setattr("ucs.tl._run.active_client", lambda _: None)
         patch.setattr(_density_engine, "ask_nets", ORIGINAL)
         assert_same(made, run(tissue, None, **options))
 

@@ -19,7 +19,7 @@ from invariants import assert_invariants, assert_same_cells
 from rasters import random_nuclei
 from scenes import labels_of, scene, segmented
 from ucs._grid import Grid
-from ucs.tl import _segment
+from ucs.tl import _run
 from ucs.tl._engine import Prediction
 from ucs.tl._lookup import LabelLookup, PointColumns, with_label_column
 
@@ -132,14 +132,14 @@ def test_results_of_rasters_on_disk_are_the_same(instant, monkeypatch, tmp_path,
     """Table, shapes, labels and columns, in memory and in the store."""
     options = {"min_transcripts": min_transcripts, "points_confidence_added": "confidence", "tile_size": 32}
     expected = segmented(scene().sdata(), **options)
-    predict = _segment.predict_cells
+    predict = _run.predict_cells
 
     def predict_on_disk(*arguments, **given):
         prediction = predict(*arguments, **given)
         rasters = (on_disk(np.asarray(raster)) for raster in (prediction.labels, prediction.probability))
         return Prediction(*rasters, prediction.obs)
 
-    monkeypatch.setattr(_segment, "predict_cells", predict_on_disk)
+    monkeypatch.setattr(_run, "predict_cells", predict_on_disk)
     made = segmented(scene().sdata(), **options)
     made_labels = made["ucs_cells"].data
     assert made_labels.chunksize == (16, 23)

@@ -1,36 +1,32 @@
-"""Runs that are killed and called again."""
+"""Runs that are interrupted or killed and called again: they go on where they ended."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
 import pytest
 import spatialdata as sd
-from spatialdata.transformations import get_transformation
 
+import resumed
 import ucs
 from helpers import cheap_copy
 from interrupted import begun as begun_in_process
 from interrupted import interrupt, killed, stopped
-from ucs.tl import _resume
-
-QUIET = {"progress": False, "device": "cpu", "train": {"max_steps": 5}}
-N_TILES = 4  # of 96 px
+from resumed import N_TILES, QUIET, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
 
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=150, height_um=120, n_genes=30, seed=1)
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
-def model(tissue):
-    return ucs.tl.train(tissue, **QUIET)
+def model():
+    return resumed.model()
 
 
 @pytest.fixture(scope="module")
@@ -44,35 +40,6 @@ def store(tissue, tmp_path):
     path = tmp_path / "data" / "tissue.zarr"
     cheap_copy(tissue).write(path)
     return path
-
-
-def run(sdata, **options):
-    return ucs.tl.segment(sdata, inplace=False, tile_size=96, **{**QUIET, **options})
-
-
-def assert_same(one, other):
-    np.testing.assert_array_equal(np.asarray(one["ucs_cells"]), np.asarray(other["ucs_cells"]))
-    tables = one["ucs_table"], other["ucs_table"]
-    assert (tables[0].X != tables[1].X).nnz == 0
-    np.testing.assert_array_equal(tables[0].obs["confidence"], tables[1].obs["confidence"])
-    assert one["ucs_boundaries"].geometry.geom_equals(other["ucs_boundaries"].geometry).all()
-    columns = [of["transcripts"]["ucs_cell_id"].compute().to_numpy() for of in (one, other)]
-    np.testing.assert_array_equal(*columns)
-
-
-def cut_short(sdata, monkeypatch, stage="decide", call=3, **options):
-    """A run that is interrupted, by default after two tiles."""
-    with monkeypatch.context() as patch:
-        interrupt(patch, "tile" if stage == "decide" else stage, call)
-        with pytest.raises(KeyboardInterrupt):
-            run(sdata, **options)
-
-
-def counted(sdata, monkeypatch, **options):
-    """The result of a run, and how many tiles and steps of training it made."""
-    with monkeypatch.context() as patch:
-        tiles, steps = interrupt(patch, "tile", -1), interrupt(patch, "training", -1)
-        return run(sdata, **options), tiles(), steps()
 
 
 # The same run goes on
@@ -149,7 +116,7 @@ def test_a_run_of_the_published_nets_keeps_its_model(tissue, tmp_path, monkeypat
     options |= {"resume": True, "scratch": tmp_path}
     cut_short(tissue, monkeypatch, "elements", 1, **options)
     with monkeypatch.context() as patch:
-        patch.setattr("ucs.tl._segment.train_model", lambda *_: pytest.fail("trained again"))
+        patch.setattr("ucs.tl._run.train_model", lambda *_: pytest.fail("trained again"))
         assert_same(run(tissue, **options), expected)
     assert not list(tmp_path.iterdir())
 
@@ -166,156 +133,6 @@ def test_a_run_that_looks_for_missing_cells(tissue, model, tmp_path, monkeypatch
     assert tiles <= 2 * N_TILES - (call - 1 if call <= N_TILES else 2)
     assert_same(made, expected)
     assert not list(tmp_path.iterdir())
-
-
-def without_some_nuclei(tissue):
-    other = cheap_copy(tissue)
-    labels = np.asarray(other["nucleus_labels"]["scale0"]["image"]).copy()
-    labels[labels % 4 == 1] = 0
-    other["nucleus_labels"] = sd.models.Labels2DModel.parse(
-        labels, dims=("y", "x"), transformations=get_transformation(other["nucleus_labels"], get_all=True)
-    )
-    return other
-
-
-# What differs begins afresh
-
-
-def other_transcripts(tissue):
-    other = cheap_copy(tissue)
-    points = other["transcripts"]
-    attrs = deepcopy(dict(points.attrs))
-    other["transcripts"] = points[points["x"] < 140].assign(**{})
-    other["transcripts"].attrs.update(attrs)
-    return other
-
-
-@pytest.mark.parametrize(
-    ("said", "change", "options"),
-    [
-        ("transcripts", other_transcripts, {}),
-        ("learning", None, {"seed": 1}),
-        ("regions", None, {"regions": 80, "train": {"max_steps": 5, "min_nuclei": 4}}),
-    ],
-)
-def test_what_differs_is_said_and_all_is_made_anew(tissue, tmp_path, monkeypatch, caplog, said, change, options):
-    cut_short(tissue, monkeypatch, resume=True, scratch=tmp_path)
-    other = tissue if change is None else change(tissue)
-    made, tiles, steps = counted(other, monkeypatch, resume=True, scratch=tmp_path, **options)
-    assert "is not continued but begun afresh, as these differ: " in caplog.text
-    assert said in differences(caplog)
-    assert tiles == N_TILES
-    assert steps >= 5
-    assert_same(made, run(other, **options))
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.fixture
-def begun(tissue, tmp_path, monkeypatch):
-    """Call it to begin a run that ends when it would train; returns what is in its folder."""
-
-    def train(*_):
-        (folder,) = tmp_path.iterdir()
-        found.extend(sorted(path.name for path in folder.iterdir()))
-        (folder / "rasters-0").mkdir(exist_ok=True)
-        raise KeyboardInterrupt
-
-    def begin(sdata=tissue, **options):
-        found.clear()
-        with pytest.raises(KeyboardInterrupt):
-            run(sdata, resume=True, scratch=tmp_path, **options)
-        return list(found)
-
-    found: list[str] = []
-    monkeypatch.setattr("ucs.tl._segment.train_model", train)
-    return begin
-
-
-NEW = ["manifest.json", "owner.json", "tiles.json"]
-
-
-def test_all_that_decides_the_cells_is_compared(begun, tissue, caplog):
-    assert begun() == NEW
-    assert begun() == [*NEW[:2], "rasters-0", NEW[2]]
-    genes = names_of(tissue)
-    for said, options in (
-        ("learning", {"train": {"max_steps": 6}}),
-        ("learning", {"ownership": "distance"}),
-        ("learning", {"softmask": "plain"}),
-        ("learning", {"background": 5.0}),
-        ("learning", {"genes": genes[:9]}),
-        ("learning", {"markers": {"a": genes[:2], "b": genes[2:4]}}),
-        ("grid", {"resolution": 2.0}),
-        ("regions", {"regions": 80}),
-        ("nuclei", {"sdata": without_some_nuclei(tissue)}),
-    ):
-        caplog.clear()
-        assert begun(**options) == NEW, options
-        assert said in differences(caplog)
-        assert begun(**options) != NEW  # and the same goes on
-    caplog.clear()
-    assert begun() == NEW
-
-
-def differences(caplog):
-    """What the log says differs."""
-    return caplog.text.rpartition("as these differ: ")[2].splitlines()[0]
-
-
-def test_another_version_begins_afresh(tissue, model, tmp_path, monkeypatch, caplog):
-    options = {"model": model, "resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, **options)
-    original = _resume.version
-    monkeypatch.setattr(_resume, "version", lambda name: "0.0.1" if name == "numba" else original(name))
-    _, tiles, _ = counted(tissue, monkeypatch, **options)
-    assert tiles == N_TILES
-    assert "numba" in differences(caplog)
-
-
-def test_another_precision_begins_afresh(tissue, model, tmp_path, monkeypatch, caplog):
-    options = {"model": model, "resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, **options)
-    monkeypatch.setattr(_resume, "precision", lambda _: "another")
-    _, tiles, _ = counted(tissue, monkeypatch, **options)
-    assert tiles == N_TILES
-    assert "device" in differences(caplog)
-
-
-def test_another_model_begins_afresh(tissue, model, tmp_path, monkeypatch, caplog):
-    options = {"resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, model=model, **options)
-    other = ucs.tl.train(tissue, **QUIET, seed=3)
-    made, tiles, _ = counted(tissue, monkeypatch, model=other, **options)
-    assert tiles == N_TILES
-    assert "model" in differences(caplog)
-    assert_same(made, run(tissue, model=other))
-
-
-def test_lists_of_genes_are_compared_as_a_whole(begun, tissue, caplog):
-    """Also those that are not shown as a whole when they are printed."""
-    genes = np.array(names_of(tissue)[:20])
-    other = genes.copy()
-    other[9] = names_of(tissue)[25]
-    with np.printoptions(threshold=5):
-        assert begun(genes=genes) == NEW
-        assert begun(genes=other) == NEW
-        assert "learning" in differences(caplog)
-        assert begun(genes=other) != NEW
-
-
-def names_of(tissue):
-    names = tissue["transcripts"]["feature_name"].compute().astype(str).unique()
-    return sorted(name for name in names if name.startswith("GENE"))
-
-
-def test_a_broken_manifest_is_another_run(tissue, model, tmp_path, monkeypatch):
-    options = {"model": model, "resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, **options)
-    (folder,) = tmp_path.iterdir()
-    (folder / "tiles.json").unlink()
-    made, tiles, _ = counted(tissue, monkeypatch, **options)
-    assert tiles == N_TILES
-    assert_same(made, run(tissue, model=model))
 
 
 # Killed processes

@@ -19,7 +19,7 @@ import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
-from ucs.tl import _segment
+from ucs.tl import _run
 
 
 class TestResult:
@@ -214,7 +214,7 @@ class TestInputsStay:
 
         sdata = scene().sdata()
         before = self.snapshot(sdata)
-        monkeypatch.setattr(_segment, step, fail)
+        monkeypatch.setattr(_run, step, fail)
         with pytest.raises(error, match="on the way"):
             segmented(sdata, inplace=True, **({"model": None} if step == "train_model" else {}))
         self.assert_equal(before, self.snapshot(sdata))

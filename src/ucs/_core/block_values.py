@@ -42,15 +42,6 @@ class BlockValues:
         index = np.where(asked, np.cumsum(asked.ravel()).reshape(asked.shape) - 1, -1).astype(np.int32)
         return cls(shape, index, np.zeros((int(asked.sum()), BLOCK, BLOCK), dtype=np.float32))
 
-    @classmethod
-    def of_raster(cls, raster: NDArray[np.float32]) -> BlockValues:
-        """Return a raster ``(h, w)`` as the values of one model, on all blocks."""
-        rows, columns = count_blocks(raster.shape)
-        padded = np.zeros((rows * BLOCK, columns * BLOCK), dtype=np.float32)
-        padded[: raster.shape[0], : raster.shape[1]] = raster
-        blocks = padded.reshape(rows, BLOCK, columns, BLOCK).swapaxes(1, 2).reshape(-1, BLOCK, BLOCK)
-        return cls(raster.shape, np.arange(rows * columns, dtype=np.int32)[None], np.ascontiguousarray(blocks))
-
     def raster(self, model: int = 0, *, fill: float = 0.0) -> NDArray[np.float32]:
         """Return the values of one model, ``(h, w)``; ``fill`` where it was not asked."""
         rows, columns = count_blocks(self.shape)

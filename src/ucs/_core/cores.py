@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._core.count import count_in_labels
 from ucs._core.lattice import bounding_boxes
 from ucs._core.overview import renumber
 from ucs._core.stretch import nearest_nuclei
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+    from ucs._core.transcripts import TranscriptMap
 
 CORE_UM = 2.0
 """Distance from its nucleus within which a cell's core lies."""
@@ -69,3 +73,18 @@ class Cores:
         inner = slice(row0 - above, row1 - above)
         near = nearest.distance[inner] * self.um_per_px <= CORE_UM + 1e-4
         return np.where(near, ids[nearest.owner[inner]], 0).astype(np.int32)
+
+
+def count_in_cores(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int, *, um_per_px: float) -> csr_matrix:
+    """Return ``(n, n_features)`` transcripts in each nucleus and within 2 um of it, nearer than to any other.
+
+    Parameters
+    ----------
+    transcripts
+        Of the features to count.
+    nuclei, n
+        ``(h, w)`` ids, and the highest of them.
+    um_per_px
+        Side of a pixel in um.
+    """
+    return count_in_labels(transcripts, Cores(nuclei, n, um_per_px), n)

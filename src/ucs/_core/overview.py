@@ -19,7 +19,7 @@ from ucs._core.lattice import bounding_boxes
 from ucs._core.levels import Levels, distance_bins, levels_of_strips
 from ucs._core.ownership import evidence_reach
 from ucs._core.stretch import nearest_nuclei, nucleus_axes
-from ucs._core.surroundings import Surroundings, nucleus_richness
+from ucs._core.surroundings import LEAST_MEAN, Surroundings, nucleus_richness
 from ucs._core.transcripts import TranscriptMap, Window
 
 if TYPE_CHECKING:
@@ -161,7 +161,8 @@ class Overview:
         window = _with_nuclei(core.grown(MARGIN), self.nuclei, self.boxes, self.axes, self.reach)
         evidence = core.grown(evidence_reach(self.um_per_px)).clipped(self.shape)
         window = _around([window, evidence])
-        return _extract(self.transcripts, self.nuclei, self.axes, self.richness, core, window, self)
+        rasters, of_nuclei = (self.transcripts, self.nuclei), (self.axes, self.richness)
+        return _extract(*rasters, *of_nuclei, core, window, self.reach, self.um_per_px)
 
     def look(self, window: Window) -> Look:
         """Return what nets see of a window; see :meth:`ucs._core.surroundings.Surroundings.look`."""
@@ -175,7 +176,7 @@ class Overview:
     def mean_count(self, mine: NDArray[np.bool_]) -> float:
         """Return the mean count of the pixels outside nuclei that are nearest to some nuclei, ``(n + 1,)`` bool."""
         pixels, counts = int(self.near_pixels[mine].sum()), int(self.near_counts[mine].sum())
-        return counts / pixels if counts else 1e-6
+        return counts / pixels if counts else LEAST_MEAN
 
     def levels(self, group: int | None = None) -> Levels:
         """Measure the levels (:mod:`ucs._core.levels`); of one group, on the pixels nearest to it and on far ones."""
@@ -189,12 +190,6 @@ class Overview:
             return totals, self.bins[row0:row1], (here == group) | (here == 0)
 
         return levels_of_strips(strip, self.shape, um_per_px=self.um_per_px)
-
-
-@dataclass(frozen=True)
-class _Measure:
-    reach: int
-    um_per_px: float
 
 
 def look_over(
@@ -236,11 +231,10 @@ def look_over(
     bins = np.zeros(transcripts.shape, dtype=np.uint8)
     group = None if groups is None else np.zeros(transcripts.shape, dtype=np.uint8)
     sums = np.zeros((4, n + 1), dtype=np.int64)
-    measure = _Measure(reach, um_per_px)
     tiles = list(tiles_of(transcripts.shape, tile))
     for done, core in enumerate(tiles, start=1):
         window = _with_nuclei(core.grown(1), nuclei, boxes, axes, reach)
-        part = _extract(transcripts, nuclei, axes, no_richness, core, window, measure)
+        part = _extract(transcripts, nuclei, axes, no_richness, core, window, reach, um_per_px)
         around = part.surroundings(selection.of(part.transcripts))
         inner = part.inner.slices
         owner = part.ids[around.nearest.owner[inner]]
@@ -308,7 +302,8 @@ def _extract(
     richness: NDArray[np.float32],
     core: Window,
     window: Window,
-    measure: Overview | _Measure,
+    reach: int,
+    um_per_px: float,
 ) -> Extract:
     ids, local = renumber(nuclei[window.slices], len(axes) - 1)
     return Extract(
@@ -319,8 +314,8 @@ def _extract(
         axes[ids],
         richness[ids],
         transcripts.crop(window),
-        measure.reach,
-        measure.um_per_px,
+        reach,
+        um_per_px,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,10 @@ _PRIOR_AREA_UM2 = 6.0
 _PRIOR_COUNT = 20.0  # nuclei of a few transcripts are taken for average ones
 _AT_ONCE_UM = 1.0  # pixels so near to a nucleus belong to its cell whatever lies there
 _LEAST_CONTRAST = 1.5
+_ROWS_AT_ONCE = 1024
+
+LEAST_MEAN = 1e-6
+"""Mean count per pixel that is taken where there are no transcripts, so that it has a logarithm."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +88,17 @@ class Surroundings:
             self.richness[window.read(self.nearest.owner)],
         )
 
+    def mean_count(self, mine: NDArray[np.bool_]) -> float:
+        """Return the mean count of the pixels outside nuclei that are nearest to some nuclei, ``(n + 1,)`` bool."""
+        n, total = 0, 0
+        for row0 in range(0, len(self.totals), _ROWS_AT_ONCE):
+            rows = slice(row0, row0 + _ROWS_AT_ONCE)
+            distance = self.nearest.distance[rows]
+            wanted = (distance > 0) & np.isfinite(distance) & mine[self.nearest.owner[rows]]
+            n += int(wanted.sum())
+            total += int(self.totals[rows][wanted].sum())
+        return total / n if total else LEAST_MEAN
+
 
 def survey(
     totals: NDArray[np.int32],
@@ -107,12 +122,6 @@ def survey(
     axes = nucleus_axes(nuclei, n, strength=strength)
     nearest = nearest_nuclei(nuclei, boxes, axes, reach=reach)
     return Surroundings(totals, nuclei, boxes, axes, nearest, _richness(totals, nuclei, n, um_per_px), reach, um_per_px)
-
-
-def with_totals(around: Surroundings, totals: NDArray[np.int32]) -> Surroundings:
-    """Return the same nuclei among other transcripts, those of other genes: distances stay, richness does not."""
-    richness = _richness(totals, around.nuclei, len(around.boxes) - 1, around.um_per_px)
-    return replace(around, totals=totals, richness=richness)
 
 
 def _richness(totals: NDArray[np.int32], nuclei: NDArray[np.int32], n: int, um_per_px: float) -> NDArray[np.float32]:

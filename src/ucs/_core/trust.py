@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._core.cores import Cores
-from ucs._core.count import count_in_labels
+from ucs._core.cores import count_in_cores
 from ucs._core.ownership import SHARPNESS_PER_UM, local_fit
 from ucs._core.profiles import Profiles, fit_profiles, profiles_of_members
 from ucs._core.transcripts import TranscriptMap
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
-
-    from ucs._core.bands import Raster
 
     Annotate = Callable[[csr_matrix], NDArray[np.float64]]
 
@@ -40,19 +37,6 @@ _NEIGHBOURS = 3
 _NEWTON_STEPS = 50
 _LARGEST_SLOPE = 1.0
 _STANDARD_ERRORS = 2.0  # by which evidence must be better than none
-
-
-def counts_in_nuclei(transcripts: TranscriptMap, nuclei: Raster, n: int) -> csr_matrix:
-    """Return ``(n, n_features)`` transcripts in each nucleus."""
-    return count_in_labels(transcripts, nuclei, n)
-
-
-def counts_in_cores(
-    transcripts: TranscriptMap, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], *, um_per_px: float
-) -> csr_matrix:
-    """Return ``(n, n_features)`` transcripts in each nucleus and within 2 um of it, nearer than to any other."""
-    n = len(boxes) - 1
-    return count_in_labels(transcripts, Cores(nuclei, n, um_per_px), n)
 
 
 @dataclass(frozen=True)
@@ -78,7 +62,9 @@ class LabelledTissue:
 
     def counts(self, transcripts: TranscriptMap | None = None) -> csr_matrix:
         """Return the transcripts in the core of each cell, ``(n, n_features)``."""
-        return counts_in_cores(transcripts or self.transcripts, self.nuclei, self.boxes, um_per_px=self.um_per_px)
+        return count_in_cores(
+            transcripts or self.transcripts, self.nuclei, len(self.boxes) - 1, um_per_px=self.um_per_px
+        )
 
 
 def learn_kinds(

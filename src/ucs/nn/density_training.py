@@ -59,15 +59,7 @@ class DensityData:
         """Measure the mean; all nuclei count if ``mine`` is None."""
         mine = np.ones(len(around.boxes), dtype=bool) if mine is None else mine.copy()
         mine[0] = False  # no nucleus
-        if isinstance(around, Overview):
-            return cls(around, mine, around.mean_count(mine))
-        nearest, n, total = around.nearest, 0, 0
-        for row0 in range(0, len(around.totals), 1024):
-            rows = slice(row0, row0 + 1024)
-            wanted = _outside(nearest.distance[rows]) & mine[nearest.owner[rows]]
-            n += int(wanted.sum())
-            total += int(around.totals[rows][wanted].sum())
-        return cls(around, mine, total / n if total else 1e-6)
+        return cls(around, mine, around.mean_count(mine))
 
     def boxes(self) -> NDArray[np.int64]:
         """Return the boxes of the nuclei that count, ``(n + 1, 4)``, zeros for the others."""
@@ -227,7 +219,8 @@ def predict_density(
     """
     around = data.around
     if isinstance(around, Overview):
-        raise TypeError  # its density would have to be held whole
+        msg = "Densities are predicted part by part (ucs._core.overview.Extract.surroundings), not of a whole overview."
+        raise TypeError(msg)
     owner = around.nearest.owner
     core = core or Window(0, 0, *out.shape)
     wanted, block_columns = wanted_blocks(data, core)

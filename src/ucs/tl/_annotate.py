@@ -9,9 +9,8 @@ import pandas as pd
 
 from ucs._checks import check_free_keys, listed
 from ucs._core.annotate import types_by_markers, types_by_profiles
-from ucs._core.count import split_columns
+from ucs._core.count import count_in_labels, split_columns
 from ucs._core.measure import centroids, moments
-from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
 from ucs._markers import marker_matrix
 from ucs.metrics._reference import as_reference, shared_genes
@@ -131,7 +130,7 @@ def annotate_nuclei(
         coordinate_system=coordinate_system,
         check_alignment=check_alignment,
     )
-    counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
+    counts = count_in_labels(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
     genes = pd.Index(sample.transcripts.genes)
     if markers is not None:
         probability = marked_types(counts[:, : len(genes)], genes, markers)

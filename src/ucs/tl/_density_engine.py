@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._core.cores import Cores
-from ucs._core.count import count_in_labels
+from ucs._core.cores import count_in_cores
 from ucs._core.overview import tiles_of
 from ucs._logging import logger
 from ucs._memory import release_unused
@@ -173,9 +172,8 @@ class _Job:
             membership = np.zeros((len(judge), 0), dtype=np.float32)
         else:
             judges = Judges(tuple(at_work), profiles.log_ratio, float(kinds.trust_um), models[0].params.threshold)
-            n = len(sample.nuclei.ids)
-            cores = Cores(sample.nuclei.labels, n, sample.transcripts.grid.um_per_px)
-            counts = count_in_labels(sample.transcripts.map, cores, n)
+            n, um_per_px = len(sample.nuclei.ids), sample.transcripts.grid.um_per_px
+            counts = count_in_cores(sample.transcripts.map, sample.nuclei.labels, n, um_per_px=um_per_px)
             membership = kinds.membership(overviews[models[0].genes].selection.of_columns(counts))
         sample.overviews.clear()  # with the distances of all pixels, which have told what they had to tell
         lean = {genes: overview.without_bins() for genes, overview in overviews.items()}

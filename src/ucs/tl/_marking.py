@@ -10,8 +10,8 @@ import pandas as pd
 
 from ucs._checks import listed
 from ucs._core.annotate import types_by_markers
+from ucs._core.count import count_in_labels
 from ucs._core.marks import Marks, mark_pixels
-from ucs._core.trust import counts_in_nuclei
 from ucs._logging import logger
 from ucs._markers import marker_matrix, markers_by_type
 
@@ -115,7 +115,7 @@ def marks_of(sample: Sample, markers: Mapping[str, Sequence[str]] | None) -> Mar
     features = sample.transcripts.genes + sample.transcripts.controls
     types, is_marker = marker_table(markers, features)
     if sample.cell_types is None:
-        counts = counts_in_nuclei(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
+        counts = count_in_labels(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
         n_genes = len(sample.transcripts.genes)
         probability = types_by_markers(counts[:, :n_genes], is_marker[:, :n_genes])
         best = probability[:, :-1].argmax(axis=1)

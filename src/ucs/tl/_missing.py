@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._core.cores import count_in_cores
+from ucs._core.count import count_in_labels
 from ucs._core.lattice import bounding_boxes
 from ucs._core.levels import measure_levels
 from ucs._core.missing import Clues, gather_clues, keep_candidates, plausibility, propose, to_drop
 from ucs._core.ownership import Evidence, choose_owners
 from ucs._core.refine import refine_cells
 from ucs._core.surroundings import cell_probability, survey
-from ucs._core.trust import counts_in_cores, counts_in_nuclei
 from ucs._logging import logger
 from ucs._progress import stage
 from ucs.pp._fields import most_frequent
@@ -84,7 +85,7 @@ def find_missing_nuclei(
         of_candidates = _cells_of_candidates(clues, with_them, n, m, evidence, params)
         fit = np.zeros((m, 0))
         if evidence is not None:
-            fit = np.asarray(counts_in_nuclei(transcripts, of_candidates, m) @ evidence.log_ratio.T)
+            fit = np.asarray(count_in_labels(transcripts, of_candidates, m) @ evidence.log_ratio.T)
         dropped = to_drop(
             candidates,
             plausibility(clues, candidates, of_candidates, m),
@@ -104,7 +105,7 @@ def _evidence(
     kinds = model.density_nets()[1]
     if kinds.profiles is None:
         return None
-    membership = kinds.membership(counts_in_cores(transcripts, nuclei, bounding_boxes(nuclei, n), um_per_px=um_per_px))
+    membership = kinds.membership(count_in_cores(transcripts, nuclei, n, um_per_px=um_per_px))
     return Evidence(transcripts, kinds.profiles.log_ratio, membership, float(kinds.trust_um))
 
 

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucs._checks import check_at_least, check_one_object, check_option
-from ucs._memory import parse_limit, peak_memory, release_unused
-from ucs._progress import stage
-from ucs._swap import check_space
-from ucs._workspace import Workspace, closing, in_memory
-from ucs.pp._regions import find_regions, read_regions
-from ucs.pp._sample import find_nuclei_key, find_source, prepare
+from ucs._memory import parse_limit
+from ucs.pp._regions import find_regions
+from ucs.pp._sample import find_nuclei_key, find_source
 from ucs.tl._background import check_background
-from ucs.tl._cluster import active_client, device_of_training
-from ucs.tl._engine import as_model, check_regions_of_model, judges_of, predict_cells
+from ucs.tl._cluster import device_of_training
+from ucs.tl._engine import as_model, check_regions_of_model
 from ucs.tl._keys import OutputKeys
-from ucs.tl._learning import Learning, resolve_params, train_model
-from ucs.tl._marking import read_markers, with_given_types
-from ucs.tl._missing import MISSING, add_missing_cells, missing_nuclei_element
-from ucs.tl._place import fit_tiles, place_of
-from ucs.tl._record import log_result, record_of
-from ucs.tl._result import build_elements, count_transcripts
-from ucs.tl._resume import begin_or_continue, drop_half_written, trained_once
-from ucs.tl._store import check_store, least_bytes
-from ucs.tl._write import add_elements, shallow_copy
+from ucs.tl._learning import Learning, resolve_params
+from ucs.tl._marking import read_markers
+from ucs.tl._place import place_of
+from ucs.tl._resume import drop_half_written
+from ucs.tl._run import Run
+from ucs.tl._store import check_store
+from ucs.tl._write import shallow_copy
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from spatialdata import SpatialData
 
@@ -37,9 +30,7 @@ if TYPE_CHECKING:
     from ucs._platforms import Platform
     from ucs.nn.model import UCSModel
     from ucs.nn.params import TrainParams
-    from ucs.pp._regions import Regions, RegionsOption
-    from ucs.pp._sample import Sample
-    from ucs.tl._engine import Model, Prediction
+    from ucs.pp._regions import RegionsOption
 
 
 def segment(
@@ -273,103 +264,38 @@ def segment(
     if model is not None:
         model = as_model(model)
         check_regions_of_model(model, regions)
-    params = resolve_params(train, source.platform, softmask)
-    rule = find_regions(sdata, source, regions, genes_per_region=genes_per_region)
-
-    place, limit = place_of(scratch, sdata, resume=resume), parse_limit(memory_limit)
-    name = f"{sdata.path} {source.points_key} {keys}" if resume else None
-    timings: dict[str, float] = {}
-    start = time.perf_counter()
-    with closing(Workspace(place, limit=limit, resumable=name)) as workspace:
-        with stage("read", timings, progress=progress, unit="part") as update:
-            sample = prepare(
-                sdata,
-                source,
-                nuclei_key,
-                coordinate_system=coordinate_system,
-                check_alignment=check_alignment,
-                fuse_nuclei=fuse_nuclei,
-                scratch=place,
-                memory_limit=limit,
-                progress=progress,
-                update=update,
-            )
-            sample = with_given_types(sdata, sample, cell_type_key, of_type)
-            of_nuclei = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=coordinate_system)
-        release_unused()  # of the tables that were read
-        if write:
-            check_space(Path(sdata.path), least_bytes(sample), "The result")
-        if active_client(device) is not None:
-            workspace.use_folder()
-        tile = fit_tiles(workspace, sample.transcripts.grid.shape, int(tile_size))
-        learning = Learning(
-            params, genes, background, train_on, seed, warm_start, genes_per_region, progress, ownership, of_type
-        )
-
-        def train_it() -> Model:
-            return train_model([sample], None if of_nuclei is None else [of_nuclei], learning, timings)
-
-        if resume:
-            decisive = {"learning": replace(learning, progress=False), "find_missing": find_missing}
-            tile = begin_or_continue(
-                workspace, sample, of_nuclei, model, device=train_on, tile_size=tile, options=decisive
-            )
-        if model is None:
-            model = trained_once(workspace, train_it) if resume else train_it()
-        trained = model
-        release_unused()
-
-        def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
-            return predict_cells(
-                sample,
-                trained,
-                regions,
-                ownership=ownership,
-                tile_size=tile,
-                device=device,
-                workspace=workspace,
-                progress=progress,
-                timings=timings,
-            )
-
-        record = record_of(sample, model, of_nuclei, keys, min_transcripts=min_transcripts)
-        prediction = cells_of(sample, of_nuclei)
-        if find_missing:
-            first = judges_of(sample, model, of_nuclei)[0][0]
-            held = in_memory(prediction.labels), in_memory(prediction.probability)
-            prediction = replace(prediction, labels=held[0], probability=held[1])
-            workspace.forget_rasters()
-            sample, prediction = add_missing_cells(
-                sample, of_nuclei, prediction, first, cells_of, ownership=ownership, timings=timings
-            )
-            record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
-        sample.overviews.clear()
-        release_unused()
-        labels, probability = workspace.settle([prediction.labels, prediction.probability])
-        prediction = replace(prediction, labels=labels, probability=probability)
-        with stage("count", timings, progress=False):
-            counts = count_transcripts(sample, prediction)
-        sample = sample.without_transcripts()
-        elements = build_elements(
-            sdata,
-            sample,
-            prediction,
-            counts,
-            keys=keys,
-            min_transcripts=min_transcripts,
-            tile_size=int(tile_size),
-            uns=record,
-            timings=timings,
-        )
-        if keys.missing_nuclei is not None:
-            elements.new[keys.missing_nuclei] = missing_nuclei_element(
-                sdata, sample, prediction.obs[MISSING], tile_size=int(tile_size)
-            )
-        elements.new.update(sample.found)
-        timings["total"] = time.perf_counter() - start
-        uns = elements.new[keys.table].uns["ucs"]
-        uns["timings"], uns["peak_memory_gib"] = timings, peak_memory() / 2**30
-        target = sdata if inplace else shallow_copy(sdata)
-        add_elements(target, elements, write=write)
-    log_result(target, counts.n_of_genes, keys, timings)
+    place = place_of(scratch, sdata, resume=resume)
+    run = Run(
+        source=source,
+        nuclei_key=nuclei_key,
+        keys=keys,
+        rule=find_regions(sdata, source, regions, genes_per_region=genes_per_region),
+        model=model,
+        learning=Learning(
+            params=resolve_params(train, source.platform, softmask),
+            genes=genes,
+            background=background,
+            device=train_on,
+            seed=seed,
+            warm_start=warm_start,
+            genes_per_region=genes_per_region,
+            progress=progress,
+            ownership=ownership,
+            markers=of_type,
+        ),
+        cell_type_key=cell_type_key,
+        coordinate_system=coordinate_system,
+        check_alignment=check_alignment,
+        fuse_nuclei=fuse_nuclei,
+        find_missing=find_missing,
+        min_transcripts=min_transcripts,
+        tile_size=int(tile_size),
+        device=device,
+        write=write,
+        place=place,
+        limit=parse_limit(memory_limit),
+        resume_name=f"{sdata.path} {source.points_key} {keys}" if resume else None,
+    )
+    target = sdata if inplace else shallow_copy(sdata)
+    run.add_cells(sdata, target)
     return None if inplace else target
