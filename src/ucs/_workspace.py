@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _TEMPORARY = ".ucs-tmp-"
 _RESUMABLE = ".ucs-resume-"
 _OWNER = "owner.json"
+
+PLAIN_PIXELS = 1 << 23
+"""Of the largest raster that is a plain array in memory."""
+
 _ROOM = 4  # times a result's size must be free for it to be held in memory: more is to come
 
 
@@ -98,6 +102,8 @@ class Workspace:
     def raster(self, name: str, shape: tuple[int, int], dtype: DTypeLike, chunk: int) -> Any:
         """Return a raster of zeros, in memory or in the folder; if it is there already, that one.
 
+        A large one is compressed chunk by chunk, in memory, too: most of what is held of a slide are equal neighbours.
+
         Parameters
         ----------
         name
@@ -105,10 +111,14 @@ class Workspace:
         shape, dtype
             Of the array.
         chunk
-            Side of its chunks in pixels, if it is held in the folder.
+            Side of its chunks in pixels, if it has any.
         """
         if not self.on_disk:
-            return np.zeros(shape, dtype=dtype)
+            if shape[0] * shape[1] <= PLAIN_PIXELS:
+                return np.zeros(shape, dtype=dtype)
+            from zarr.storage import MemoryStore
+
+            return _new_raster(MemoryStore(), shape, dtype, chunk)
         return open_raster(self.raster_folder, name, shape, dtype, chunk)
 
     def read(self, name: str) -> Any:
@@ -157,7 +167,7 @@ class Workspace:
     def settle(self, rasters: Sequence[Any]) -> list[Any]:
         """Return rasters that outlive the folder: in memory if they fit, otherwise in files until the process ends."""
         if not self.on_disk or all(isinstance(raster, np.ndarray) for raster in rasters):
-            return list(rasters)
+            return list(rasters)  # compressed ones stay compressed
         if self.fits(_ROOM * sum(raster.nbytes for raster in rasters)):
             return [in_memory(raster) for raster in rasters]
         import zarr
@@ -211,7 +221,13 @@ def open_raster(folder: Path, name: str, shape: tuple[int, ...], dtype: DTypeLik
     path = folder / name
     if (path / "zarr.json").exists():
         return zarr.open_array(path, mode="r+")
-    return zarr.create_array(path, shape=shape, dtype=np.dtype(dtype), chunks=(chunk,) * len(shape), fill_value=0)
+    return _new_raster(path, shape, dtype, chunk)
+
+
+def _new_raster(store: Any, shape: tuple[int, ...], dtype: DTypeLike, chunk: int) -> Any:
+    import zarr
+
+    return zarr.create_array(store, shape=shape, dtype=np.dtype(dtype), chunks=(chunk,) * len(shape), fill_value=0)
 
 
 def in_memory(raster: Any) -> NDArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unittest import mock
+
 import numpy as np
 import pytest
 import zarr
@@ -33,15 +35,17 @@ def assert_canonical(matrix):
     assert len(matrix.data) == len(matrix.indices) == matrix.indptr[-1]
 
 
-@given(st.data(), st.integers(0, 5), st.integers(1, 40))
-def test_sums_of_entries_are_those_by_hand(data, n, n_features):
+@given(st.data(), st.integers(0, 5), st.integers(1, 40), st.sampled_from([1, 3, 10**6]))
+def test_sums_of_entries_are_those_by_hand(data, n, n_features, least):
+    """In one pass over all labels, or in several over some of them."""
     def entries():
         m = data.draw(st.integers(0, 30))
         highs = (n, n_features - 1, 3)
         return tuple(data.draw(hnp.arrays(np.int32, m, elements=st.integers(0, high))) for high in highs)
 
     pieces = [entries() for _ in range(data.draw(st.integers(0, 3)))]
-    matrix = sum_entries(lambda: pieces, n, n_features)
+    with mock.patch.object(count, "_LEAST_ENTRIES", least):
+        matrix = sum_entries(lambda: pieces, n, n_features)
     assert_canonical(matrix)
     together = [np.concatenate([piece[k] for piece in pieces] or [np.zeros(0, int)]) for k in range(3)]
     np.testing.assert_array_equal(matrix.toarray(), by_hand(*together, n, n_features))
@@ -52,6 +56,7 @@ def test_sums_of_entries_are_those_by_hand(data, n, n_features):
 def test_counts_in_labels(entries_at_once, chunk, monkeypatch):
     """In memory and on disk, with many features and with few; few are looked through, of many those met are sorted."""
     monkeypatch.setattr(count, "ENTRIES_AT_ONCE", entries_at_once)
+    monkeypatch.setattr(count, "_LEAST_ENTRIES", entries_at_once)
     labels = random_nuclei(1, (70, 50), 20)
     n = int(labels.max())
     raster = labels if chunk is None else zarr.create_array({}, data=labels, chunks=(chunk, chunk))

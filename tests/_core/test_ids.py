@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from ucs._core import ids as module
-from ucs._core.ids import densify, ids_in
+from ucs._core.ids import densify, ids_in, pixels_of_ids
 
 shapes = st.sampled_from([(0,), (7,), (3, 4), (0, 5), (2, 3, 2)])
 
@@ -43,6 +44,22 @@ def test_densify(table_limit, values):
     assert dense.ravel().tolist() == [number[int(value)] for value in values.ravel()]
     np.testing.assert_array_equal(np.concatenate([np.zeros(1, values.dtype), ids])[dense], values)
     np.testing.assert_array_equal(values, before)
+    overwritten, ids = densify(values, overwrite=True)
+    assert (overwritten.dtype, ids.tolist()) == (np.int32, expected)
+    np.testing.assert_array_equal(overwritten, dense)
+
+
+@pytest.mark.parametrize("make", [lambda labels: labels.astype(">i4"), lambda labels: labels.T])
+def test_what_cannot_be_overwritten_is_not(make):
+    labels = make(np.array([[7, 0, 9], [9, 9, 3]], dtype=np.int32))
+    dense, ids = densify(labels, overwrite=True)
+    assert ids.tolist() == [3, 7, 9]
+    np.testing.assert_array_equal(np.append(0, ids)[dense], make(np.array([[7, 0, 9], [9, 9, 3]], dtype=np.int32)))
+
+
+@given(hnp.arrays(np.int32, (5, 7), elements=st.integers(0, 6)))
+def test_pixels_of_ids(values):
+    assert pixels_of_ids(values, 8).tolist() == [int((values == k).sum()) for k in range(9)]
 
 
 def test_ids_beyond_32_bits():

@@ -175,6 +175,20 @@ def test_on_disk_it_is_the_same(sample, tmp_path, case):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("tile_size", [96, 200])
+def test_compressed_in_memory_it_is_the_same(sample, tmp_path, monkeypatch, tile_size):
+    model, workspace = make_model(GENES), Workspace(tmp_path)
+    expected = predict(sample, [model])
+    monkeypatch.setattr("ucs._workspace.PLAIN_PIXELS", 0)
+    made = predict(sample, [model], workspace=workspace, tile_size=tile_size)
+    assert not workspace.on_disk
+    assert not list(tmp_path.iterdir())
+    for one, other in zip(workspace.settle(made), expected, strict=True):
+        assert not isinstance(one, np.ndarray)
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(in_memory(one), other)
+
+
 def test_tiles_that_are_there_are_not_made_again(sample, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "ucs")
     model, made = make_model(GENES), []

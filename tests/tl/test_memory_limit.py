@@ -128,6 +128,19 @@ def test_on_disk_all_results_are_the_same(tissue, model, expected, tmp_path):
     assert_same(sd.read_zarr(tmp_path / "out.zarr"), expected)
 
 
+def test_large_rasters_are_compressed_in_memory_and_all_results_are_the_same(
+    tissue, model, expected, tmp_path, monkeypatch
+):
+    """Labels, table, shapes, columns; copied and written, too."""
+    monkeypatch.setattr("ucs._workspace.PLAIN_PIXELS", 0)
+    made = run(tissue, model, scratch=tmp_path / "scratch")
+    assert not list((tmp_path / "scratch").iterdir())
+    for sdata in (made, sd.deepcopy(made)):
+        assert_same(sdata, expected)
+    made.write(tmp_path / "out.zarr")
+    assert_same(sd.read_zarr(tmp_path / "out.zarr"), expected)
+
+
 @pytest.mark.usefixtures("nothing_held")
 def test_a_limit_that_rasters_exceed(tissue, model, expected, tmp_path, caplog):
     caplog.set_level("INFO", "ucs")

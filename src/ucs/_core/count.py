@@ -1,12 +1,13 @@
 """Transcripts counted per label, into a sparse matrix, piece by piece.
 
-Two passes over the pieces: the first tells how many entries each label gets at most, the second writes them where they
-belong. Equal entries are then summed label by label, in place. Nothing of the length of all transcripts is held but the
-result itself.
+A first pass over the pieces tells how many entries each label gets at most. Further passes, each for a range of labels,
+write them where they belong and sum equal ones label by label, in place. What is held of the length of all transcripts
+is a share of them, and the result itself.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +16,7 @@ from numba import njit
 from ucs._core.bands import bands
 from ucs._core.parallel import in_threads
 from ucs._core.transcripts import ENTRIES_AT_ONCE
+from ucs._memory import own_pages
 from ucs._scratch import release_pages
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
     Entries = tuple[NDArray, NDArray, NDArray]
 
 __all__ = ["count_in_labels", "row_sums", "split_columns", "sum_entries"]
+
+_LEAST_ENTRIES, _MOST_RANGES = 4_000_000, 5  # of labels: fewer entries are not worth another pass
 
 
 def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_matrix:
@@ -112,19 +116,51 @@ def sum_entries(pieces: Callable[[], Iterable[Entries]], n: int, n_features: int
             msg = f"Labels must lie within 0 and n = {n}, but there is one of {label.max()}."
             raise ValueError(msg)
     np.cumsum(start, out=start)  # label c has the entries start[c]:start[c + 1]
-    feature_of, count_of = (np.empty(int(start[-1]), dtype=np.int32) for _ in range(2))
-    position = start[:-1].copy()
-    for label, feature, count in pieces():
-        _fill(label, feature, count, position, feature_of, count_of)
-    in_threads(_sum_equal, n, start[1:], n_features, feature_of, count_of, position[1:])
-    n_entries = _close_gaps(start[1:], position[1:], feature_of, count_of)
-    for array in (feature_of, count_of):
-        array.resize(n_entries, refcheck=False)  # gives the rest back without a copy
-    index = np.int32 if n_entries <= np.iinfo(np.int32).max else np.int64  # SciPy wants one type for both
-    row_start = np.concatenate([[0], np.cumsum(position[1:])]).astype(index)
+    n_left = np.zeros(n, dtype=np.int64)
+    feature_of, count_of = (np.empty(0, dtype=np.int32) for _ in range(2))
+    for first, stop in _ranges_of_labels(start[1:]):
+        features, counts = _sum_range(pieces, first, stop, start[first + 1 : stop + 2], n_features, n_left[first:stop])
+        n_before = len(feature_of)
+        for array, more in ((feature_of, features), (count_of, counts)):
+            array.resize(n_before + len(more), refcheck=False)  # without a copy of what is large
+            array[n_before:] = more
+        del features, counts, more  # before room is made for the next
+    index = np.int32 if len(feature_of) <= np.iinfo(np.int32).max else np.int64  # SciPy wants one type for both
+    row_start = np.concatenate([[0], np.cumsum(n_left)]).astype(index)
     matrix = csr_matrix((count_of, feature_of.astype(index, copy=False), row_start), shape=(n, n_features), copy=False)
     matrix.has_canonical_format = True
     return matrix
+
+
+def _ranges_of_labels(start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Cut rows, whose entries begin at ``start``, into ranges with about as many entries, each worth a pass."""
+    n, total = len(start) - 1, int(start[-1])
+    n_ranges = min(_MOST_RANGES, max(1, total // _LEAST_ENTRIES))
+    cuts = np.searchsorted(start, np.arange(1, n_ranges) * (total / n_ranges))
+    edges = [0, *np.clip(cuts, 0, n).tolist(), n]
+    return ((first, stop) for first, stop in itertools.pairwise(edges) if start[stop] > start[first])
+
+
+def _sum_range(
+    pieces: Callable[[], Iterable[Entries]],
+    first: int,
+    stop: int,
+    start: NDArray[np.int64],
+    n_features: int,
+    n_left: NDArray[np.int64],
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Return the features and counts of the rows ``first`` to ``stop``, and enter how many each row has.
+
+    ``start`` says where the entries of each begin, one more than there are rows.
+    """
+    start = start - start[0]
+    feature_of, count_of = (own_pages(int(start[-1]), np.int32) for _ in range(2))
+    position = start[:-1].copy()
+    for label, feature, count in pieces():
+        _fill(label, feature, count, first, position, feature_of, count_of)
+    in_threads(_sum_equal, stop - first, start, n_features, feature_of, count_of, n_left)
+    n_entries = _close_gaps(start, n_left, feature_of, count_of)
+    return feature_of[:n_entries], count_of[:n_entries]
 
 
 def row_sums(matrix: csr_matrix, n_columns: int | None = None) -> NDArray[np.int64]:
@@ -156,15 +192,21 @@ def _count_entries(label: NDArray, count: NDArray, n_entries: NDArray) -> bool:
 
 @njit(cache=True, nogil=True)
 def _fill(
-    label: NDArray, feature: NDArray, count: NDArray, position: NDArray, feature_of: NDArray, count_of: NDArray
+    label: NDArray,
+    feature: NDArray,
+    count: NDArray,
+    first: int,
+    position: NDArray,
+    feature_of: NDArray,
+    count_of: NDArray,
 ) -> None:
     for e in range(len(label)):
-        c = label[e]
-        if c > 0 and count[e] > 0:
-            p = position[c]
+        row = np.int64(label[e]) - 1 - first
+        if 0 <= row < len(position) and label[e] > 0 and count[e] > 0:
+            p = position[row]
             feature_of[p] = feature[e]
             count_of[p] = count[e]
-            position[c] = p + 1
+            position[row] = p + 1
 
 
 @njit(cache=True, nogil=True)

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TABLE_LIMIT = 2**26
 """Ids up to here are looked up in a table of that length; a raster of larger ones is sorted, which is slower."""
+
+_AT_ONCE = 1 << 20
 
 
 def ids_in(labels: NDArray) -> NDArray:
@@ -36,13 +39,15 @@ def ids_in(labels: NDArray) -> NDArray:
     return values[values > 0]
 
 
-def densify(labels: NDArray) -> tuple[NDArray[np.int32], NDArray]:
+def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int32], NDArray]:
     """Renumber a raster's ids to 1..n in ascending order.
 
     Parameters
     ----------
     labels
         Ids of any integer type, 0 = background, any shape.
+    overwrite
+        Whether their memory may be used for the result.
 
     Returns
     -------
@@ -60,4 +65,26 @@ def densify(labels: NDArray) -> tuple[NDArray[np.int32], NDArray]:
         return dense, ids
     table = np.zeros(int(ids[-1]) + 1 if len(ids) else 1, dtype=np.int32)
     table[ids] = np.arange(1, len(ids) + 1)
-    return table[labels], ids
+    in_place = overwrite and labels.dtype.itemsize == 4 and labels.dtype.isnative and labels.flags.c_contiguous
+    if not in_place:
+        return table[labels], ids
+    dense = labels.view(np.int32)
+    flat = dense.reshape(-1)
+    for first in range(0, len(flat), _AT_ONCE):
+        part = flat[first : first + _AT_ONCE]
+        part[:] = table[part]  # ids are below the limit of the table: as signed numbers they are the same
+    return dense, ids
+
+
+def pixels_of_ids(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
+    """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``."""
+    out = np.zeros(n + 1, dtype=np.int64)
+    _count(labels, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _count(labels: NDArray, out: NDArray) -> None:
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            out[labels[i, j]] += 1

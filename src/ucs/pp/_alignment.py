@@ -7,13 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._core import alignment
+from ucs._core.ids import pixels_of_ids
+from ucs._core.transcripts import Window
 from ucs._logging import logger
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ucs._core.transcripts import TranscriptMap
     from ucs.pp._nuclei import Nuclei
     from ucs.pp._transcripts import Transcripts
 
 
+_ROWS_AT_ONCE = 1024
 _AREA_UM2 = (5.0, 500.0)  # median areas that nuclei, or small cells in their place, can have
 
 
@@ -27,7 +33,7 @@ def check_size(
     ValueError
         If it has not, and ``strict``; otherwise that is a warning.
     """
-    areas = np.bincount(nuclei.labels.ravel())[1:] * um_per_px**2
+    areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * um_per_px**2
     median = float(np.median(areas[areas > 0]))
     low, high = _AREA_UM2
     if low <= median <= high:
@@ -56,9 +62,8 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
     ValueError
         If another placement is clearly better; it is named.
     """
-    result = alignment.check_alignment(
-        transcripts.map.totals(), nuclei.labels > 0, um_per_px=transcripts.grid.um_per_px
-    )
+    totals, um_per_px = _small_totals(transcripts.map), transcripts.grid.um_per_px
+    result = alignment.check_alignment(totals, nuclei.labels > 0, um_per_px=um_per_px)
     if result.verdict == "misaligned":
         msg = (
             f"The nuclei {nuclei_key!r} do not lie where the transcripts {points_key!r} are: {result.best} they would "
@@ -76,3 +81,13 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
             result.best,
         )
     return result.verdict
+
+
+def _small_totals(transcripts: TranscriptMap) -> NDArray[np.uint16]:
+    """Return the transcripts per pixel, ``(h, w)``, in half the memory; more than 65,535 count as so many."""
+    out = np.empty(transcripts.shape, dtype=np.uint16)
+    for row0 in range(0, len(out), _ROWS_AT_ONCE):
+        rows = out[row0 : row0 + _ROWS_AT_ONCE]
+        window = Window(row0, 0, row0 + len(rows), transcripts.shape[1])
+        np.minimum(transcripts.totals(window), np.iinfo(np.uint16).max, out=rows, casting="unsafe")
+    return out

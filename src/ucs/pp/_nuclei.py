@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._checks import check_ids, listed
 from ucs._core.fill import fill_polygons
-from ucs._core.ids import densify, ids_in
+from ucs._core.ids import densify, ids_in, pixels_of_ids
 from ucs._core.sample import sample_labels, source_window
 from ucs._logging import logger
 
@@ -105,7 +105,7 @@ def _from_labels(
         rows = sampled[row0 : row0 + _READ_ROWS]
         rows[:] = sample_labels(part, matrix, rows.shape, row0=row0, source_origin=origin)
         seen.append(ids_in(part))
-    dense, ids = densify(sampled)
+    dense, ids = densify(sampled, overwrite=True)
     missing = np.setdiff1d(np.concatenate([np.zeros(0, dtype=source.dtype), *seen]), ids)
     missing = _with_centre_on_grid(missing, source, matrix, shape)
     if len(missing):
@@ -182,7 +182,7 @@ def _from_shapes(
     geometry, index = geometry[polygonal], element.index.to_numpy()[polygonal]
     to_grid = np.linalg.inv(grid_to_shapes)
     labels = fill_geometries(geometry, to_grid, shape)
-    areas = np.bincount(labels.ravel(), minlength=len(index) + 1)[1:]
+    areas = pixels_of_ids(labels, len(index))[1:]
     n_outside = _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
     new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
     new_id[1:][areas == 0] = 0

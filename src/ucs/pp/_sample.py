@@ -9,6 +9,7 @@ import numpy as np
 
 from ucs._core.transcripts import TranscriptMap
 from ucs._logging import logger
+from ucs._memory import release_unused
 from ucs.pp._alignment import check_placement, check_size
 from ucs.pp._check_report import short_form
 from ucs.pp._fields import find_fields, most_frequent
@@ -129,6 +130,7 @@ def prepare(
         coordinate_system=coordinate_system,
         fuse_nuclei=fuse_nuclei,
     )
+    release_unused()  # of parts of images and labels that were read
     check_size(
         nuclei,
         um_per_px=transcripts.grid.um_per_px,

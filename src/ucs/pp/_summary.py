@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._checks import listed
+from ucs._core.ids import pixels_of_ids
 from ucs._platforms import GENERIC, recognise
 from ucs.pp._nuclei_make import stain_of, way_to_make
 from ucs.pp._nuclei_stain import find_stain, pixel_size, working_level
@@ -66,7 +67,9 @@ def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
     ``kept`` counts molecules, controls too: where each row stands for one, they and those left out add up to ``rows``.
     """
     n_genes = len(transcripts.genes)
-    of_controls = transcripts.map.count[transcripts.map.feature >= n_genes].sum(dtype=np.int64)
+    of_controls = sum(
+        int(band.count[band.feature >= n_genes].sum(dtype=np.int64)) for _, _, band in transcripts.map.bands()
+    )
     return {
         "rows": transcripts.n_rows,
         "kept": transcripts.map.n_transcripts,
@@ -78,7 +81,7 @@ def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
         },
         "genes": n_genes,
         "controls": len(transcripts.controls),
-        "control_transcripts": int(of_controls),
+        "control_transcripts": of_controls,
     }
 
 
@@ -89,7 +92,7 @@ def describe_grid(grid: Grid) -> dict[str, Any]:
 
 def describe_nuclei(nuclei: Nuclei, grid: Grid) -> dict[str, Any]:
     """Return how many nuclei there are on the grid, and how large they are."""
-    areas = np.bincount(nuclei.labels.ravel(), minlength=len(nuclei.ids) + 1)[1:] * grid.um_per_px**2
+    areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * grid.um_per_px**2
     return {
         "count": len(nuclei.ids),
         "median_area_um2": float(np.median(areas[areas > 0])),

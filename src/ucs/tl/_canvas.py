@@ -28,14 +28,14 @@ _ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True)
 class Canvas:
-    """What is said of all pixels, ``(h, w)`` each, in memory or on disk.
+    """What is said of all pixels, ``(h, w)`` each: plain arrays, or Zarr arrays in memory or on disk.
 
     Attributes
     ----------
     labels, certainty, from_cells
         As in :class:`ucs.nn.tile.TileCells`.
     chunk
-        Side of a chunk on disk, that of a tile: two tiles never write to one chunk.
+        Side of a chunk, that of a tile: two tiles never write to one chunk.
     workspace
         Where the rasters are.
     done
@@ -53,9 +53,7 @@ class Canvas:
     def open(cls, workspace: Workspace, shape: tuple[int, int], tile_size: int) -> Canvas:
         """Make the rasters, or find those that an earlier run has begun."""
         chunk = -(-tile_size // LATTICE) * LATTICE
-        labels, certainty, from_cells = (
-            workspace.raster(name, shape, dtype, chunk) for name, dtype in _DTYPES.items()
-        )
+        labels, certainty, from_cells = (workspace.raster(name, shape, dtype, chunk) for name, dtype in _DTYPES.items())
         done: frozenset[int] = frozenset()
         if workspace.on_disk:
             marks = workspace.raster_folder / "done"
@@ -105,9 +103,9 @@ def mark_done(folder: Path, number: int) -> None:
 def refine_canvas(
     canvas: Canvas, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]
 ) -> tuple[Any, Any]:
-    """Turn decisions into cells, and certainty into confidence; rasters in memory are overwritten.
+    """Turn decisions into cells, and certainty into confidence; plain arrays are overwritten.
 
-    On disk, each tile is refined with as much around it as its pixels depend on.
+    Of rasters that are held in chunks, each tile is refined with as much around it as its pixels depend on.
 
     Parameters
     ----------
@@ -122,7 +120,7 @@ def refine_canvas(
     -------
     Labels and 255 times the confidence in them, ``(h, w)`` each.
     """
-    if not canvas.workspace.on_disk:
+    if isinstance(canvas.labels, np.ndarray):
         labels = refine_cells(canvas.labels, nuclei, bounding_boxes(canvas.labels, n))
         confidence_in_owners(labels, canvas.certainty, canvas.from_cells)
         return labels, canvas.certainty

@@ -28,14 +28,19 @@ if TYPE_CHECKING:
 
     import torch
     from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
 
     from ucs._core.levels import Levels
-    from ucs._core.overview import Overview
+    from ucs._core.overview import Overview, Selection
     from ucs._core.transcripts import Window
     from ucs._workspace import Workspace
+    from ucs.nn.kinds import KindNet
     from ucs.nn.model import UCSModel
     from ucs.nn.tile import Density, TileCells
     from ucs.pp._sample import Sample
+
+
+_NUCLEI_AT_ONCE = 8192
 
 
 def predict_by_density(
@@ -174,7 +179,7 @@ class _Job:
             judges = Judges(tuple(at_work), profiles.log_ratio, float(kinds.trust_um), models[0].params.threshold)
             n, um_per_px = len(sample.nuclei.ids), sample.transcripts.grid.um_per_px
             counts = count_in_cores(sample.transcripts.map, sample.nuclei.labels, n, um_per_px=um_per_px)
-            membership = kinds.membership(overviews[models[0].genes].selection.of_columns(counts))
+            membership = _memberships(kinds, overviews[models[0].genes].selection, counts)
         sample.overviews.clear()  # with the distances of all pixels, which have told what they had to tell
         lean = {genes: overview.without_bins() for genes, overview in overviews.items()}
         return cls(tuple(lean[model.genes] for model in models), judge, judges, membership)
@@ -185,6 +190,16 @@ class _Job:
         ids = extract.ids
         richness = np.stack([overview.richness[ids] for overview in self.overviews])
         return TileTask(number, extract, self.judge[ids], richness, self.membership[ids])
+
+
+def _memberships(kinds: KindNet, selection: Selection, counts: csr_matrix) -> NDArray[np.float32]:
+    """Return ``(n + 1, kinds)`` of counts ``(n, all features)``, part by part: a copy of all of them would be large."""
+    n = counts.shape[0]
+    out = np.zeros((n + 1, len(kinds.log_share)), dtype=np.float32)
+    for first in range(0, n, _NUCLEI_AT_ONCE):
+        stop = min(first + _NUCLEI_AT_ONCE, n)
+        out[first + 1 : stop + 1] = kinds.membership(selection.of_columns(counts[first:stop]))[1:]
+    return out
 
 
 def _log(levels: Levels) -> None:

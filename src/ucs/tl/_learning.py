@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._checks import listed
 from ucs._logging import logger
+from ucs._memory import release_unused
 from ucs._progress import stage
 from ucs.nn.device import precision, resolve_device
 from ucs.nn.model import UCSModel
@@ -91,8 +92,10 @@ def train_model(
     if learning.by_density:
         with stage("kinds", timings, progress=False):
             kinds = learn_kind_net(list(samples), genes, learning)
+        release_unused()
         with stage("survey", timings, progress=False):
             density = DensityLesson.prepare(tissues, genes, learning)
+        release_unused()
         return density.train(learning, timings, kinds)
     lesson = _Lesson.prepare(tissues, genes, learning)
     if not lesson.has_background:
