@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 import scenes
+import ucs
 from ucs.pp._sample import find_source, prepare
 
 ROOT = Path(__file__).parents[1]
@@ -63,3 +64,31 @@ def test_real_samples_are_laid_out_as_they_say(data_dir):
     assert set(cells["group"]) == {"membrane", "other"}
     assert cells.index.isin(nuclei["cell_id"]).all()
     assert nuclei["cell_id"].is_unique
+
+
+def test_errors_of_advantages_are_those_of_the_gap_and_not_of_the_curves():
+    """Curves of the same cells differ by nothing, whichever cells are drawn; of other cells they differ by chance."""
+    from benchmarks.accuracy.uncertainty import errors_of_advantages
+
+    from ucs.metrics import Tissue, expand_nuclei
+    from ucs.metrics._raster import CellRaster
+    from ucs.metrics._yardstick import Yardstick
+
+    sdata = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=60, seed=1)
+    sample = prepare(sdata, find_source(sdata))
+    nuclei, grid = sample.nuclei.labels, sample.transcripts.grid
+
+    def raster(labels):
+        return CellRaster(labels, sample.nuclei.ids, grid.um_per_px)
+
+    cells = {f"{radius} um": raster(expand_nuclei(nuclei, radius, um_per_px=1.0)) for radius in (0, 2, 4, 8)}
+    cells["same"] = cells["4 um"]
+    half = np.where(np.arange(nuclei.shape[1]) % 2 == 0, cells["8 um"].labels, nuclei)  # striped
+    cells["other"] = raster(half)
+    yardstick = Yardstick.of(Tissue(sdata, resolution=1.0), nuclei=raster(nuclei))
+    table = pd.DataFrame.from_dict({name: yardstick.measure(one, name) for name, one in cells.items()}, orient="index")
+    table["curve"] = ["expansion"] * 4 + ["ucs"] * 2
+    errors = errors_of_advantages(yardstick, cells, table, ours="ucs", baseline="expansion", draws=5)
+    assert list(errors) == ["spurious_coexpression"]
+    assert errors.loc["same"].item() == pytest.approx(0, abs=1e-12)
+    assert 0 < errors.loc["other"].item() < 0.2

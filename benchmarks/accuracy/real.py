@@ -20,6 +20,7 @@ import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold, segment_at
 from benchmarks.accuracy.samples import DATA, RADII_UM, SAMPLES, RealSample
+from benchmarks.accuracy.uncertainty import errors_of_advantages
 from ucs.metrics import Tissue, expand_nuclei, match, transcript_assignment
 from ucs.metrics._raster import CellRaster
 from ucs.metrics._yardstick import Yardstick
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from ucs.pp._sample import Sample
 
 EXPANSION, OURS = "expansion", "ucs"
+ERROR = "standard error of the gap: "
 SHOWN = ["capture", "area_um2", "transcripts_per_cell", "genes_per_cell", "solidity"]
 
 
@@ -64,12 +66,15 @@ def measure(
         (OURS, f"ucs at {threshold:g}", threshold, segment_at(sample, model, threshold))
         for threshold in sorted({*thresholds, default})
     ]
+    cells = {name: CellRaster(labels, sample.nuclei.ids, resolution) for _, name, _, labels in curves}
     for curve, name, value, labels in curves:
-        row = yardstick.measure(CellRaster(labels, sample.nuclei.ids, resolution), name)
+        row = yardstick.measure(cells[name], name)
         row |= {} if agreement is None else agreement.of(labels)
         is_default = curve == OURS and value == default
         rows[name] = row | {"curve": curve, "value": value, "is_default": is_default}
-    return pd.DataFrame.from_dict(rows, orient="index"), seconds
+    table = pd.DataFrame.from_dict(rows, orient="index")
+    errors = errors_of_advantages(yardstick, cells, table, ours=OURS, baseline=EXPANSION)
+    return table.join(errors.add_prefix(ERROR)), seconds
 
 
 def _yardstick(real: RealSample, tissue: Tissue, sample: Sample) -> Yardstick:
@@ -132,9 +137,14 @@ def report(table: pd.DataFrame) -> None:
     for name in purities:
         gain = advantage(table, OURS, EXPANSION, name)
         if len(gain):
-            at = f"{gain.idxmin()}, capture {table.loc[gain.idxmin(), 'capture']:.2f}"
-            own = f"; by default {gain[default_name]:.4f}" if default_name in gain else ""
-            print(f"{name}: ucs above the expansion curve by {gain.min():.4f} ({at}) to {gain.max():.4f}{own}")
+            error, worst = table[ERROR + name], gain.idxmin()
+            at = f"{worst}, capture {table.loc[worst, 'capture']:.2f}"
+            own = f"; by default {gain[default_name]:.4f} +- {error[default_name]:.4f}" if default_name in gain else ""
+            below = (gain < -2 * error[gain.index]).sum()
+            print(
+                f"{name}: ucs above the expansion curve by {gain.min():.4f} +- {error[worst]:.4f} ({at}) to "
+                f"{gain.max():.4f}{own}; below it by more than two standard errors at {below} of {len(gain)} points"
+            )
 
 
 def _default(table: pd.DataFrame) -> pd.DataFrame:

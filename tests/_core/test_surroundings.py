@@ -74,13 +74,15 @@ def probability_oracle(around, density, levels):
         c, d = around.nearest.owner[i, j], around.nearest.distance[i, j] * around.um_per_px
         if c == 0:
             continue
-        if d <= 1.0001:
+        if d == 0:
             out[i, j] = 1
             continue
         out[i, j] = levels.belonging(np.array([d], dtype=np.float32))[0]
         if levels.calibrated:
             cytoplasm = max(levels.cytoplasm * np.exp(around.richness[c]), 1.5 * levels.background)
             out[i, j] *= np.clip((density[i, j] - levels.background) / (cytoplasm - levels.background), 0, 1)
+        if d <= 1.0001:
+            out[i, j] = 0.5 + out[i, j] / 2
     return out
 
 
