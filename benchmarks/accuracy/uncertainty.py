@@ -16,7 +16,7 @@ from ucs.metrics._correlation import correlation_of
 from ucs.metrics._counts import Counts, counts_of
 from ucs.metrics._mecr import mecr_of
 from ucs.metrics._purity import purity_of
-from ucs.metrics._spurious import Placed, halves_of, spurious_of
+from ucs.metrics._spurious import Apart, Placed, halves_of, spurious_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,12 +50,11 @@ class Counted(NamedTuple):
         types = None if self.types is None else self.types.take(rows)
         return Counted(counts, self.half[rows], types)
 
-    def purities(self, yardstick: Yardstick) -> dict[str, float]:
+    def purities(self, yardstick: Yardstick, apart: Apart | None) -> dict[str, float]:
         """Return the purities of :meth:`ucs.metrics._yardstick.Yardstick.measure`; without those that cannot be had."""
         row: dict[str, float] = {}
-        if yardstick.placed_nuclei is not None:
-            placed = Placed(self.counts.matrix, self.half)
-            row["spurious_coexpression"] = spurious_of(placed, yardstick.placed_nuclei, depth=yardstick.depth).cells
+        if apart is not None:
+            row["spurious_coexpression"] = spurious_of(Placed(self.counts.matrix, self.half), apart).cells
         if yardstick.markers is not None:
             row["mecr"] = mecr_of(self.counts, yardstick.markers).rate
             row["mecr_at_depth"] = mecr_of(self.counts, yardstick.markers, depth=yardstick.depth).rate
@@ -94,11 +93,13 @@ def errors_of_advantages(
     counted = {name: Counted.of(yardstick, one, name) for name, one in cells.items()}
     n = len(next(iter(counted.values())).half)
     captured = {name: one.counts.matrix.sum() for name, one in counted.items()}
+    nuclei = yardstick.placed_nuclei
+    apart = None if nuclei is None else Apart.of(nuclei, depth=yardstick.depth)
     random, found = np.random.default_rng(seed), []
     for _ in range(draws):
         rows = random.integers(0, n, n)
         drawn = {name: one.drawn(rows) for name, one in counted.items()}
-        again = pd.DataFrame({name: one.purities(yardstick) for name, one in drawn.items()}).T
+        again = pd.DataFrame({name: one.purities(yardstick, apart) for name, one in drawn.items()}).T
         purities = list(again)
         share = pd.Series({name: one.counts.matrix.sum() / captured[name] for name, one in drawn.items()})
         again["curve"] = table["curve"].reindex(again.index)

@@ -21,8 +21,10 @@ BYTES_PER_PIXEL = 32
 BYTES_PER_PIXEL_OF_NUCLEI = 4
 """Of the nuclei, which are held in memory in any case."""
 
-BYTES_PER_PIXEL_OF_CELLS = 16
-"""Of the other rasters of a run, while it holds them in memory."""
+PLAIN_PIXELS = 1 << 23
+"""Of the largest raster of cells that is a plain array in memory; larger ones are compressed chunk by chunk."""
+
+_BYTES_PER_PLAIN_PIXEL, _BYTES_PER_COMPRESSED_PIXEL = 16, 6
 
 DISK_BYTES_PER_PIXEL = 4
 """Of these rasters in the scratch folder, where they are compressed."""
@@ -46,6 +48,11 @@ _RESERVE = 0.1  # of what is available: left to others
 _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))} | {
     unit: 1024**k for k, unit in enumerate(("", "kib", "mib", "gib", "tib"))
 }
+
+
+def bytes_of_rasters(n_pixels: int) -> int:
+    """Return the bytes that the rasters of a run take in memory, beside the nuclei."""
+    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
 
 
 def bytes_of_tile(side: int, n_pixels: int) -> int:

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._logging import logger
-from ucs._memory import resident_memory
+from ucs._memory import PLAIN_PIXELS, resident_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,9 +33,6 @@ if TYPE_CHECKING:
 _TEMPORARY = ".ucs-tmp-"
 _RESUMABLE = ".ucs-resume-"
 _OWNER = "owner.json"
-
-PLAIN_PIXELS = 1 << 23
-"""Of the largest raster that is a plain array in memory."""
 
 _ROOM = 4  # times a result's size must be free for it to be held in memory: more is to come
 

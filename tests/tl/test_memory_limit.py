@@ -15,7 +15,7 @@ import spatialdata as sd
 import ucs
 from helpers import cheap_copy
 from interrupted import interrupt
-from ucs import _workspace
+from ucs import _memory, _workspace
 from ucs._workspace import Workspace
 from ucs.tl import _canvas, _place
 from ucs.tl._place import fit_tiles, place_of
@@ -76,7 +76,9 @@ def assert_same(one, other):
 
 
 @pytest.mark.usefixtures("nothing_held")
-def test_tiles_shrink_until_they_fit(tmp_path):
+def test_tiles_shrink_until_they_fit(tmp_path, monkeypatch):
+    monkeypatch.setattr(_memory, "PLAIN_PIXELS", SHAPE[0] * SHAPE[1])
+
     def fitted(limit_mib, tile_size):
         workspace = Workspace(tmp_path, limit=None if limit_mib is None else int(limit_mib * MIB))
         side = fit_tiles(workspace, SHAPE, tile_size)
@@ -95,6 +97,16 @@ def test_tiles_shrink_until_they_fit(tmp_path):
     with pytest.raises(MemoryError, match=r"memory_limit allows .* GiB, of which 0 GiB are held already; even with"):
         fitted(n_mib + 1, 2048)
     assert not list(tmp_path.iterdir()) or all(path.name.startswith(".ucs-tmp-") for path in tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("nothing_held")
+@pytest.mark.parametrize(("plain_pixels", "on_disk"), [(10**9, True), (10**6, False)])
+def test_what_is_compressed_fits_where_plain_rasters_do_not(tmp_path, monkeypatch, plain_pixels, on_disk):
+    monkeypatch.setattr(_memory, "PLAIN_PIXELS", plain_pixels)
+    workspace = Workspace(tmp_path, limit=160 * MIB)
+    fit_tiles(workspace, SHAPE, 960)
+    assert workspace.on_disk == on_disk
+    workspace.close()
 
 
 @pytest.mark.usefixtures("nothing_held")

@@ -13,6 +13,8 @@ from ucs.metrics._detection import detection, found_together
 from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from anndata import AnnData
     from numpy.typing import NDArray
     from scipy import sparse
@@ -118,9 +120,8 @@ def spurious_coexpression(
             raise ValueError(msg)
         cells, of_nuclei = cells.only(shared), of_nuclei.only(shared)
     halves = [halves_of(one, name) for one, name in zip(tables, ("table", "nuclei"), strict=True)]
-    return spurious_of(
-        Placed(cells.matrix, halves[0]), Placed(of_nuclei.matrix, halves[1]), n_pairs=n_pairs, depth=depth
-    )
+    apart = Apart.of(Placed(of_nuclei.matrix, halves[1]), n_pairs=n_pairs, depth=depth)
+    return spurious_of(Placed(cells.matrix, halves[0]), apart)
 
 
 def halves_of(table: Any, name: str) -> NDArray[np.int64]:
@@ -139,23 +140,52 @@ def halves_of(table: Any, name: str) -> NDArray[np.int64]:
     return half
 
 
-def spurious_of(
-    cells: Placed, nuclei: Placed, *, n_pairs: int = 500, depth: float | None = None
-) -> SpuriousCoexpression:
+class Apart(NamedTuple):
+    """Pairs of genes that the nuclei of each half keep apart, and how often they meet in the nuclei of the other.
+
+    Attributes
+    ----------
+    genes
+        Columns of the genes that are looked at.
+    pairs
+        For each half, the first and second ones of the pairs, as indices of ``genes``.
+    in_nuclei
+        As in :class:`SpuriousCoexpression`.
+    depth
+        Transcripts of these genes per cell.
+    """
+
+    genes: NDArray[np.intp]
+    pairs: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
+    in_nuclei: float
+    depth: float
+
+    @classmethod
+    def of(cls, nuclei: Placed, *, n_pairs: int = 500, depth: float | None = None) -> Apart:
+        """Choose and count them."""
+        if depth is None:
+            totals = np.asarray(nuclei.matrix.sum(axis=1)).ravel()
+            depth = max(float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE)), 1.0) if (totals > 0).any() else 1.0
+        genes = _frequent(nuclei.matrix)
+        frequent = Placed(nuclei.matrix[:, genes], nuclei.half)
+        halves = [frequent.matrix[np.flatnonzero(nuclei.half == half)] for half in (0, 1)]
+        pairs = tuple(_exclusive_pairs(half, n_pairs) for half in halves)
+        return cls(genes, pairs, _met_in_halves(frequent, pairs, depth), depth)
+
+
+def spurious_of(cells: Placed, apart: Apart) -> SpuriousCoexpression:
     """Return the spurious co-expression of placed counts; see :func:`spurious_coexpression`."""
-    if depth is None:
-        totals = np.asarray(nuclei.matrix.sum(axis=1)).ravel()
-        depth = max(float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE)), 1.0) if (totals > 0).any() else 1.0
-    genes = _frequent(nuclei.matrix)
-    cells, nuclei = (Placed(placed.matrix[:, genes], placed.half) for placed in (cells, nuclei))
-    sums = np.zeros(4)
-    n = 0
-    for half in (0, 1):
-        pairs = _exclusive_pairs(nuclei.matrix[np.flatnonzero(nuclei.half == half)], n_pairs)
-        n += len(pairs[0])
-        sums += [*_met(cells, 1 - half, pairs, depth), *_met(nuclei, 1 - half, pairs, depth)]
-    in_cells, in_nuclei = ratio(sums[0], sums[1]), ratio(sums[2], sums[3])
-    return SpuriousCoexpression(in_cells, in_nuclei, in_cells - in_nuclei, depth, n)
+    in_cells = _met_in_halves(Placed(cells.matrix[:, apart.genes], cells.half), apart.pairs, apart.depth)
+    n = sum(len(first) for first, _ in apart.pairs)
+    return SpuriousCoexpression(in_cells, apart.in_nuclei, in_cells - apart.in_nuclei, apart.depth, n)
+
+
+def _met_in_halves(
+    placed: Placed, pairs: Sequence[tuple[NDArray[np.intp], NDArray[np.intp]]], depth: float
+) -> float:
+    """Return how often the pairs of each half meet in the other, relative to chance."""
+    met = np.array([_met(placed, 1 - half, of_half, depth) for half, of_half in enumerate(pairs)]).sum(axis=0)
+    return ratio(float(met[0]), float(met[1]))
 
 
 def _frequent(matrix: sparse.csr_array) -> NDArray[np.intp]:

@@ -18,7 +18,7 @@ from ucs.metrics._morphology import morphology_of
 from ucs.metrics._purity import purity_of
 from ucs.metrics._raster import CellRaster
 from ucs.metrics._seams import CUT_RATIO, seams_of
-from ucs.metrics._spurious import Placed, halves_of, spurious_of
+from ucs.metrics._spurious import Apart, Placed, halves_of, spurious_of
 from ucs.metrics._summary import summary_of
 from ucs.metrics._types import likeliest_types
 
@@ -99,15 +99,15 @@ class Yardstick:
             row |= {f"f1_{level:g}": f1 for level, f1 in scores["f1"].items()}
         if self.placed_nuclei is not None:
             placed = Placed(counts.matrix, halves_of(table, name))
-            spurious = _or_nan(name, lambda: spurious_of(placed, self._nuclei_counts(), depth=self.depth))
+            spurious = _or_nan(name, lambda: spurious_of(placed, self._apart()))
             row["spurious_coexpression"] = getattr(spurious, "cells", np.nan)
             row["spurious_excess"] = getattr(spurious, "excess", np.nan)
         return row | self._purities(cells, counts, name)
 
-    def _nuclei_counts(self) -> Placed:
+    def _apart(self) -> Apart:
         if self.placed_nuclei is None:
             raise ValueError("There are no nuclei.")
-        return self.placed_nuclei
+        return Apart.of(self.placed_nuclei, depth=self.depth)
 
     def _shapes(self, cells: CellRaster) -> dict[str, float]:
         nuclei = (None, None) if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)

@@ -9,11 +9,11 @@ import numpy as np
 
 from ucs._memory import (
     BYTES_PER_PIXEL,
-    BYTES_PER_PIXEL_OF_CELLS,
     BYTES_PER_PIXEL_OF_NUCLEI,
     BYTES_PER_TRANSCRIPT,
     BYTES_PER_TRANSCRIPT_HELD,
     DISK_BYTES_PER_PIXEL,
+    bytes_of_rasters,
     bytes_of_tile,
     machine_memory,
     parse_limit,
@@ -131,9 +131,8 @@ def memory_needed(work: Workload, tile_size: int) -> float:
     grid, n = work.transcripts.grid, work.transcripts.map.n_transcripts
     published = not work.learning.by_density if work.model is None else work.model.is_published
     if not published:
-        rasters = grid.n_pixels * (BYTES_PER_PIXEL_OF_NUCLEI + BYTES_PER_PIXEL_OF_CELLS) + bytes_of_tile(
-            tile_size, grid.n_pixels
-        )
+        rasters = grid.n_pixels * BYTES_PER_PIXEL_OF_NUCLEI + bytes_of_rasters(grid.n_pixels)
+        rasters += bytes_of_tile(tile_size, grid.n_pixels)
         # Reading is over when rasters are made.
         return _WORKING_BYTES + max(n * BYTES_PER_TRANSCRIPT, n * BYTES_PER_TRANSCRIPT_HELD + rasters)
     weights = work.n_genes * _BYTES_PER_GENE * (_COPIES_OF_WEIGHTS if work.n_trained else 1)

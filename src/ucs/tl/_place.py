@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucs._logging import logger
-from ucs._memory import BYTES_PER_PIXEL_OF_CELLS, DISK_BYTES_PER_PIXEL, bytes_of_tile, resident_memory
+from ucs._memory import DISK_BYTES_PER_PIXEL, bytes_of_rasters, bytes_of_tile, resident_memory
 from ucs._new_store import check_writable_folder
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int) -> i
     """
     n_pixels = shape[0] * shape[1]
 
-    if not workspace.fits(n_pixels * BYTES_PER_PIXEL_OF_CELLS + bytes_of_tile(tile_size, n_pixels)):
+    if not workspace.fits(bytes_of_rasters(n_pixels) + bytes_of_tile(tile_size, n_pixels)):
         workspace.use_folder()
     if not workspace.on_disk:
         return tile_size
