@@ -83,6 +83,7 @@ def breast() -> RealSample:
         reference=pd.read_csv(references / "sc_breast.csv", index_col=0).drop(columns=["ct_idx", "atlas"]),
         type_key="cell_type",
         scale="log1p",
+        resolutions=(1.0, 0.5),
     )
 
 
