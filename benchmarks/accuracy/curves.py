@@ -10,6 +10,7 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
+from ucs._workspace import in_memory
 from ucs.pl._purity_capture import PURITIES
 from ucs.tl import _engine
 
@@ -43,11 +44,11 @@ def segment_at(sample: Sample, model: UCSModel, threshold: float) -> NDArray[np.
     options: dict[str, Any] = {"tile_size": 1024, "device": "cpu", "progress": False, "timings": {}}
     if not model.is_published:
         model = replace(model, params=replace(model.params, threshold=threshold))
-        return _engine.predict_cells(sample, model, **options).labels
+        return in_memory(_engine.predict_cells(sample, model, **options).labels)
     odds = 2 * float(np.log(threshold) - np.log1p(-threshold))
     shifted = partial(_engine.assign_pixels, threshold=odds)
     with mock.patch.object(_engine, "assign_pixels", shifted):
-        return _engine.predict_cells(sample, model, **options).labels
+        return in_memory(_engine.predict_cells(sample, model, **options).labels)
 
 
 def advantage(table: pd.DataFrame, ours: str, baseline: str, purity: str) -> pd.Series:

@@ -20,6 +20,7 @@ import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import truth_on_grid
 from benchmarks.accuracy.samples import SAMPLES
+from ucs._workspace import in_memory
 from ucs.metrics import expand_nuclei, match
 from ucs.pp._sample import find_source, prepare
 from ucs.tl._engine import predict_cells
@@ -72,7 +73,7 @@ def run_real(name: str, seed: int, missing: float) -> dict[str, Any]:
     number = np.where(gone, 0, np.cumsum(~gone) - 1).astype(np.int32)
     kept = replace(sample, nuclei=replace(sample.nuclei, labels=number[labels], ids=sample.nuclei.ids[~gone[1:]]))
     model = _model_of(kept)
-    cells = predict_cells(kept, model, tile_size=1024, device="cpu", progress=False, timings={}).labels
+    cells = in_memory(predict_cells(kept, model, tile_size=1024, device="cpu", progress=False, timings={}).labels)
     added = find_missing_nuclei(kept, model, cells, ownership="expression")
     m = int(added.max(initial=0))
     near = _most(added, expand_nuclei(labels, _NEAR_UM, um_per_px=um_per_px), np.arange(1, m + 1))

@@ -140,10 +140,11 @@ def report(table: pd.DataFrame) -> None:
             error, worst = table[ERROR + name], gain.idxmin()
             at = f"{worst}, capture {table.loc[worst, 'capture']:.2f}"
             own = f"; by default {gain[default_name]:.4f} +- {error[default_name]:.4f}" if default_name in gain else ""
-            below = (gain < -2 * error[gain.index]).sum()
+            known = gain[error[gain.index].notna()]
+            below = (known < -2 * error[known.index]).sum()
             print(
                 f"{name}: ucs above the expansion curve by {gain.min():.4f} +- {error[worst]:.4f} ({at}) to "
-                f"{gain.max():.4f}{own}; below it by more than two standard errors at {below} of {len(gain)} points"
+                f"{gain.max():.4f}{own}; below it by more than two standard errors at {below} of {len(known)} points"
             )
 
 

@@ -1,7 +1,8 @@
 """How much of the gap between two curves is chance: both are measured again on cells drawn with replacement.
 
 All segmentations have the cells of the same nuclei, and each draw takes the same nuclei of all: what is said is how
-much the gap would differ in other tissue of the same kind, not how much each of the curves would.
+much the gap depends on which cells were seen, not how much each of the curves does. The types of cells, and the pairs
+of genes that nuclei keep apart, are those of all cells in each draw.
 """
 
 from __future__ import annotations
@@ -16,9 +17,12 @@ from ucs.metrics._correlation import correlation_of
 from ucs.metrics._counts import Counts, counts_of
 from ucs.metrics._mecr import mecr_of
 from ucs.metrics._purity import purity_of
-from ucs.metrics._spurious import Apart, Placed, halves_of, spurious_of
+from ucs.metrics._spurious import Placed, halves_of, spurious_of
+from ucs.metrics._yardstick import _or_nan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ucs.metrics._raster import CellRaster
@@ -50,19 +54,21 @@ class Counted(NamedTuple):
         types = None if self.types is None else self.types.take(rows)
         return Counted(counts, self.half[rows], types)
 
-    def purities(self, yardstick: Yardstick, apart: Apart | None) -> dict[str, float]:
-        """Return the purities of :meth:`ucs.metrics._yardstick.Yardstick.measure`; without those that cannot be had."""
-        row: dict[str, float] = {}
-        if apart is not None:
-            row["spurious_coexpression"] = spurious_of(Placed(self.counts.matrix, self.half), apart).cells
-        if yardstick.markers is not None:
-            row["mecr"] = mecr_of(self.counts, yardstick.markers).rate
-            row["mecr_at_depth"] = mecr_of(self.counts, yardstick.markers, depth=yardstick.depth).rate
-        if yardstick.reference is not None and self.types is not None:
-            known = self.counts.only(yardstick.reference.profiles.columns)
-            row["negative_marker_purity"] = purity_of(known, self.types, yardstick.reference).reads
-            row["reference_correlation"] = correlation_of(known, self.types, yardstick.reference).mean
-        return row
+    def purities(self, yardstick: Yardstick) -> dict[str, float]:
+        """Return the purities of :meth:`ucs.metrics._yardstick.Yardstick.measure`, NaN for those that cannot be had."""
+        found: dict[str, Callable[[], float]] = {}
+        markers, reference, types = yardstick.markers, yardstick.reference, self.types
+        if yardstick.placed_nuclei is not None:
+            placed = Placed(self.counts.matrix, self.half)
+            found["spurious_coexpression"] = lambda: spurious_of(placed, yardstick.apart).cells
+        if markers is not None:
+            found["mecr"] = lambda: mecr_of(self.counts, markers).rate
+            found["mecr_at_depth"] = lambda: mecr_of(self.counts, markers, depth=yardstick.depth).rate
+        if reference is not None and types is not None:
+            known = self.counts.only(reference.profiles.columns)
+            found["negative_marker_purity"] = lambda: purity_of(known, types, reference).reads
+            found["reference_correlation"] = lambda: correlation_of(known, types, reference).mean
+        return {name: _or_nan("drawn cells", measure) for name, measure in found.items()}
 
 
 def errors_of_advantages(
@@ -76,6 +82,8 @@ def errors_of_advantages(
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return the standard error of what :func:`benchmarks.accuracy.curves.advantage` says of each row of ours.
+
+    It is NaN for rows that are beyond the other curve in more than half of the draws.
 
     Parameters
     ----------
@@ -93,16 +101,15 @@ def errors_of_advantages(
     counted = {name: Counted.of(yardstick, one, name) for name, one in cells.items()}
     n = len(next(iter(counted.values())).half)
     captured = {name: one.counts.matrix.sum() for name, one in counted.items()}
-    nuclei = yardstick.placed_nuclei
-    apart = None if nuclei is None else Apart.of(nuclei, depth=yardstick.depth)
     random, found = np.random.default_rng(seed), []
     for _ in range(draws):
         rows = random.integers(0, n, n)
         drawn = {name: one.drawn(rows) for name, one in counted.items()}
-        again = pd.DataFrame({name: one.purities(yardstick, apart) for name, one in drawn.items()}).T
+        again = pd.DataFrame({name: one.purities(yardstick) for name, one in drawn.items()}).T
         purities = list(again)
         share = pd.Series({name: one.counts.matrix.sum() / captured[name] for name, one in drawn.items()})
         again["curve"] = table["curve"].reindex(again.index)
         again["capture"] = table["capture"].reindex(again.index) * share
         found.append(pd.DataFrame({purity: advantage(again, ours, baseline, purity) for purity in purities}))
-    return pd.concat(found, keys=range(draws)).groupby(level=1).std()
+    of_rows = pd.concat(found, keys=range(draws)).groupby(level=1)
+    return of_rows.std().where(of_rows.count() >= draws / 2)

@@ -50,9 +50,18 @@ _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))}
 }
 
 
-def bytes_of_rasters(n_pixels: int) -> int:
-    """Return the bytes that the rasters of a run take in memory, beside the nuclei."""
-    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
+def bytes_of_rasters(n_pixels: int, *, plain: bool = False) -> int:
+    """Return the bytes that the rasters of a run take in memory, beside the nuclei.
+
+    Parameters
+    ----------
+    n_pixels
+        Of each.
+    plain
+        Whether all are plain arrays, as for the published nets and where missing cells are looked for.
+    """
+    plain = plain or n_pixels <= PLAIN_PIXELS
+    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if plain else _BYTES_PER_COMPRESSED_PIXEL)
 
 
 def bytes_of_tile(side: int, n_pixels: int) -> int:

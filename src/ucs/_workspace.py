@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _TEMPORARY = ".ucs-tmp-"
 _RESUMABLE = ".ucs-resume-"
 _OWNER = "owner.json"
-
 _ROOM = 4  # times a result's size must be free for it to be held in memory: more is to come
 
 

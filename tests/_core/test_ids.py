@@ -71,6 +71,12 @@ def test_ids_beyond_32_bits():
     assert densify(top)[0].tolist() == [2, 0, 1]
 
 
+@pytest.mark.parametrize("wrong", [-1, 3])
+def test_pixels_of_other_ids(wrong):
+    with pytest.raises(ValueError, match=r"Ids must lie within 0 and n = 2, but they lie within"):
+        pixels_of_ids(np.array([[0, 2, wrong]], dtype=np.int32), 2)
+
+
 @pytest.mark.parametrize("function", [ids_in, densify])
 @pytest.mark.parametrize("highest", [3, 2**40])
 def test_negative_ids(function, highest):

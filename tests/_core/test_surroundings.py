@@ -104,6 +104,15 @@ def test_cell_probability_of_background_and_of_cytoplasm(around):
     np.testing.assert_allclose(cell_probability(plain, rich, LEVELS)[out_of_nuclei], belonging[out_of_nuclei])
 
 
+def test_next_to_nuclei_it_is_above_half_whatever_lies_there(around):
+    made = cell_probability(around, np.zeros(SHAPE, dtype=np.float32), LEVELS)
+    distance = around.nearest.distance * 0.5
+    next_to_one = (distance > 0) & (distance <= 1.0001)
+    assert (made[next_to_one] > 0.5).all()
+    assert (made[next_to_one] < 0.51).all()
+    assert (made[distance > 1.0001] == 0).all()
+
+
 def test_cell_probability_without_transcripts_at_all(around):
     nothing = Levels(0.0, 0.0, 0.0, 0.0, 4.0, 1.2, calibrated=False)
     made = cell_probability(around, np.zeros(SHAPE, dtype=np.float32), nothing)

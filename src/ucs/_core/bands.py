@@ -1,4 +1,4 @@
-"""Rasters read in bands of rows, whether they lie in memory or in chunks on disk."""
+"""Rasters read in bands of rows, whether they are plain arrays or lie in chunks, compressed or on disk."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Renumbered:
 
 
 def chunk_shape(raster: Raster) -> tuple[int, int]:
-    """Return the shape of the pieces that a raster is best read in: its chunks on disk, or blocks of one in memory."""
+    """Return the shape of the pieces that a raster is best read in: its chunks, or blocks of a plain array."""
     chunks = getattr(raster, "shards", None) or getattr(raster, "chunks", None) or (_SIDE, _SIDE)
     return int(chunks[0]), int(chunks[1])
 
@@ -84,7 +84,7 @@ def chunk_shape(raster: Raster) -> tuple[int, int]:
 def bands(raster: Raster) -> Iterator[tuple[int, NDArray]]:
     """Read a raster in bands of whole rows, top to bottom: the first row of each, and its pixels.
 
-    Bands of an array in memory are views. Those of chunks on disk end where chunks end, so that each is read once.
+    Bands of a plain array are views. Those of chunks end where chunks end, so that each is read once.
     """
     rows = _ROWS if isinstance(raster, np.ndarray) else chunk_shape(raster)[0]
     for row0 in range(0, raster.shape[0], rows):

@@ -31,7 +31,7 @@ OWNER_SLOPE = 0.43
 STAYED = 0.955
 """Share of a cell's transcripts that have not moved out of it; measured on simulated tissue."""
 
-_AT_ONCE_UM = 1.0  # as in ucs._core.surroundings: such pixels belong to a cell whatever lies there
+_AT_ONCE_UM = 1.0  # as in ucs._core.surroundings: up to a threshold of 1/2 such pixels belong to a cell at once
 _LEAST_CONTRAST = 1.5
 _ROWS_AT_ONCE = 128
 

@@ -22,6 +22,7 @@ CORE_UM = 2.0
 """Distance from its nucleus within which a cell's core lies."""
 
 _ROWS = 256
+_MOST_RANGES = 2  # to make cores once more takes longer than to count in them
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,4 +88,5 @@ def count_in_cores(transcripts: TranscriptMap, nuclei: NDArray[np.int32], n: int
     um_per_px
         Side of a pixel in um.
     """
-    return count_in_labels(transcripts, Cores(nuclei, n, um_per_px), n)
+    cores = Cores(nuclei, n, um_per_px)
+    return count_in_labels(transcripts, cores, n, most_ranges=_MOST_RANGES)

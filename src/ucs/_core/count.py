@@ -8,6 +8,7 @@ is a share of them, and the result itself.
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,10 +33,15 @@ if TYPE_CHECKING:
 
 __all__ = ["count_in_labels", "row_sums", "split_columns", "sum_entries"]
 
-_LEAST_ENTRIES, _MOST_RANGES = 4_000_000, 5  # of labels: fewer entries are not worth another pass
+_LEAST_ENTRIES = 4_000_000  # of a range of labels: fewer are not worth another pass
+
+MOST_RANGES = 5
+"""Ranges of labels that entries are parted into where it costs little to look labels up once more."""
 
 
-def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_matrix:
+def count_in_labels(
+    transcripts: TranscriptMap, labels: Raster, n: int, *, most_ranges: int = MOST_RANGES
+) -> csr_matrix:
     """Count the transcripts of a raster per label on the same raster.
 
     Parameters
@@ -46,6 +52,8 @@ def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_m
         ``(h, w)`` ids 0..n on that raster, 0 = none; in memory or on disk.
     n
         Number of labels.
+    most_ranges
+        See :func:`sum_entries`; labels are read once more for each.
 
     Returns
     -------
@@ -59,7 +67,8 @@ def count_in_labels(transcripts: TranscriptMap, labels: Raster, n: int) -> csr_m
     if tuple(labels.shape) != tuple(transcripts.shape):
         msg = f"The labels have {labels.shape} pixels, the transcripts lie on {transcripts.shape}."
         raise ValueError(msg)
-    return sum_entries(lambda: _entries_by_band(transcripts, labels), n, transcripts.n_features)
+    entries = partial(_entries_by_band, transcripts, labels)
+    return sum_entries(entries, n, transcripts.n_features, most_ranges=most_ranges)
 
 
 def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Entries]:
@@ -88,16 +97,20 @@ def _rows_of_entries(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
         first = stop
 
 
-def sum_entries(pieces: Callable[[], Iterable[Entries]], n: int, n_features: int) -> csr_matrix:
+def sum_entries(
+    pieces: Callable[[], Iterable[Entries]], n: int, n_features: int, *, most_ranges: int = MOST_RANGES
+) -> csr_matrix:
     """Sum counts per label and feature.
 
     Parameters
     ----------
     pieces
-        Makes the entries, piece by piece, and is called twice: their labels 0..n (0 counts nowhere), features and
-        counts, in any order, with repeats.
+        Makes the entries, piece by piece: their labels 0..n (0 counts nowhere), features and counts, in any order, with
+        repeats. It is called once, and once more for each range of labels.
     n, n_features
         Number of labels and of features.
+    most_ranges
+        Into how many ranges of labels entries may be parted: the more, the less is held at a time.
 
     Returns
     -------
@@ -118,7 +131,7 @@ def sum_entries(pieces: Callable[[], Iterable[Entries]], n: int, n_features: int
     np.cumsum(start, out=start)  # label c has the entries start[c]:start[c + 1]
     n_left = np.zeros(n, dtype=np.int64)
     feature_of, count_of = (np.empty(0, dtype=np.int32) for _ in range(2))
-    for first, stop in _ranges_of_labels(start[1:]):
+    for first, stop in _ranges_of_labels(start[1:], most_ranges):
         features, counts = _sum_range(pieces, first, stop, start[first + 1 : stop + 2], n_features, n_left[first:stop])
         n_before = len(feature_of)
         for array, more in ((feature_of, features), (count_of, counts)):
@@ -132,10 +145,10 @@ def sum_entries(pieces: Callable[[], Iterable[Entries]], n: int, n_features: int
     return matrix
 
 
-def _ranges_of_labels(start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+def _ranges_of_labels(start: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
     """Cut rows, whose entries begin at ``start``, into ranges with about as many entries, each worth a pass."""
     n, total = len(start) - 1, int(start[-1])
-    n_ranges = min(_MOST_RANGES, max(1, total // _LEAST_ENTRIES))
+    n_ranges = min(most, max(1, total // _LEAST_ENTRIES))
     cuts = np.searchsorted(start, np.arange(1, n_ranges) * (total / n_ranges))
     edges = [0, *np.clip(cuts, 0, n).tolist(), n]
     return ((first, stop) for first, stop in itertools.pairwise(edges) if start[stop] > start[first])
@@ -202,7 +215,7 @@ def _fill(
 ) -> None:
     for e in range(len(label)):
         row = np.int64(label[e]) - 1 - first
-        if 0 <= row < len(position) and label[e] > 0 and count[e] > 0:
+        if 0 <= row < len(position) and count[e] > 0:
             p = position[row]
             feature_of[p] = feature[e]
             count_of[p] = count[e]

@@ -77,14 +77,26 @@ def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int
 
 
 def pixels_of_ids(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
-    """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``."""
+    """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``.
+
+    Raises
+    ------
+    ValueError
+        If there is another id.
+    """
     out = np.zeros(n + 1, dtype=np.int64)
-    _count(labels, out)
+    if not _count(labels, out):
+        msg = f"Ids must lie within 0 and n = {n}, but they lie within {labels.min()} and {labels.max()}."
+        raise ValueError(msg)
     return out
 
 
 @njit(cache=True, nogil=True)
-def _count(labels: NDArray, out: NDArray) -> None:
+def _count(labels: NDArray, out: NDArray) -> bool:
     for i in range(labels.shape[0]):
         for j in range(labels.shape[1]):
-            out[labels[i, j]] += 1
+            k = labels[i, j]
+            if k < 0 or k >= len(out):
+                return False
+            out[k] += 1
+    return True

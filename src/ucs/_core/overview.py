@@ -161,8 +161,9 @@ class Overview:
         window = _with_nuclei(core.grown(MARGIN), self.nuclei, self.boxes, self.axes, self.reach)
         evidence = core.grown(evidence_reach(self.um_per_px)).clipped(self.shape)
         window = _around([window, evidence])
-        rasters, of_nuclei = (self.transcripts, self.nuclei), (self.axes, self.richness)
-        return _extract(*rasters, *of_nuclei, core, window, self.reach, self.um_per_px)
+        return _extract(
+            self.transcripts, self.nuclei, self.axes, self.richness, core, window, self.reach, self.um_per_px
+        )
 
     def look(self, window: Window) -> Look:
         """Return what nets see of a window; see :meth:`ucs._core.surroundings.Surroundings.look`."""

@@ -20,6 +20,7 @@ _PRIOR_AREA_UM2 = 6.0
 _PRIOR_COUNT = 20.0  # nuclei of a few transcripts are taken for average ones
 _AT_ONCE_UM = 1.0  # pixels so near to a nucleus belong to its cell whatever lies there, up to a threshold of 1/2
 _LEAST_CONTRAST = 1.5
+_ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 _ROWS_AT_ONCE = 1024
 
 LEAST_MEAN = 1e-6
@@ -166,7 +167,7 @@ def cell_probability(around: Surroundings, density: NDArray[np.float32], levels:
 
     The density says how likely the pixel is cytoplasm as rich as its nucleus rather than background, the distance how
     likely that cytoplasm belongs to a nucleus that is seen. In nuclei it is 1; within 1 um of one nearly all pixels lie
-    in its cell, and it is halfway between 1 and what density and distance say.
+    in its cell, and it is halfway between 1 and what density and distance say, always above 1/2.
 
     Parameters
     ----------
@@ -188,7 +189,7 @@ def cell_probability(around: Surroundings, density: NDArray[np.float32], levels:
         if levels.calibrated:
             probability *= np.clip((density[rows] - levels.background) / contrast[nearest.owner[rows]], 0, 1)
         next_to_one = distance <= _AT_ONCE_UM + 1e-4
-        probability[next_to_one] = (1 + probability[next_to_one]) / 2
+        probability[next_to_one] = np.maximum((1 + probability[next_to_one]) / 2, _ABOVE_HALF)
         probability[distance == 0] = 1
         probability[nearest.owner[rows] == 0] = 0
         out[rows] = probability

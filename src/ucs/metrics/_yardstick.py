@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -87,6 +88,13 @@ class Yardstick:
         depth = 10.0 if depth is None else float(depth)
         return cls(tissue, nuclei, placed, truth, thresholds, markers, reference, depth)
 
+    @cached_property
+    def apart(self) -> Apart:
+        """Genes that the nuclei keep apart; a ``ValueError`` if there are no nuclei, or too few."""
+        if self.placed_nuclei is None:
+            raise ValueError("There are no nuclei.")
+        return Apart.of(self.placed_nuclei, depth=self.depth)
+
     def measure(self, cells: CellRaster, name: str) -> dict[str, float]:
         """Return all metrics of one segmentation; what cannot be had is NaN, and said."""
         table = self.tissue.table_of(cells)
@@ -99,15 +107,10 @@ class Yardstick:
             row |= {f"f1_{level:g}": f1 for level, f1 in scores["f1"].items()}
         if self.placed_nuclei is not None:
             placed = Placed(counts.matrix, halves_of(table, name))
-            spurious = _or_nan(name, lambda: spurious_of(placed, self._apart()))
+            spurious = _or_nan(name, lambda: spurious_of(placed, self.apart))
             row["spurious_coexpression"] = getattr(spurious, "cells", np.nan)
             row["spurious_excess"] = getattr(spurious, "excess", np.nan)
         return row | self._purities(cells, counts, name)
-
-    def _apart(self) -> Apart:
-        if self.placed_nuclei is None:
-            raise ValueError("There are no nuclei.")
-        return Apart.of(self.placed_nuclei, depth=self.depth)
 
     def _shapes(self, cells: CellRaster) -> dict[str, float]:
         nuclei = (None, None) if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)

@@ -36,7 +36,10 @@ class TrainParams:
     stretch: float = 0.3
     """How far distances follow the shape of nuclei (``softmask="scaled"``): the exponent of their ratio of axes."""
     threshold: float = 0.35
-    """Probability of lying in a cell above which a pixel does, with the density net."""
+    """Probability of lying in a cell above which a pixel does, with the density net.
+
+    Up to 1/2 cells hold at least their nucleus and what lies within 1 um of it; towards 1 they shrink to their nucleus.
+    """
     betas: tuple[float, float] = (0.9, 0.999)
     """Adam's decay rates (paper)."""
     weight_decay: float = 1e-4

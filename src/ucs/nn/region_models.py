@@ -72,6 +72,11 @@ class RegionModels(Mapping[str, UCSModel]):
         return list({id(model): model for model in candidates}.values())
 
     @property
+    def is_published(self) -> bool:
+        """Whether they are of the published nets: all are, or none is."""
+        return self.distinct()[0].is_published
+
+    @property
     def params(self) -> TrainParams:
         """Parameters of the shared model, or else of the first."""
         return self.distinct()[0].params

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
+    from ucs._core.bands import Raster
     from ucs._core.levels import Levels
     from ucs._core.overview import Overview, Selection
     from ucs._core.transcripts import Window
@@ -54,10 +55,10 @@ def predict_by_density(
     workspace: Workspace,
     progress: bool,
     timings: dict[str, float],
-) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
+) -> tuple[Raster, Raster]:
     """Return labels and 255 times the confidence in them (:mod:`ucs._core.confidence`), ``(h, w)`` each.
 
-    They are arrays in memory, or Zarr arrays in the scratch folder.
+    They are plain arrays or, of large rasters and in the scratch folder, Zarr arrays.
 
     Parameters
     ----------

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ucs._core.bands import Raster
     from ucs.pp._regions import Regions
     from ucs.pp._sample import Sample
 
@@ -50,8 +51,8 @@ class Prediction:
         What more is known of each nucleus, ``(n,)`` each: further columns of the table.
     """
 
-    labels: NDArray[np.int32]
-    probability: NDArray[np.uint8]
+    labels: Raster
+    probability: Raster
     obs: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +103,8 @@ def predict_cells(
 ) -> Prediction:
     """Apply a model, or one for each region, to one sample; see :func:`ucs.tl.predict`.
 
-    ``workspace`` tells where rasters are held; in memory if None. Those of the published nets are in any case.
+    ``workspace`` tells where rasters are held; in memory if None, large ones compressed. Those of the published nets
+    are plain arrays in any case.
     """
     models, judge = judges_of(sample, model, regions)
     obs = {} if regions is None else {"model_region": regions.column()}

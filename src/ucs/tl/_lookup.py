@@ -35,7 +35,7 @@ class LabelLookup:
     Attributes
     ----------
     labels
-        ``(h, w)`` integers; in memory or on disk, where no more is read than positions need.
+        ``(h, w)`` integers; of those in chunks no more is read than positions need.
     placement
         The grid of the labels, or the ``(3, 3)`` matrix from the frame's ``(x, y, 1)`` to the labels' pixels.
     renumber
@@ -69,7 +69,7 @@ class LabelLookup:
 
 
 def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
-    """Read single pixels, ``(n,)`` each; of a raster on disk in one window for each chunk that holds some."""
+    """Read single pixels, ``(n,)`` each; of a raster in chunks in one window for each chunk that holds some."""
     if isinstance(raster, np.ndarray):
         return raster[row, column]
     height, width = chunk_shape(raster)

@@ -17,6 +17,7 @@ from ucs._core.refine import refine_cells
 from ucs._core.surroundings import cell_probability, survey
 from ucs._logging import logger
 from ucs._progress import stage
+from ucs._workspace import in_memory
 from ucs.pp._fields import most_frequent
 from ucs.tl._result import labels_element
 
@@ -160,7 +161,7 @@ def add_missing_cells(
     """
     n = len(sample.nuclei.ids)
     with stage("find missing", timings, progress=False):
-        added = find_missing_nuclei(sample, model, prediction.labels, ownership=ownership)
+        added = find_missing_nuclei(sample, model, in_memory(prediction.labels), ownership=ownership)
     m = int(added.max(initial=0))
     logger.info("Found %d cells whose nucleus is not among the %d nuclei.", m, n)
     if m > 0:

@@ -51,7 +51,7 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
     return place
 
 
-def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int) -> int:
+def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int, *, plain: bool = False) -> int:
     """Decide whether rasters are held on disk, and return a side of tiles that memory suffices for.
 
     Parameters
@@ -62,6 +62,8 @@ def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int) -> i
         Of the raster in pixels.
     tile_size
         Side that is wanted.
+    plain
+        As in :func:`ucs._memory.bytes_of_rasters`.
 
     Raises
     ------
@@ -72,7 +74,7 @@ def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int) -> i
     """
     n_pixels = shape[0] * shape[1]
 
-    if not workspace.fits(bytes_of_rasters(n_pixels) + bytes_of_tile(tile_size, n_pixels)):
+    if not workspace.fits(bytes_of_rasters(n_pixels, plain=plain) + bytes_of_tile(tile_size, n_pixels)):
         workspace.use_folder()
     if not workspace.on_disk:
         return tile_size

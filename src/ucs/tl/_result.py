@@ -133,14 +133,14 @@ def labels_element(
     Parameters
     ----------
     labels
-        ``(h, w)`` int32. An array on disk is read when the element is, chunk by chunk; the element keeps the object, so
+        ``(h, w)`` int32. A Zarr array is read when the element is, chunk by chunk; the element keeps the object, so
         that what goes with it stays until nobody has the element any more.
     transformations
         Coordinate system -> transformation.
     kept
         ``(n,)`` which of the labels 1..n stay; the others become background, when the element is computed.
     tile_size
-        Side of a chunk of an array in memory.
+        Side of a chunk of a plain array.
     """
     import dask.array as da
     from spatialdata.models import Labels2DModel

@@ -169,8 +169,8 @@ def segment(
     missing_nuclei_key_added
         Key of the nuclei that are found; used with ``find_missing`` only.
     tile_size
-        Side in pixels of the chunks of the labels, of what is worked on at a time and, on a GPU, of what goes through
-        the nets at once.
+        Side in pixels of what is worked on at a time, of the chunks of the labels (for more than 8 Mpx, and on disk,
+        rounded up to a multiple of 96) and, on a GPU, of what goes through the nets at once.
     device
         ``"auto"`` (CUDA, MPS or CPU), or a torch device.
     seed
