@@ -19,6 +19,6 @@ def analyse(table: AnnData) -> None:
         sc.pp.pca(table, n_comps=10)
         sc.pp.neighbors(table, n_neighbors=8)
         sc.tl.leiden(table, flavor="igraph", n_iterations=2, resolution=1.0, random_state=0)
-        sq.gr.spatial_neighbors(table, coord_type="generic", delaunay=True)
+        sq.gr.spatial_neighbors_delaunay(table)
         if table.obs["leiden"].nunique() > 1:
             sq.gr.nhood_enrichment(table, cluster_key="leiden", n_perms=20, seed=0, show_progress_bar=False)

@@ -96,7 +96,7 @@ adata.obs["leiden"].value_counts()
 # %%
 import squidpy as sq
 
-sq.gr.spatial_neighbors(adata, coord_type="generic", delaunay=True)
+sq.gr.spatial_neighbors_delaunay(adata)
 sq.gr.nhood_enrichment(adata, cluster_key="leiden", seed=0, show_progress_bar=False)
 sq.pl.nhood_enrichment(adata, cluster_key="leiden", figsize=(4, 4))
 

@@ -94,6 +94,14 @@ class TestWrite:
         # The points in the store are the user's: the column is in memory only.
         assert "ucs_cell_id" not in read["transcripts"].columns
 
+    def test_the_log_says_what_is_not_in_the_store(self, store, instant, caplog):
+        caplog.set_level("INFO", "ucs")
+        segmented(SpatialData.read(store), inplace=True, write=True)
+        assert "points column 'ucs_cell_id' (not in the store): " in caplog.text
+        caplog.clear()
+        segmented(scene().sdata())
+        assert "points column 'ucs_cell_id': " in caplog.text
+
     def test_the_object_in_memory_has_all(self, store, instant):
         sdata = sd.read_zarr(store)
         segmented(sdata, inplace=True, write=True)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ucs.tl._engine import Model
     from ucs.tl._keys import OutputKeys
 
+_FEW_IN_CELLS = 0.6  # share of the transcripts below which one may wonder
+
 
 def record_of(
     sample: Sample, model: Model, regions: Regions | None, keys: OutputKeys, *, min_transcripts: int
@@ -57,20 +59,42 @@ def record_of(
     }
 
 
-def log_result(sdata: SpatialData, of: int, keys: OutputKeys, timings: dict[str, float]) -> None:
-    """Say what a run has added; ``of`` is how many transcripts of genes there are."""
+def log_result(
+    sdata: SpatialData, of: int, keys: OutputKeys, timings: dict[str, float], *, written: bool = False
+) -> None:
+    """Say what a run has added.
+
+    Parameters
+    ----------
+    sdata
+        With the results.
+    of
+        How many transcripts of genes there are.
+    keys
+        Of the results.
+    timings
+        Seconds of each stage.
+    written
+        Whether results are in the store, but for the column of the points.
+    """
     table = sdata.tables[keys.table]
     in_cells = int(table.X.sum())
     logger.info(
-        "Added labels %r, shapes %r, table %r, points column %r: %d cells, median area %.0f um2, %.0f %% of %d "
+        "Added labels %r, shapes %r, table %r, points column %r%s: %d cells, median area %.0f um2, %.0f %% of %d "
         "transcripts in cells, %.1f s.",
         keys.labels,
         keys.shapes,
         keys.table,
         keys.points_column,
+        " (not in the store)" if written else "",
         table.n_obs,
         table.obs["area_um2"].median() if table.n_obs else 0,
         100 * in_cells / of,
         of,
         timings["total"],
     )
+    if in_cells < _FEW_IN_CELLS * of and keys.missing_nuclei is None:
+        logger.info(
+            "Many transcripts lie in no cell. Cells are no larger than their transcripts tell; if nuclei are missing, "
+            "try find_missing=True, and look at the alignment of nuclei and transcripts."
+        )

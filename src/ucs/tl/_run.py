@@ -91,7 +91,7 @@ class Run:
             uns = elements.new[self.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = timings, peak_memory() / 2**30
             add_elements(target, elements, write=self.write)
-        log_result(target, n_of_genes, self.keys, timings)
+        log_result(target, n_of_genes, self.keys, timings, written=self.write)
 
     def _elements(self, sdata: SpatialData, workspace: Workspace, timings: dict[str, float]) -> tuple[Elements, int]:
         """Return the new elements, and how many transcripts of genes there are."""
