@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -26,11 +26,32 @@ from ucs.metrics._types import likeliest_types
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from anndata import AnnData
+    from numpy.typing import NDArray
+
     from ucs.metrics._reference import Reference
     from ucs.metrics._tissue import Tissue
 
 _FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
 _DEPTH_QUANTILE = 0.25
+
+
+class Counted(NamedTuple):
+    """Cells of one segmentation with what purities need of them.
+
+    Attributes
+    ----------
+    counts
+        Their transcripts.
+    half
+        ``(n,)`` half of the tissue that each lies in.
+    types
+        ``(n,)`` by the reference; None without one.
+    """
+
+    counts: Counts
+    half: NDArray[np.int64]
+    types: pd.Categorical | None
 
 
 @dataclass(frozen=True)
@@ -98,19 +119,24 @@ class Yardstick:
     def measure(self, cells: CellRaster, name: str) -> dict[str, float]:
         """Return all metrics of one segmentation; what cannot be had is NaN, and said."""
         table = self.tissue.table_of(cells)
-        counts = counts_of(table, None)
+        counted = self._counted(table, cells, name)
         row: dict[str, float] = {"capture": capture_of(self.tissue, cells).share}
-        row |= summary_of(counts, table.obs["area_um2"].to_numpy()).drop("n_transcripts").to_dict()
+        row |= summary_of(counted.counts, table.obs["area_um2"].to_numpy()).drop("n_transcripts").to_dict()
         row |= self._shapes(cells)
         if self.truth is not None:
             scores = match(self.truth.labels, cells.labels, thresholds=self.thresholds)
             row |= {f"f1_{level:g}": f1 for level, f1 in scores["f1"].items()}
-        if self.placed_nuclei is not None:
-            placed = Placed(counts.matrix, halves_of(table, name))
-            spurious = _or_nan(name, lambda: spurious_of(placed, self.apart))
-            row["spurious_coexpression"] = getattr(spurious, "cells", np.nan)
-            row["spurious_excess"] = getattr(spurious, "excess", np.nan)
-        return row | self._purities(cells, counts, name)
+        return row | self.purities(counted, name)
+
+    def count(self, cells: CellRaster, name: str) -> Counted:
+        """Return what :meth:`purities` needs of one segmentation."""
+        return self._counted(self.tissue.table_of(cells), cells, name)
+
+    def _counted(self, table: AnnData, cells: CellRaster, name: str) -> Counted:
+        counts, types = counts_of(table, None), None
+        if self.reference is not None:
+            types = self._types(cells, counts.only(self.reference.profiles.columns), self.reference)
+        return Counted(counts, halves_of(table, name), types)
 
     def _shapes(self, cells: CellRaster) -> dict[str, float]:
         nuclei = (None, None) if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)
@@ -122,20 +148,25 @@ class Yardstick:
             row["nuclei_in_cells"] = shapes["n_nuclei"].sum() / len(self.nuclei.ids)
         return row
 
-    def _purities(self, cells: CellRaster, counts: Counts, name: str) -> dict[str, float]:
+    def purities(self, cells: Counted, name: str) -> dict[str, float]:
+        """Return how pure counted cells are, by all that is known; what cannot be had is NaN, and said."""
         row: dict[str, float] = {}
-        markers, reference = self.markers, self.reference
+        counts, types, markers, reference = cells.counts, cells.types, self.markers, self.reference
+        if self.placed_nuclei is not None:
+            placed = Placed(counts.matrix, cells.half)
+            spurious = _or_nan(name, lambda: spurious_of(placed, self.apart))
+            row["spurious_coexpression"] = getattr(spurious, "cells", np.nan)
+            row["spurious_excess"] = getattr(spurious, "excess", np.nan)
         if markers is not None:
             row["mecr"] = _or_nan(name, lambda: mecr_of(counts, markers).rate)
             row["mecr_at_depth"] = _or_nan(name, lambda: mecr_of(counts, markers, depth=self.depth).rate)
-        if reference is not None:
-            counts = counts.only(reference.profiles.columns)
-            types = self._types(cells, counts, reference)
-            purity = _or_nan(name, lambda: purity_of(counts, types, reference))
+        if reference is not None and types is not None:
+            known = counts.only(reference.profiles.columns)
+            purity = _or_nan(name, lambda: purity_of(known, types, reference))
             row["negative_marker_purity"] = getattr(purity, "reads", np.nan)
             if reference.detected is not None:
                 row["negative_marker_purity_cells"] = getattr(purity, "cells", np.nan)
-            row["reference_correlation"] = _or_nan(name, lambda: correlation_of(counts, types, reference).mean)
+            row["reference_correlation"] = _or_nan(name, lambda: correlation_of(known, types, reference).mean)
         return row
 
     def _types(self, cells: CellRaster, counts: Counts, reference: Reference) -> pd.Categorical:

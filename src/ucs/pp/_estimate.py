@@ -129,8 +129,7 @@ def _stages(work: Workload, tile_size: int) -> dict[str, float]:
 def memory_needed(work: Workload, tile_size: int) -> float:
     """Return the bytes that a run needs beyond what the process holds before."""
     grid, n = work.transcripts.grid, work.transcripts.map.n_transcripts
-    published = not work.learning.by_density if work.model is None else work.model.is_published
-    if not published:
+    if not work.learning.gives_published(work.model):
         rasters = grid.n_pixels * BYTES_PER_PIXEL_OF_NUCLEI + bytes_of_rasters(grid.n_pixels)
         rasters += bytes_of_tile(tile_size, grid.n_pixels)
         # Reading is over when rasters are made.
@@ -141,8 +140,7 @@ def memory_needed(work: Workload, tile_size: int) -> float:
 
 def disk_needed(work: Workload, limit: int | None, needed: float) -> float:
     """Return the bytes of temporary files of a run that needs more memory than it may hold."""
-    published = not work.learning.by_density if work.model is None else work.model.is_published
-    if published or limit is None or needed <= limit:
+    if work.learning.gives_published(work.model) or limit is None or needed <= limit:
         return 0
     return (
         work.transcripts.grid.n_pixels * DISK_BYTES_PER_PIXEL

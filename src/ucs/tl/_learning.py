@@ -59,6 +59,10 @@ class Learning:
         """Whether the density net learns where cells are, rather than the published net from a named background."""
         return self.background == "auto"
 
+    def gives_published(self, model: UCSModel | RegionModels | None) -> bool:
+        """Whether the published nets are used: those of a model that is given, or else those that are learned."""
+        return not self.by_density if model is None else model.is_published
+
 
 def resolve_params(train: TrainParams | Mapping[str, Any] | None, platform: Platform, softmask: str) -> TrainParams:
     """Return the parameters of the training, with the platform's where nothing else is said."""

@@ -149,8 +149,7 @@ class Run:
             check_space(Path(sdata.path), least_bytes(sample), "The result")
         if active_client(self.device) is not None:
             workspace.use_folder()
-        published = not self.learning.by_density if self.model is None else self.model.is_published
-        plain = self.find_missing or published
+        plain = self.find_missing or self.learning.gives_published(self.model)
         tile = fit_tiles(workspace, sample.transcripts.grid.shape, self.tile_size, plain=plain)
         if self.resume_name is None:
             return tile
