@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import scenes
 import spatialdata as sd
+import stains
+import torch
+from helpers import cheap_copy, prostate_sdata, require_data
 from hypothesis import settings
 from spatialdata import SpatialData
 
-from helpers import cheap_copy, prostate_sdata, require_data
-from ucs._logging import logger
+from ucs._run import run as _run
+from ucs._utils.log import logger
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -69,3 +75,47 @@ def simulated() -> SpatialData:
 def simulated_copy(simulated: SpatialData) -> Callable[[], SpatialData]:
     """Call it for a copy of the simulated tissue that may be written to."""
     return lambda: cheap_copy(simulated)
+
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Torch's threads wait in a loop: beside other work on few processors, two of them are ten times as slow as one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def cells(_one_thread: None) -> SpatialData:
+    """The scene with its cells; not to be written to."""
+    return scenes.cells()
+
+
+_remembered: list[Any] = []
+
+
+@pytest.fixture
+def instant(cells: SpatialData, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scene is predicted once, for tests of what comes before and after."""
+    original = _run.predict_cells
+
+    def predict_once(*arguments: Any, **options: Any) -> Any:
+        if not _remembered:
+            _remembered.append(original(*arguments, **options))
+        return _remembered[0]
+
+    monkeypatch.setattr(_run, "predict_cells", predict_once)
+
+
+@pytest.fixture
+def cells_copy(cells: SpatialData) -> Callable[[], SpatialData]:
+    """Call it for a copy of the scene with its cells that may be written to."""
+    return lambda: cheap_copy(cells)
+
+
+@pytest.fixture(scope="session")
+def small() -> tuple[np.ndarray, np.ndarray]:
+    """An image of nuclei, and the nuclei; not to be written to."""
+    return stains.dapi(0)

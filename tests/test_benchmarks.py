@@ -11,7 +11,7 @@ import pytest
 
 import scenes
 import ucs
-from ucs.pp._sample import find_source, prepare
+from ucs._read.sample import find_source, prepare
 
 ROOT = Path(__file__).parents[1]
 
@@ -70,8 +70,8 @@ def test_errors_of_advantages_are_those_of_the_gap_and_not_of_the_curves():
     """Curves of the same cells differ by nothing, whichever cells are drawn; of other cells they differ by chance."""
     from benchmarks.accuracy.uncertainty import errors_of_advantages
 
+    from ucs._evaluation.rasters import CellRaster
     from ucs.metrics import Tissue, expand_nuclei
-    from ucs.metrics._raster import CellRaster
     from ucs.metrics._yardstick import Yardstick
 
     sdata = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=60, seed=1)

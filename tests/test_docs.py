@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import ucs
-from ucs._platforms import PLATFORMS
+from ucs._read.platforms import PLATFORMS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "platforms.md"

@@ -49,7 +49,7 @@ def test_public_names_resolve_and_are_documented(name: str):
 def test_log_level_set_before_the_import_is_kept():
     code = (
         "import logging; logging.getLogger('ucs').setLevel('ERROR')\n"
-        "from ucs._logging import logger\n"
+        "from ucs._utils.log import logger\n"
         "logger.warning('not shown'); logger.error('shown')"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -58,6 +58,6 @@ def test_log_level_set_before_the_import_is_kept():
 
 
 def test_info_is_shown_by_default():
-    code = "from ucs._logging import logger; logger.debug('hidden'); logger.info('%d cells', 3)"
+    code = "from ucs._utils.log import logger; logger.debug('hidden'); logger.info('%d cells', 3)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr == "INFO     3 cells\n"

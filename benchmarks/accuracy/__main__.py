@@ -17,15 +17,15 @@ import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy import real
 from benchmarks.accuracy.samples import SAMPLES
-from ucs._core.sample import sample_labels
-from ucs.pp._sample import find_source, prepare
-from ucs.pp._transformations import transformation_matrix
+from ucs._kernels.resample import sample_labels
+from ucs._read.sample import find_source, prepare
+from ucs._utils.transformations import transformation_matrix
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from ucs.pp._sample import Sample
+    from ucs._read.sample import Sample
 
 RADII_UM = (1, 1.5, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8)
 

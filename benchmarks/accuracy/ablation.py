@@ -24,8 +24,8 @@ from spatialdata.transformations import get_transformation
 import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import RADII_UM, truth_on_grid
+from ucs._read.sample import find_source, prepare
 from ucs.metrics import expand_nuclei, match
-from ucs.pp._sample import find_source, prepare
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,15 +10,15 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
-from ucs._workspace import in_memory
+from ucs._files.workspace import in_memory
+from ucs._run import predict as _engine
 from ucs.pl._purity_capture import PURITIES
-from ucs.tl import _engine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs.nn.model import UCSModel
-    from ucs.pp._sample import Sample
+    from ucs._read.sample import Sample
+    from ucs.methods.model import UCSModel
 
 THRESHOLDS = (0.0001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.9999)
 """Probability of lying in a cell above which a pixel does: the higher, the smaller the cells."""

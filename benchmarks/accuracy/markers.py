@@ -16,7 +16,7 @@ import pandas as pd
 import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import score, truth_on_grid
-from ucs.pp._sample import find_source, prepare
+from ucs._read.sample import find_source, prepare
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

@@ -20,11 +20,11 @@ import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import truth_on_grid
 from benchmarks.accuracy.samples import SAMPLES
-from ucs._workspace import in_memory
+from ucs._files.workspace import in_memory
+from ucs._read.sample import find_source, prepare
+from ucs._run.predict import predict_cells
+from ucs.methods.missing.search import find_missing_nuclei
 from ucs.metrics import expand_nuclei, match
-from ucs.pp._sample import find_source, prepare
-from ucs.tl._engine import predict_cells
-from ucs.tl._missing import find_missing_nuclei
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -88,7 +88,7 @@ def run_real(name: str, seed: int, missing: float) -> dict[str, Any]:
 
 
 def _model_of(sample: Any) -> Any:
-    from ucs.tl._learning import Learning, resolve_params, train_model
+    from ucs._run.training import Learning, resolve_params, train_model
 
     params = resolve_params(None, sample.source.platform, "scaled")
     return train_model([sample], None, Learning(params, device="cpu"), {})

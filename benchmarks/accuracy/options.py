@@ -19,8 +19,8 @@ from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import score, truth_on_grid
 from benchmarks.accuracy.real import Agreement
 from benchmarks.accuracy.samples import SAMPLES
+from ucs._read.sample import find_source, prepare
 from ucs.metrics import Tissue, subsample_stability
-from ucs.pp._sample import find_source, prepare
 
 SHAPES: dict[str, dict[str, float]] = {"round": {"spindle_share": 0.0, "aspect": 1.05}, "default": {}}
 SHAPES["spindle"] = ucs.datasets.REGIMES["spindle"]

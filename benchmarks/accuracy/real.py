@@ -21,11 +21,11 @@ from benchmarks._machine import describe
 from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold, segment_at
 from benchmarks.accuracy.samples import DATA, RADII_UM, SAMPLES, RealSample
 from benchmarks.accuracy.uncertainty import errors_of_advantages
+from ucs._evaluation.rasters import CellRaster
+from ucs._read.sample import find_source, prepare
 from ucs.metrics import Tissue, expand_nuclei, match, transcript_assignment
-from ucs.metrics._raster import CellRaster
 from ucs.metrics._yardstick import Yardstick
 from ucs.pl._purity_capture import PURITIES
-from ucs.pp._sample import find_source, prepare
 from ucs.tl._compare import fitted
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ucs.pp._sample import Sample
+    from ucs._read.sample import Sample
 
 EXPANSION, OURS = "expansion", "ucs"
 ERROR = "standard error of the gap: "
@@ -80,7 +80,7 @@ def measure(
 def _yardstick(real: RealSample, tissue: Tissue, sample: Sample) -> Yardstick:
     known = None
     if real.reference is not None:
-        known = ucs.metrics._reference.as_reference(real.reference, type_key=real.type_key, scale=real.scale)
+        known = ucs._evaluation.reference.as_reference(real.reference, type_key=real.type_key, scale=real.scale)
     reference, markers = fitted(tissue, known, real.markers)
     nuclei = CellRaster(sample.nuclei.labels, sample.nuclei.ids, sample.transcripts.grid.um_per_px)
     return Yardstick.of(tissue, nuclei=nuclei, markers=markers, reference=reference)

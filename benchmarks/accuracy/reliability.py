@@ -16,7 +16,7 @@ import pandas as pd
 import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import truth_on_grid
-from ucs.pp._sample import find_source, prepare
+from ucs._read.sample import find_source, prepare
 
 _BINS = 10
 _FEWEST = {"transcripts": 300, "cells": 15}  # of a bin, for its gap to count

@@ -19,7 +19,7 @@ from ucs.pl._purity_capture import PURITIES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs.metrics._raster import CellRaster
+    from ucs._evaluation.rasters import CellRaster
     from ucs.metrics._yardstick import Yardstick
 
 

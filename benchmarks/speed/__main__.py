@@ -15,8 +15,8 @@ import torch
 
 import ucs
 from benchmarks._machine import describe, peak_gib
-from ucs.nn.foreground import ForegroundNet
-from ucs.nn.inference import BLOCK
+from ucs.methods.paper.foreground import ForegroundNet
+from ucs.methods.paper.inference import BLOCK
 
 PUBLISHED_SECONDS = 577.0
 

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from ucs import datasets, io, metrics, nn, pl, pp, tl
+    from ucs import datasets, io, methods, metrics, pl, pp, tl
 
 __version__ = version("spatialdata-ucs")
 
-__all__ = ["__version__", "datasets", "io", "metrics", "nn", "pl", "platforms", "pp", "tl"]
+__all__ = ["__version__", "datasets", "io", "methods", "metrics", "pl", "platforms", "pp", "tl"]
 
 
 def platforms() -> pd.DataFrame:
     """List the platforms that are recognised and what is assumed of each: a row per platform."""
-    from ucs._platforms import platforms as known
+    from ucs._read.platforms import platforms as known
 
     return known()
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ucs.metrics import IOU_THRESHOLDS, Tissue, _contingency, match, matched_pairs, transcript_assignment
+from ucs._evaluation import contingency as _contingency
+from ucs.metrics import IOU_THRESHOLDS, Tissue, match, matched_pairs, transcript_assignment
 
 
 def slow_match(truth, predicted, threshold):

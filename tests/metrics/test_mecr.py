@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
+from ucs._evaluation.detection import detection
 from ucs.metrics import mecr
-from ucs.metrics._detection import detection
 
 MARKERS = {"T": ["A", "B"], "tumour": ["C"], "fibroblast": ["B", "D"]}
 

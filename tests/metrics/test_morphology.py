@@ -8,9 +8,9 @@ from hypothesis.extra import numpy as hnp
 from skimage.morphology import convex_hull_image
 
 from rasters import random_nuclei
-from ucs._core.ids import densify
+from ucs._evaluation.hull import hull_sizes
+from ucs._kernels.ids import densify
 from ucs.metrics import expand_nuclei, morphology
-from ucs.metrics._hull import hull_sizes
 
 
 @settings(max_examples=150, deadline=None)

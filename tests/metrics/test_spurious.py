@@ -6,11 +6,11 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 
+from ucs._evaluation.detection import found_together
+from ucs._evaluation.rasters import CellRaster
+from ucs._evaluation.tissue import Tissue
 from ucs.metrics import expand_nuclei, spurious_coexpression
-from ucs.metrics._detection import found_together
-from ucs.metrics._raster import CellRaster
 from ucs.metrics._spurious import Placed, _exclusive_pairs, _met
-from ucs.metrics._tissue import Tissue
 
 
 def tissue_tables(n=400, seed=0, mixing=0.0, depth=1.0):

@@ -18,9 +18,9 @@ import scenes
 import ucs
 from scenes import TINY, boxes, make_sdata, scene, translation
 from stains import UM_PER_PX, dapi, image_element
-from ucs._platforms import XENIUM
-from ucs.pp._check_report import Check
-from ucs.pp._sample import find_source, prepare
+from ucs._read.platforms import XENIUM
+from ucs._read.sample import find_source, prepare
+from ucs._run.check_report import Check
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -161,7 +161,7 @@ class TestNucleiInImages:
         def fail(*_, **__):
             raise AssertionError("nuclei are looked for")
 
-        monkeypatch.setattr("ucs.pp._nuclei_image.find_in_image", fail)
+        monkeypatch.setattr("ucs.pp._nuclei.find_in_image", fail)
         step = 1 / UM_PER_PX
         image, _ = dapi(0, 100)
         to_global = scenes.scaling(step) @ translation(-scenes.X0, -scenes.Y0)
@@ -232,8 +232,8 @@ class TestProblems:
         make, options = BAD[case]
         options = {k: v() if k == "model" else v for k, v in options.items()}
         sdata = make()
-        monkeypatch.setattr("ucs.tl._learning.train_nets", fail)
-        monkeypatch.setattr("ucs.tl._density_learning.train_density", fail)
+        monkeypatch.setattr("ucs._run.training.train_nets", fail)
+        monkeypatch.setattr("ucs.methods.density.learning.train_density", fail)
         found = check(sdata, **options)
         assert not found.ok
         with pytest.raises((KeyError, TypeError, ValueError, MemoryError)) as raised:
@@ -299,7 +299,7 @@ class TestEstimate:
         def fail(*_, **__):
             raise AssertionError("timed")
 
-        monkeypatch.setattr("ucs.pp._estimate.rehearse", fail)
+        monkeypatch.setattr("ucs._run.estimate.rehearse", fail)
         found = check(sdata)["estimate"]
         assert found["seconds"] is None
         assert found["memory_gib"] > 0

@@ -10,7 +10,7 @@ from spatialdata.transformations import get_transformation
 
 import ucs
 from scenes import AFFINES, affine, make_points, scene
-from ucs._platforms import XENIUM
+from ucs._read.platforms import XENIUM
 from ucs.pp import _rasterize
 
 

@@ -13,7 +13,7 @@ import ucs
 from helpers import cheap_copy
 from invariants import matrix_between
 from scenes import AFFINES, labels_of, make_sdata, scaling, scene, translation
-from ucs._platforms import XENIUM
+from ucs._read.platforms import XENIUM
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")
 

@@ -14,8 +14,8 @@ from spatialdata.models import Labels2DModel
 import ucs
 from bins import visium_hd_sdata
 from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
-from ucs._platforms import XENIUM
-from ucs.pp._sample import find_source, prepare
+from ucs._read.platforms import XENIUM
+from ucs._read.sample import find_source, prepare
 
 # Every call must fail before it trains, so none of the tests takes long.
 WITHOUT = {"progress": False, "check_alignment": False}
@@ -40,7 +40,7 @@ def _no_training(cells, monkeypatch):  # the cells first: their model is trained
     def fail(*_args, **_options):
         raise AssertionError("training began")
 
-    monkeypatch.setattr("ucs.tl._learning.train_nets", fail)
+    monkeypatch.setattr("ucs._run.training.train_nets", fail)
 
 
 @pytest.fixture

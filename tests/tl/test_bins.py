@@ -6,21 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
 from geopandas import GeoDataFrame
+from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
+from scenes import SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
-from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
-from scenes import SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
-from ucs._platforms import PLATFORMS
-from ucs.nn.model import UCSModel
-from ucs.pp._bins import frames_of_bins, lattice, named_size
-from ucs.pp._columns import TranscriptColumns
-from ucs.pp._sample import find_source, prepare
-from ucs.tl._outlines import polygon_frame
+from ucs._read.bins import frames_of_bins, lattice, named_size
+from ucs._read.columns import TranscriptColumns
+from ucs._read.platforms import PLATFORMS
+from ucs._read.sample import find_source, prepare
+from ucs._results.outlines import polygon_frame
+from ucs.methods.model import UCSModel
 
 SQUARES = "Visium_HD_Sample_square_002um"
 
@@ -163,7 +163,7 @@ class TestVisiumHD:
         assert np.sqrt(abs(np.linalg.det(matrix[:2, :2]))) == pytest.approx(UM_PER_PX / BIN_UM)
 
     def test_the_size_of_a_pixel_of_the_image_is_known(self, run):
-        from ucs.pp._nuclei_stain import pixel_size
+        from ucs._read.nuclei.stain import pixel_size
 
         sdata = run.subset(list(run.shapes) + list(run.tables))
         sdata.attrs.update(run.attrs)
@@ -268,7 +268,7 @@ class TestStereoseq:
         assert find_source(sdata, "bin1_genes").parts[0].table_key == "bin1_table"
 
     def test_the_registered_image_is_the_stain(self):
-        from ucs.pp._nuclei_stain import find_stain
+        from ucs._read.nuclei.stain import find_stain
 
         sdata = stereoseq_sdata(scene())
         sdata["SS200_regist"] = Image2DModel.parse(np.zeros((1, 40, 40), dtype=np.uint8))
@@ -290,7 +290,7 @@ class TestStereoseq:
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
     whole = pd.concat([f for _, f in frames_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
-    monkeypatch.setattr("ucs.pp._bins._ENTRIES_AT_ONCE", 37)
+    monkeypatch.setattr("ucs._read.bins._ENTRIES_AT_ONCE", 37)
     pieces = [frame for _, frame in frames_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)

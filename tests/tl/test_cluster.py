@@ -11,11 +11,11 @@ import torch
 
 import ucs
 from interrupted import interrupt
-from ucs._core.transcripts import Window
-from ucs.nn.tile import TileCells
-from ucs.tl import _cluster as module
-from ucs.tl import _density_engine
-from ucs.tl._canvas import Handle
+from ucs._kernels.transcripts import Window
+from ucs._run import cluster as module
+from ucs._run.output import Handle
+from ucs.methods.density import engine as _density_engine
+from ucs.methods.density.tile import TileCells
 
 distributed = pytest.importorskip("distributed")
 
@@ -83,7 +83,7 @@ def test_models_of_regions(tissue, tmp_path, monkeypatch):
     made = run(tissue, None, **options)
     with monkeypatch.context() as patch:
         patch.setattr(_density_engine, "active_client", lambda _: None)
-        patch.setattr("ucs.tl._run.active_client", lambda _: None)
+        patch.setattr("ucs._run.run.active_client", lambda _: None)
         patch.setattr(_density_engine, "ask_nets", ORIGINAL)
         assert_same(made, run(tissue, None, **options))
 

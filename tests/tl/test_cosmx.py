@@ -150,7 +150,7 @@ def test_a_newer_export_states_its_size(tmp_path):
     path = write_cosmx_run(
         tmp_path / "newer", transcripts, {1: labels}, images, positions, metadata={"Area.um2": 0.12028**2}
     )
-    source = ucs.pp._sample.find_source(cosmx(path))
+    source = ucs._read.sample.find_source(cosmx(path))
     assert source.um_per_unit == 0.12028
     assert source.platform.is_control("FalseCode2")
     assert source.platform.is_control("SystemControl1")

@@ -12,7 +12,7 @@ import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import labels_of
-from ucs.nn import RegionModels
+from ucs.methods import RegionModels
 
 FAST = {"max_steps": 30, "min_nuclei": 1}
 QUIET = {"progress": False, "device": "cpu", "inplace": False}
@@ -165,7 +165,7 @@ class TestAccuracy:
         result = ucs.tl.segment(tissue, **QUIET)
         from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
 
-        from ucs.pp._sample import find_source, prepare
+        from ucs._read.sample import find_source, prepare
 
         sample = prepare(tissue, find_source(tissue))
         truth = truth_on_grid(tissue, sample)

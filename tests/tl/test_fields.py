@@ -16,7 +16,7 @@ import ucs
 from fields import cut_fields, same_up_to_ids
 from invariants import assert_outlines, assert_same_ids, assert_spatialdata_agrees, assert_types, matrix_between
 from scenes import labels_of, rotation, scene, segmented, translation
-from ucs.pp._sample import find_source, prepare
+from ucs._read.sample import find_source, prepare
 
 COSMX = {"platform": "cosmx", "um_per_unit": 1.0, "resolution": 1.0}
 WINDOWS = {

@@ -15,7 +15,7 @@ from spatialdata.transformations import get_transformation
 import ucs
 from invariants import assert_invariants, matrix, matrix_between
 from scenes import TINY, scene
-from ucs._core.sample import sample_labels
+from ucs._kernels.resample import sample_labels
 
 QUIET: dict[str, Any] = {"progress": False, "device": "cpu"}
 FAST = {"max_steps": 60}

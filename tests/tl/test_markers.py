@@ -12,7 +12,7 @@ import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants
 from scenes import SHORT, labels_of
-from ucs.nn import UCSModel
+from ucs.methods import UCSModel
 
 QUIET = {"progress": False, "device": "cpu", "inplace": False}
 FAST = {**QUIET, "train": {"max_steps": 20}}

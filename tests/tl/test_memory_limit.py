@@ -11,14 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spatialdata as sd
-
-import ucs
 from helpers import cheap_copy
 from interrupted import interrupt
-from ucs import _memory, _workspace
-from ucs._workspace import Workspace
-from ucs.tl import _canvas, _place
-from ucs.tl._place import fit_tiles, place_of
+
+import ucs
+from ucs._files import workspace as _workspace
+from ucs._files.workspace import Workspace
+from ucs._run import output as _canvas
+from ucs._run import place as _place
+from ucs._run.place import fit_tiles, place_of
+from ucs._utils import memory as _memory
 
 QUIET = {"progress": False, "device": "cpu", "tile_size": 96}
 SHAPE = (3000, 4000)
@@ -144,7 +146,7 @@ def test_large_rasters_are_compressed_in_memory_and_all_results_are_the_same(
     tissue, model, expected, tmp_path, monkeypatch
 ):
     """Labels, table, shapes, columns; copied and written, too."""
-    monkeypatch.setattr("ucs._workspace.PLAIN_PIXELS", 0)
+    monkeypatch.setattr("ucs._files.workspace.PLAIN_PIXELS", 0)
     made = run(tissue, model, scratch=tmp_path / "scratch")
     assert not list((tmp_path / "scratch").iterdir())
     for sdata in (made, sd.deepcopy(made)):
@@ -175,7 +177,8 @@ def test_with_the_column_of_confidence_and_missing_cells(tissue, model, tmp_path
 @pytest.mark.usefixtures("no_rasters_in_memory")
 def test_missing_cells_that_are_not_there(tissue, model, expected, tmp_path, monkeypatch):
     """Rasters of the first time are removed before the second, which does not come."""
-    monkeypatch.setattr("ucs.tl._missing.find_missing_nuclei", lambda sample, *_, **__: 0 * sample.nuclei.labels)
+    none = "ucs.methods.missing.search.find_missing_nuclei"
+    monkeypatch.setattr(none, lambda sample, *_, **__: 0 * sample.nuclei.labels)
     made = run(tissue, model, memory_limit="100 GiB", scratch=tmp_path, find_missing=True)
     assert made["ucs_table"].uns["ucs"]["qc"]["n_missing_cells"] == 0
     np.testing.assert_array_equal(made["ucs_table"].obs["confidence"], expected["ucs_table"].obs["confidence"])

@@ -12,7 +12,7 @@ import pytest
 import ucs
 from invariants import assert_invariants, assert_same_cells
 from scenes import TINY, labels_of, model, scene
-from ucs.nn.model import UCSModel
+from ucs.methods.model import UCSModel
 
 QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}
 

@@ -7,18 +7,18 @@ import pytest
 import shapely
 import spatialdata as sd
 import zarr
+from helpers import cheap_copy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rasters import random_nuclei
+from scenes import AFFINES, affine, make_sdata, rotation, scaling, scene, translation
 from spatialdata.models import Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
-from helpers import cheap_copy
-from rasters import random_nuclei
-from scenes import AFFINES, affine, make_sdata, rotation, scaling, scene, translation
-from ucs._core.measure import measure
-from ucs.tl._outlines import polygon_frame
+from ucs._kernels.measure import measure
+from ucs._results.outlines import polygon_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")
 
@@ -200,7 +200,7 @@ def test_of_a_raster_on_disk_they_are_the_same(simplify, monkeypatch):
         assert shapely.equals_identical(made.geometry.to_numpy(), whole.geometry.to_numpy()).all()
         np.testing.assert_array_equal(made.index, whole.index)
         assert made.index.dtype == whole.index.dtype == np.int32
-    monkeypatch.setattr("ucs._core.bands._SIDE", 13)
+    monkeypatch.setattr("ucs._kernels.bands._SIDE", 13)
     made = polygon_frame(labels, matrix, simplify=simplify)
     assert shapely.equals_identical(made.geometry.to_numpy(), whole.geometry.to_numpy()).all()
 
@@ -225,7 +225,7 @@ def test_an_error_in_a_thread_is_not_lost(monkeypatch):
     def fail(*_arguments):
         raise RuntimeError("lost")
 
-    monkeypatch.setattr("ucs.tl._outlines.trace_window", fail)
+    monkeypatch.setattr("ucs._results.outlines.trace_window", fail)
     with pytest.raises(RuntimeError, match="lost"):
         polygon_frame(np.ones((3, 3), dtype=np.int32), np.eye(3))
 

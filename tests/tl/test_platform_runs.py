@@ -31,8 +31,8 @@ from real_samples import (
     read_stereoseq,
     stereoseq_real,
 )
+from ucs._read.sample import find_source, prepare
 from ucs.metrics import match
-from ucs.pp._sample import find_source, prepare
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 import ucs
-from ucs.nn import density_training
-from ucs.nn.device import precision
+from ucs.methods.density import training as density_training
+from ucs.methods.device import precision
 
 LEAST_ALIKE = 0.995
 

@@ -12,7 +12,7 @@ import torch
 import ucs
 from region_runs import QUIET, train
 from scenes import labels_of, model
-from ucs.nn import RegionModels
+from ucs.methods import RegionModels
 
 
 def shifted(of, shift):

@@ -15,7 +15,7 @@ from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from region_runs import QUIET, scene_with, segment, train
 from scenes import TINY, X0, labels_of, scene
-from ucs.nn import RegionModels
+from ucs.methods import RegionModels
 
 BOTH_METHODS = {"density": "auto", "published": 5.0}  # by the background that they are told
 
@@ -94,7 +94,7 @@ class TestInvariances:
 
     @pytest.mark.parametrize("threads", [3])
     def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):
-        monkeypatch.setattr("ucs._core.parallel.n_threads", lambda: threads)
+        monkeypatch.setattr("ucs._utils.parallel.n_threads", lambda: threads)
         assert_same_cells(ucs.tl.predict(simulated, models, regions=100, **QUIET), one_tile)
 
     def test_partitions_and_order_have_no_say(self):
@@ -212,7 +212,7 @@ def test_bad_regions_fail_before_anything_is_read(regions, error, match, call, m
     def fail(*_args, **_options):
         raise AssertionError("reading began")
 
-    monkeypatch.setattr("ucs.tl._run.prepare", fail)
+    monkeypatch.setattr("ucs._run.run.prepare", fail)
     monkeypatch.setattr("ucs.tl._train.prepare", fail)
     sdata = scene().sdata()
     with pytest.raises(error, match=match):

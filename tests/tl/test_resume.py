@@ -116,7 +116,7 @@ def test_a_run_of_the_published_nets_keeps_its_model(tissue, tmp_path, monkeypat
     options |= {"resume": True, "scratch": tmp_path}
     cut_short(tissue, monkeypatch, "elements", 1, **options)
     with monkeypatch.context() as patch:
-        patch.setattr("ucs.tl._run.train_model", lambda *_: pytest.fail("trained again"))
+        patch.setattr("ucs._run.run.train_model", lambda *_: pytest.fail("trained again"))
         assert_same(run(tissue, **options), expected)
     assert not list(tmp_path.iterdir())
 

@@ -8,7 +8,7 @@ import pytest
 import resumed
 import ucs
 from resumed import N_TILES, QUIET, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
-from ucs.tl import _resume
+from ucs._run import resume as _resume
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def begun(tissue, tmp_path, monkeypatch):
         return list(found)
 
     found: list[str] = []
-    monkeypatch.setattr("ucs.tl._run.train_model", train)
+    monkeypatch.setattr("ucs._run.run.train_model", train)
     return begin
 
 

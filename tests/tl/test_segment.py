@@ -19,7 +19,7 @@ import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
-from ucs.tl import _run
+from ucs._run import run as _run
 
 
 class TestResult:

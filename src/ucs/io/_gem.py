@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_positive, listed
-from ucs._logging import logger
-from ucs._progress import stage
+from ucs._utils.checks import check_positive, listed
+from ucs._utils.log import logger
+from ucs._utils.progress import stage
 from ucs.io._gem_header import GemHeader, damaged, find_columns, read_header
 from ucs.io._partitions import CELL, COUNT, GENE, GeneCodes, PartitionWriter, cache_folder, to_sdata
 

@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import listed
+from ucs._utils.checks import listed
 from ucs.io._partitions import CELL, COUNT, GENE
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._logging import logger
+from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

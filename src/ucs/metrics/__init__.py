@@ -7,6 +7,8 @@ all.
 
 from __future__ import annotations
 
+from ucs._evaluation.tissue import Tissue
+from ucs._evaluation.types import transfer_types
 from ucs.metrics._baselines import expand_nuclei, voronoi_cells
 from ucs.metrics._capture import Capture, capture
 from ucs.metrics._correlation import ReferenceCorrelation, reference_correlation
@@ -19,9 +21,7 @@ from ucs.metrics._seams import seams
 from ucs.metrics._spurious import SpuriousCoexpression, spurious_coexpression
 from ucs.metrics._stability import subsample_stability
 from ucs.metrics._summary import summary
-from ucs.metrics._tissue import Tissue
 from ucs.metrics._transcripts import transcript_assignment
-from ucs.metrics._types import transfer_types
 
 __all__ = [
     "IOU_THRESHOLDS",

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numba import njit
 
-from ucs.metrics._contingency import checked_ids
-from ucs.metrics._tissue import tissue_for
+from ucs._evaluation.contingency import checked_ids
+from ucs._evaluation.tissue import tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
     from xarray import DataArray
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 _FAR = np.int64(2**31 - 1)  # further than any two pixels of one column
 
@@ -164,8 +164,8 @@ def _grown(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
 
 
 def _regions(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
-    from ucs._core.ids import densify
-    from ucs._core.measure import centroids, moments
+    from ucs._kernels.ids import densify
+    from ucs._kernels.measure import centroids, moments
 
     dense, ids = densify(labels)
     column, row = np.floor(centroids(moments(dense, len(ids)))).astype(np.int64).T

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs.metrics._contingency import checked_ids
+from ucs._evaluation.contingency import checked_ids
+from ucs._evaluation.tissue import tissue_for
 from ucs.metrics._match import ratio
-from ucs.metrics._tissue import tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._raster import CellRaster
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.rasters import CellRaster
+    from ucs._evaluation.tissue import Tissue
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._checks import listed
-from ucs.metrics._counts import Counts, counts_of
+from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.reference import Reference, Scale, as_reference, logarithms, shared_genes
+from ucs._evaluation.types import types_of
+from ucs._utils.checks import listed
 from ucs.metrics._purity import mean_per_type
-from ucs.metrics._reference import Reference, Scale, as_reference, logarithms, shared_genes
-from ucs.metrics._types import types_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 
 @dataclass(frozen=True)

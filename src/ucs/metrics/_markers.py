@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import listed
-from ucs._markers import Markers as Markers
-from ucs._markers import marker_matrix as marker_matrix
-from ucs.metrics._reference import Reference, Scale, as_reference
+from ucs._evaluation.reference import Reference, Scale, as_reference
+from ucs._read.markers import Markers as Markers
+from ucs._read.markers import marker_matrix as marker_matrix
+from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

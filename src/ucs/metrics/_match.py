@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ucs.metrics._assignment import best_pairs
-from ucs.metrics._contingency import checked_ids, contingency
-from ucs.metrics._tissue import rasters_of
+from ucs._evaluation.assignment import best_pairs
+from ucs._evaluation.contingency import checked_ids, contingency
+from ucs._evaluation.tissue import rasters_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 IOU_THRESHOLDS = tuple(np.arange(50, 100, 5) / 100)
 """0.5, 0.55, ..., 0.95: the thresholds over which the paper and COCO average."""

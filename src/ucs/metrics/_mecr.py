@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._checks import check_positive
-from ucs.metrics._counts import Counts, counts_of
-from ucs.metrics._detection import detection, found_together
+from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.detection import detection, found_together
+from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
+from ucs._utils.checks import check_positive
 from ucs.metrics._markers import Markers, marker_matrix, markers_from_reference
-from ucs.metrics._reference import Reference, Scale, as_reference, shared_genes
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 
 @dataclass(frozen=True)

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._core.ids import densify
-from ucs._core.measure import eccentricities, moments
-from ucs.metrics._contingency import checked_ids, contingency
-from ucs.metrics._hull import hull_sizes
-from ucs.metrics._tissue import rasters_of
+from ucs._evaluation.contingency import checked_ids, contingency
+from ucs._evaluation.hull import hull_sizes
+from ucs._evaluation.tissue import rasters_of
+from ucs._kernels.ids import densify
+from ucs._kernels.measure import eccentricities, moments
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 
 def morphology(

@@ -9,18 +9,18 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ucs._checks import listed
-from ucs.metrics._counts import Counts, counts_of
+from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
+from ucs._evaluation.types import types_of
+from ucs._utils.checks import listed
 from ucs.metrics._markers import Markers, marker_matrix
-from ucs.metrics._reference import Reference, Scale, as_reference, shared_genes
-from ucs.metrics._types import types_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 
 @dataclass(frozen=True)

@@ -8,15 +8,15 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ucs._core.ids import densify
-from ucs.metrics._contingency import checked_ids
-from ucs.metrics._tissue import rasters_of
+from ucs._evaluation.contingency import checked_ids
+from ucs._evaluation.tissue import rasters_of
+from ucs._kernels.ids import densify
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 CUT_RATIO = 0.75
 """A cell counts as cut from this ``straight_ratio`` on: a square has 0.89, a disc of 10 pixels across 0.3."""

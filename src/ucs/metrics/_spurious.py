@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ucs._checks import check_at_least, check_positive
-from ucs.metrics._counts import counts_of, resolved_table
-from ucs.metrics._detection import detection, found_together
+from ucs._evaluation.counts import counts_of, resolved_table
+from ucs._evaluation.detection import detection, found_together
+from ucs._utils.checks import check_at_least, check_positive
 from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from scipy import sparse
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 _MOST_GENES = 2000  # those found most often: pairs of others are next to never expected together
 _FEWEST_NUCLEI = 20  # per half of the tissue

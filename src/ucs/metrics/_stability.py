@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._checks import choose_one
+from ucs._utils.checks import choose_one
 from ucs.metrics._match import checked_thresholds, match
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskDataFrame
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 _FULL, _PART = "cells_of_all", "cells_of_some"
 
@@ -70,7 +70,7 @@ def subsample_stability(
     ----------
     The paper: F1 above 0.9 with 80, 40 and 20 % of the transcripts.
     """
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
     shares = [float(fraction) for fraction in fractions]
     bad = [share for share in shares if not 0 < share <= 1]
@@ -110,7 +110,7 @@ def _cells(found: Any, labels_key: str) -> Any:
 
 def _with_points(tissue: Tissue, share: float, seed: int) -> SpatialData:
     """Return an object of the same elements with a part of the transcripts."""
-    from ucs.tl._write import shallow_copy
+    from ucs._results.write import shallow_copy
 
     sdata = shallow_copy(tissue.sdata)
     for part in tissue.source.parts:

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs.metrics._counts import Counts, counts_of
+from ucs._evaluation.counts import Counts, counts_of
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike
     from spatialdata import SpatialData
 
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.tissue import Tissue
 
 AREA = "area_um2"
 

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ucs._checks import listed
-from ucs.metrics._contingency import checked_ids, contingency
+from ucs._evaluation.contingency import checked_ids, contingency
+from ucs._evaluation.tissue import tissue_for
+from ucs._utils.checks import listed
 from ucs.metrics._match import ratio
-from ucs.metrics._tissue import tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs.metrics._contingency import Contingency
-    from ucs.metrics._raster import CellRaster
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.contingency import Contingency
+    from ucs._evaluation.rasters import CellRaster
+    from ucs._evaluation.tissue import Tissue
 
 
 def transcript_assignment(
@@ -129,7 +129,7 @@ def _n_pairs(sizes: NDArray[np.integer]) -> float:
 
 def _looked_up(tissue: Tissue, cells: CellRaster, column: str) -> tuple[NDArray, NDArray]:
     """Return a column of the transcripts and the id of the cell under each, 0 = none; other names count from 1."""
-    from ucs.pp._fields import find_fields
+    from ucs._read.fields import find_fields
 
     fields = find_fields(tissue.sdata, tissue.source)
     names = cells.ids if cells.ids.dtype.kind in "iu" else np.arange(1, len(cells.ids) + 1)

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ucs._logging import logger
+from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.rasters import CellRaster
+from ucs._evaluation.types import likeliest_types
+from ucs._utils.log import logger
 from ucs.metrics._capture import capture_of
 from ucs.metrics._correlation import correlation_of
-from ucs.metrics._counts import Counts, counts_of
 from ucs.metrics._match import match
 from ucs.metrics._mecr import mecr_of
 from ucs.metrics._morphology import morphology_of
 from ucs.metrics._purity import purity_of
-from ucs.metrics._raster import CellRaster
 from ucs.metrics._seams import CUT_RATIO, seams_of
 from ucs.metrics._spurious import Apart, Placed, halves_of, spurious_of
 from ucs.metrics._summary import summary_of
-from ucs.metrics._types import likeliest_types
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
 
-    from ucs.metrics._reference import Reference
-    from ucs.metrics._tissue import Tissue
+    from ucs._evaluation.reference import Reference
+    from ucs._evaluation.tissue import Tissue
 
 _FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
 _DEPTH_QUANTILE = 0.25

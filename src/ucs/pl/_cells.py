@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._checks import choose_one, listed
-from ucs._logging import logger
+from ucs._read.nuclei.of_sample import keys_of_nuclei
+from ucs._read.nuclei.stain import find_stain
+from ucs._read.sample import find_nuclei_key, find_source
+from ucs._utils.checks import choose_one, listed
+from ucs._utils.log import logger
 from ucs.pl._artists import draw_image, draw_outlines, draw_scale_bar, draw_transcripts, set_limits
 from ucs.pl._crop import crop_points, crop_polygons, crop_raster
-from ucs.pp._nuclei_stain import find_stain
-from ucs.pp._sample import find_nuclei_key, find_source
-from ucs.pp._sample_nuclei import keys_of_nuclei
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from ucs._platforms import Platform
+    from ucs._read.platforms import Platform
+    from ucs._read.source import Source
     from ucs.pl._crop import Bounds, CroppedPoints
-    from ucs.pp._source import Source
 
 LAYERS = ("image", "transcripts", "nuclei", "scale_bar")
 _IMAGE_KEYS = ("morphology_focus", "morphology_mip", r"(?i:.*dapi.*)", r"(?i:.*morphology.*)", r"(?i:.*nucle.*)")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._core.ids import densify
-from ucs.pp._columns import check_frame
-from ucs.pp._fields import find_fields
-from ucs.tl._outlines import polygon_frame
+from ucs._kernels.ids import densify
+from ucs._read.columns import check_frame
+from ucs._read.fields import find_fields
+from ucs._results.outlines import polygon_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray, DataTree
 
-    from ucs.pp._columns import TranscriptColumns
-    from ucs.pp._source import Source
+    from ucs._read.columns import TranscriptColumns
+    from ucs._read.source import Source
 
     Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
-from ucs._checks import listed
+from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,7 +1,7 @@
 """Preparation: transcripts and nuclei on one raster."""
 
 from ucs.pp._check import check
-from ucs.pp._nuclei_image import nuclei
+from ucs.pp._nuclei import nuclei
 from ucs.pp._rasterize import rasterize
 
 __all__ = ["check", "nuclei", "rasterize"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import check_at_least, check_option, check_positive
-from ucs._platforms import resolve_platform
-from ucs.pp._columns import checked_planes
+from ucs._read.columns import checked_planes
+from ucs._read.platforms import resolve_platform
+from ucs._utils.checks import check_at_least, check_option, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._markers import Markers
-    from ucs._platforms import Platform
-    from ucs.nn.model import UCSModel
-    from ucs.nn.params import TrainParams
-    from ucs.pp._check_report import Check
-    from ucs.pp._regions import RegionsOption
-    from ucs.tl._engine import Model
-    from ucs.tl._keys import OutputKeys
-    from ucs.tl._learning import Learning
+    from ucs._read.markers import Markers
+    from ucs._read.platforms import Platform
+    from ucs._read.regions import RegionsOption
+    from ucs._results.keys import OutputKeys
+    from ucs._run.check_report import Check
+    from ucs._run.predict import Model
+    from ucs._run.training import Learning
+    from ucs.methods.model import UCSModel
+    from ucs.methods.params import TrainParams
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +126,13 @@ missing_nuclei_key_added, overwrite
     FileNotFoundError
         If there is no model at the path given.
     """
-    from ucs.nn.device import resolve_device
-    from ucs.pp._examination import Examination
-    from ucs.tl._background import check_background
-    from ucs.tl._engine import as_model
-    from ucs.tl._keys import OutputKeys
-    from ucs.tl._learning import Learning, resolve_params
-    from ucs.tl._marking import read_markers
+    from ucs._results.keys import OutputKeys
+    from ucs._run.cell_types import read_markers
+    from ucs._run.check import Examination
+    from ucs._run.predict import as_model
+    from ucs._run.training import Learning, resolve_params
+    from ucs.methods.device import resolve_device
+    from ucs.methods.paper.find_background import check_background
 
     check_at_least(tile_size, 1, "tile_size")
     for value, name in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):

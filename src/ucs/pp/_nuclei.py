@@ -1,228 +1,192 @@
-"""Nuclei, from labels or shapes, onto the grid."""
+"""Nuclei from a nuclear stain."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from ucs._checks import check_ids, listed
-from ucs._core.fill import fill_polygons
-from ucs._core.ids import densify, ids_in, pixels_of_ids
-from ucs._core.sample import sample_labels, source_window
-from ucs._logging import logger
+from ucs._nuclei.find import StainImage, find_in_image
+from ucs._nuclei.methods import WATERSHED, check_method, name_of
+from ucs._read.keys import FOV, fields_of_view, pattern_of
+from ucs._read.nuclei.field_images import find_in_fields
+from ucs._read.nuclei.stain import find_stain, pixel_size
+from ucs._read.platforms import resolve_platform
+from ucs._utils.checks import check_at_least, check_free_keys, check_name, listed
+from ucs._utils.log import logger
+from ucs._utils.progress import stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Mapping, Sequence
 
-    from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-    from xarray import DataArray, DataTree
-
-    from ucs._grid import Grid
-
-_READ_ROWS = 1024
-_NO_PIXEL = "%s: %d nuclei have no pixel (too small for the resolution, or covered by others) and are left out: %s"
+    from xarray import DataArray
 
 
-@dataclass(frozen=True)
-class Nuclei:
-    """Nuclei on a grid.
+def nuclei(
+    sdata: SpatialData,
+    image_key: str | None = None,
+    *,
+    channel: str | int | Sequence[str | int] | None = None,
+    method: str | Callable[[NDArray], NDArray] = WATERSHED,
+    labels_key_added: str = "ucs_nuclei",
+    um_per_px: float | None = None,
+    tile_size: int = 1024,
+    overwrite: bool = False,
+    inplace: bool = True,
+    progress: bool = True,
+    **options: Any,
+) -> SpatialData | None:
+    """Find nuclei in an image of a nuclear stain.
 
-    Attributes
+    The image is read tile by tile and the labels are kept compressed, so neither is ever in memory as a whole. With the
+    built-in method the result does not depend on ``tile_size``. Images that come from a file in one piece are read anew
+    for every tile: write such an object to Zarr first.
+
+    Parameters
     ----------
-    labels
-        ``(h, w)`` int32, dense ids 1..n in ascending order of the original ids, 0 elsewhere.
-    ids
-        ``(n,)`` original id of nucleus ``k + 1`` (numbers or strings).
-    n_outside
-        Nuclei of a shapes element that lie outside the grid; 0 for labels, which are read where the grid is only.
-    """
+    sdata
+        Object with the image, as a reader of spatialdata-io returns it. Nothing of the user's is changed.
+    image_key
+        Key of the image; if None, the one with a nuclear stain (DAPI, Hoechst, DNA, ... among its channels, or a single
+        channel under such a name or ``morphology_focus``). Of CosMx the images of all fields of view; ``{fov}`` in the
+        key stands for their names.
+    channel
+        Name (or position) of the channel; the one named after a nuclear stain if None. Several are passed on, in the
+        order given, to methods that take them; the built-in method takes one.
+    method
+        ``"watershed"``: built in, needs no weights (see Notes). ``"cellpose"``, ``"stardist"``, ``"instanseg"``: by
+        their own packages. Or a function from ``(c, y, x)``, in the type of the image, to integer labels ``(y, x)``,
+        which is called for windows of up to ``tile_size`` pixels and a margin of 40 um, and should not depend on more.
+    labels_key_added
+        Key of the result; of fields of view it follows their names, as ``2_ucs_nuclei``.
+    um_per_px
+        Side of a pixel of the image (its finest level) in um; if None, from its transformation to the transcripts.
+    tile_size
+        Side in pixels of what is worked on at once, and of the chunks of the labels.
+    overwrite
+        Whether labels of an earlier run may be replaced.
+    inplace
+        Whether to add the result to ``sdata``, or to return a new object that shares its elements.
+    progress
+        Whether to show a progress bar.
+    **options
+        Of the method. ``"watershed"``: ``blob=1.6`` (um, about half the radius of the smallest nuclei: 1.2 where they
+        are small and crowded, 2.0 where they are large), ``contrast=0.2`` (of the brightness of nuclei around: lower
+        finds dimmer ones), ``min_area=8`` and ``max_area=400`` (um^2), and the other fields of
+        ``ucs._nuclei.watershed.WatershedParams``. The networks: ``model`` (name or path of the weights), ``gpu`` or
+        ``device``, and whatever their function for one image takes.
 
-    labels: NDArray[np.int32]
-    ids: NDArray
-    n_outside: int
-
-
-def read_nuclei(
-    sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid, *, points_key: str
-) -> Nuclei:
-    """Bring the nuclei of one element onto a grid, as :func:`sample_nuclei` does; it is an error if there are none.
-
-    ``points_key`` names the transcripts in the message.
+    Returns
+    -------
+    None, or the new object. It has ``labels[labels_key_added]``: ``(y, x)`` uint32 on Dask, 0 = background, ids 1..n in
+    the order of their first pixels, in all coordinate systems of the image. A multiscale image is labelled at the
+    coarsest level with pixels of at most 0.3 um, or the finest.
 
     Raises
     ------
+    KeyError
+        If the image or the channel is not there, or none shows a nuclear stain.
     ValueError
-        If ids repeat or are negative, or no nucleus lies on the grid.
+        If several could be meant, the image is not two-dimensional, constant, or has NaN pixels, the size of a pixel is
+        not known or cannot be right, a name is taken, the method is unknown, or no nucleus is found.
+    TypeError
+        If the method has no such option.
+    ImportError
+        If the package of a method is not installed.
+    RuntimeError
+        If the weights of a method cannot be had.
+
+    Notes
+    -----
+    The built-in method smooths the image, takes off the local background, scales it by the local brightness of nuclei,
+    and cuts its blob contrast (negative Laplacian of Gaussian of the root) into basins by steepest ascent. Each basin
+    is cut halfway between its own brightness and what is darkest in it. Those of one nucleus are put together again:
+    where the valley between their peaks is shallow, or where their union is an ellipse.
     """
-    nuclei = sample_nuclei(sdata, nuclei_key, to_frame, grid)
-    if len(nuclei.ids) == 0:
+    images = images_of_fields(sdata, image_key)
+    keys = [_key_of_field(labels_key_added, field) for field in images] if images else [labels_key_added]
+    for key in keys:
+        check_name(key, "labels_key_added")
+        check_free_keys(sdata, {"labels_key_added": ("labels", key)}, overwrite=overwrite)
+    check_at_least(tile_size, 32, "tile_size")
+    check_method(method, options)
+    result = sdata if inplace else _shallow_copy(sdata)
+    timings: dict[str, float] = {}
+    if images:
+        stains = {
+            field: StainImage.of(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
+            for field, key in images.items()
+        }
+        with stage("nuclei", timings, progress=progress, unit="field") as update:
+            of_fields, empty = find_in_fields(
+                sdata, stains, method, options, tile_size=int(tile_size), update=update
+            )
+        _check_none_empty(empty, images, method)
+        for key, in_field in zip(keys, of_fields.values(), strict=True):
+            _put(result, key, in_field.element)
+        logger.info(
+            "Added labels %s, from images of %d fields of view (%s), %.1f s.",
+            listed(keys),
+            len(images),
+            name_of(method),
+            timings["nuclei"],
+        )
+        return None if inplace else result
+    source = find_stain(sdata, image_key, channel)
+    um_per_px = pixel_size(sdata, source.key, um_per_px)
+    with stage("nuclei", timings, progress=progress, unit="tile") as update:
+        found = find_in_image(
+            StainImage.of(source, um_per_px),
+            sdata.images[source.key],
+            method,
+            options,
+            tile_size=int(tile_size),
+            update=update,
+        )
+    _put(result, labels_key_added, found.element)
+    logger.info(
+        "Added labels %r: %d nuclei, median area %.0f um2, from images[%r] channel %s at %.3g um per px (%s), %.1f s.",
+        labels_key_added,
+        found.n,
+        found.median_area,
+        source.key,
+        listed(source.channels),
+        found.um_per_px,
+        name_of(method),
+        timings["nuclei"],
+    )
+    return None if inplace else result
+
+
+def images_of_fields(sdata: SpatialData, image_key: str | None) -> dict[str, str]:
+    """Return the images of fields of view by the names of these, none if a single image is meant."""
+    template = image_key or resolve_platform(sdata, "auto", None).image_key or ""
+    return fields_of_view(pattern_of(template), sdata.images) if FOV in template else {}
+
+
+def _key_of_field(key: str, field: str) -> str:
+    return key.replace(FOV, field) if FOV in key else f"{field}_{key}"
+
+
+def _check_none_empty(empty: Sequence[str], images: Mapping[str, str], method: str | Callable) -> None:
+    if empty:
         msg = (
-            f"No nucleus of {nuclei_key!r} lies where the transcripts of {points_key!r} are (x, y in "
-            f"[{grid.origin[0]:g}, {grid.origin[0] + grid.shape[1] * grid.step:g}], "
-            f"[{grid.origin[1]:g}, {grid.origin[1] + grid.shape[0] * grid.step:g}]). Check their transformations."
+            f"{name_of(method)} found no nuclei in {len(empty)} of {len(images)} fields of view: {listed(empty)}. Look "
+            "at their images, at channel= and at um_per_px=, or find the nuclei of the others one by one, with "
+            "image_key=."
         )
         raise ValueError(msg)
-    return nuclei
 
 
-def sample_nuclei(sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid) -> Nuclei:
-    """Bring the nuclei of one element onto a grid.
-
-    ``to_frame`` is the ``(3, 3)`` matrix from their intrinsic ``(x, y, 1)`` to the coordinates of the grid.
-
-    Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in
-    pieces); of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel.
-    Polygons are filled: a pixel belongs to the polygon that holds its centre.
-
-    Raises
-    ------
-    ValueError
-        If ids repeat or are negative.
-    """
-    grid_to_nuclei = np.linalg.inv(to_frame) @ grid.px_to_intrinsic
-    if nuclei_key in sdata.labels:
-        labels, ids = _from_labels(sdata.labels[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
-        n_outside = 0
-    else:
-        labels, ids, n_outside = _from_shapes(sdata.shapes[nuclei_key], grid_to_nuclei, grid.shape, nuclei_key)
-    return Nuclei(labels, ids, n_outside)
+def _put(sdata: SpatialData, key: str, element: DataArray) -> None:
+    if key in sdata:  # it may be replaced; spatialdata warns of a key that is set twice
+        del sdata[key]
+    sdata[key] = element
 
 
-def _from_labels(
-    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], name: str
-) -> tuple[NDArray[np.int32], NDArray]:
-    source, matrix = _choose_level(element, grid_to_labels)
-    if source.ndim != 2 or not np.issubdtype(source.dtype, np.integer):
-        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {source.ndim}D {source.dtype}."
-        raise ValueError(msg)
-    sampled = np.zeros(shape, dtype=source.dtype)
-    seen: list[NDArray] = []
-    for row0, part, origin in _read_parts(source, matrix, shape):
-        rows = sampled[row0 : row0 + _READ_ROWS]
-        rows[:] = sample_labels(part, matrix, rows.shape, row0=row0, source_origin=origin)
-        seen.append(ids_in(part))
-    dense, ids = densify(sampled, overwrite=True)
-    missing = np.setdiff1d(np.concatenate([np.zeros(0, dtype=source.dtype), *seen]), ids)
-    missing = _with_centre_on_grid(missing, source, matrix, shape)
-    if len(missing):
-        logger.warning(_NO_PIXEL, f"labels[{name!r}]", len(missing), listed(missing.tolist()))
-    return dense, ids
+def _shallow_copy(sdata: SpatialData) -> SpatialData:
+    """Return an object with the same elements, without a store."""
+    from spatialdata import SpatialData
 
-
-def _read_parts(
-    source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
-) -> Iterator[tuple[int, NDArray, tuple[int, int]]]:
-    """Read, strip by strip, what grid rows need of labels larger than memory: (first row, part, its origin)."""
-    for row0 in range(0, shape[0], _READ_ROWS):
-        row1 = min(row0 + _READ_ROWS, shape[0])
-        window = (row0, 0, row1, shape[1])
-        top, left, bottom, right = source_window(matrix, window, (source.sizes["y"], source.sizes["x"]))
-        if bottom > top and right > left:
-            yield row0, np.asarray(source[top:bottom, left:right]), (top, left)
-
-
-def _with_centre_on_grid(
-    ids: NDArray, source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
-) -> NDArray:
-    """Keep the ids of which a pixel lies on the grid: what was read is larger if the grid is rotated."""
-    if len(ids) == 0:
-        return ids
-    to_grid, found = np.linalg.inv(matrix), []
-    for _, part, (top, left) in _read_parts(source, matrix, shape):
-        row, column = np.nonzero(np.isin(part, ids))
-        position = to_grid[:2, :2] @ np.stack([column + left + 0.5, row + top + 0.5]) + to_grid[:2, 2:]
-        inside = (position >= 0).all(axis=0) & (position[0] < shape[1]) & (position[1] < shape[0])
-        found.append(part[row[inside], column[inside]])
-    return np.unique(np.concatenate(found))
-
-
-def _choose_level(
-    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64]
-) -> tuple[DataArray, NDArray[np.float64]]:
-    """Return the array to sample and the matrix from grid pixels to its pixels."""
-    from xarray import DataTree
-
-    if not isinstance(element, DataTree):
-        return element, grid_to_labels
-    levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
-    full = np.array(levels[0].shape, dtype=float)
-    chosen, matrix = levels[0], grid_to_labels
-    for level in levels[1:]:
-        factor = full / np.array(level.shape)  # (y, x)
-        scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
-        if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
-            break
-        chosen, matrix = level, scaled
-    return chosen, matrix
-
-
-def _from_shapes(
-    element: GeoDataFrame, grid_to_shapes: NDArray[np.float64], shape: tuple[int, int], name: str
-) -> tuple[NDArray[np.int32], NDArray, int]:
-    import shapely
-
-    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
-    element = element.sort_index()  # the order of rows must not decide overlaps
-    geometry = element.geometry.to_numpy()
-    circles = shapely.get_type_id(geometry) == 0  # polygons may have a column of that name too
-    if circles.any() and "radius" in element:
-        geometry = np.where(circles, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
-    polygonal = np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
-    if not polygonal.all():
-        logger.warning(
-            "shapes[%r]: %d geometries are no polygons and are left out: %s",
-            name,
-            int((~polygonal).sum()),
-            listed(element.index[~polygonal]),
-        )
-    geometry, index = geometry[polygonal], element.index.to_numpy()[polygonal]
-    to_grid = np.linalg.inv(grid_to_shapes)
-    labels = fill_geometries(geometry, to_grid, shape)
-    areas = pixels_of_ids(labels, len(index))[1:]
-    n_outside = _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
-    new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
-    new_id[1:][areas == 0] = 0
-    return new_id[labels], index[areas > 0], n_outside
-
-
-def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return which polygon or multi-polygon holds each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
-    import shapely
-
-    if len(geometry) == 0:
-        return np.zeros(shape, dtype=np.int32)
-    _, coordinates, offsets = shapely.to_ragged_array(_as_multipolygons(geometry))
-    rings, polygons, parts = (np.asarray(offset) for offset in offsets)
-    coordinates = coordinates[:, :2] @ to_grid[:2, :2].T + to_grid[:2, 2]
-    ids = np.arange(1, len(geometry) + 1, dtype=np.int32)
-    return fill_polygons(coordinates, rings, polygons[parts], ids, shape)
-
-
-def _as_multipolygons(geometry: NDArray) -> NDArray:
-    """Return every geometry as a MultiPolygon, so that one ragged layout holds for all."""
-    import shapely
-
-    single = shapely.get_type_id(geometry) == 3
-    out = geometry.copy()
-    out[single] = shapely.multipolygons(geometry[single], indices=np.arange(int(single.sum())))
-    return out
-
-
-def _warn_without_pixels(
-    geometry: NDArray, index: NDArray, areas: NDArray, to_grid: NDArray, shape: tuple[int, int], name: str
-) -> int:
-    """Name the nuclei that hold no pixel centre or are covered by others; return how many lie outside the grid."""
-    import shapely
-
-    missing = np.flatnonzero(areas == 0)
-    bounds = shapely.bounds(geometry[missing])
-    corners = bounds[:, [0, 1, 2, 1, 0, 3, 2, 3]].reshape(-1, 4, 2) @ to_grid[:2, :2].T + to_grid[:2, 2]
-    low, high = corners.min(axis=1), corners.max(axis=1)
-    inside = (high > 0).all(axis=1) & (low[:, 0] < shape[1]) & (low[:, 1] < shape[0])
-    if inside.any():
-        logger.warning(_NO_PIXEL, f"shapes[{name!r}]", int(inside.sum()), listed(index[missing[inside]].tolist()))
-    return int((~inside).sum())
+    elements = {name: element for _, name, element in sdata.gen_elements()}
+    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))

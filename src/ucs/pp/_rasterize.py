@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_at_least
-from ucs._core.transcripts import TranscriptMap, Window
-from ucs.pp._fields import find_fields
-from ucs.pp._genes import choose_genes
-from ucs.pp._sample import find_source
-from ucs.pp._transcripts import read_transcripts
+from ucs._kernels.transcripts import TranscriptMap, Window
+from ucs._read.fields import find_fields
+from ucs._read.sample import find_source
+from ucs._read.transcripts import read_transcripts
+from ucs._run.genes import choose_genes
+from ucs._utils.checks import check_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
 
-    from ucs._platforms import Platform
+    from ucs._read.platforms import Platform
 
 
 def rasterize(

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._checks import check_any_label, check_free_keys, choose_one
-from ucs._core.count import split_columns, sum_entries
-from ucs._core.measure import centroids, eccentricities, moments
-from ucs.pp._columns import check_frame
-from ucs.pp._features import counts_of, encode_features, order_features
-from ucs.pp._fields import find_fields
-from ucs.pp._sample import find_source
-from ucs.tl._lookup import LabelLookup, PointColumns, check_free_column, with_label_column
-from ucs.tl._outlines import dense_view, finest_level
-from ucs.tl._table import at_home, build_table
-from ucs.tl._write import Elements, add_elements
+from ucs._kernels.count import split_columns, sum_entries
+from ucs._kernels.measure import centroids, eccentricities, moments
+from ucs._read.columns import check_frame
+from ucs._read.features import counts_of, encode_features, order_features
+from ucs._read.fields import find_fields
+from ucs._read.sample import find_source
+from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column
+from ucs._results.outlines import dense_view, finest_level
+from ucs._results.table import at_home, build_table
+from ucs._results.write import Elements, add_elements
+from ucs._utils.checks import check_any_label, check_free_keys, choose_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
-    from ucs._platforms import Platform
-    from ucs.pp._fields import Fields
-    from ucs.pp._sample import Source
+    from ucs._read.fields import Fields
+    from ucs._read.platforms import Platform
+    from ucs._read.sample import Source
 
 
 def aggregate(

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._checks import check_free_keys, listed
-from ucs._core.annotate import types_by_markers, types_by_profiles
-from ucs._core.count import count_in_labels, split_columns
-from ucs._core.measure import centroids, moments
-from ucs._logging import logger
-from ucs._markers import marker_matrix
-from ucs.metrics._reference import as_reference, shared_genes
-from ucs.pp._keys import FOV
-from ucs.pp._sample import find_nuclei_key, find_source, prepare
-from ucs.tl._table import build_table
-from ucs.tl._write import Elements, add_elements
+from ucs._evaluation.reference import as_reference, shared_genes
+from ucs._kernels.count import count_in_labels, split_columns
+from ucs._kernels.measure import centroids, moments
+from ucs._read.keys import FOV
+from ucs._read.markers import marker_matrix
+from ucs._read.sample import find_nuclei_key, find_source, prepare
+from ucs._results.table import build_table
+from ucs._results.write import Elements, add_elements
+from ucs._utils.checks import check_free_keys, listed
+from ucs._utils.log import logger
+from ucs.methods.cell_types import types_by_markers, types_by_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
-    from ucs._markers import Markers
-    from ucs._platforms import Platform
-    from ucs.metrics._reference import Scale
-    from ucs.pp._sample import Sample
+    from ucs._evaluation.reference import Scale
+    from ucs._read.markers import Markers
+    from ucs._read.platforms import Platform
+    from ucs._read.sample import Sample
 
 UNKNOWN = "unknown"
 """Type of nuclei whose transcripts do not tell."""

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._checks import check_positive, choose_one, listed
-from ucs._logging import logger
+from ucs._evaluation.rasters import CellRaster
+from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
+from ucs._evaluation.tissue import RESOLUTION_UM, Tissue
+from ucs._utils.checks import check_positive, choose_one, listed
+from ucs._utils.log import logger
 from ucs.metrics._baselines import expand_nuclei
 from ucs.metrics._markers import Markers, marker_matrix, markers_from_reference
 from ucs.metrics._match import checked_thresholds
-from ucs.metrics._raster import CellRaster
-from ucs.metrics._reference import Reference, Scale, as_reference, shared_genes
-from ucs.metrics._tissue import RESOLUTION_UM, Tissue
 from ucs.metrics._yardstick import Yardstick
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
-    from ucs._platforms import Platform
+    from ucs._read.platforms import Platform
 
 EXPANSIONS = "nuclear expansion"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ucs.tl._engine import as_model
+from ucs._run.predict import as_model
 from ucs.tl._segment import segment
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._platforms import Platform
-    from ucs.nn.model import UCSModel
-    from ucs.pp._regions import RegionsOption
+    from ucs._read.platforms import Platform
+    from ucs._read.regions import RegionsOption
+    from ucs.methods.model import UCSModel
 
 
 def predict(

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ucs._checks import check_at_least, check_one_object, check_option
-from ucs._memory import parse_limit
-from ucs.pp._regions import find_regions
-from ucs.pp._sample import find_nuclei_key, find_source
-from ucs.tl._background import check_background
-from ucs.tl._cluster import device_of_training
-from ucs.tl._engine import as_model, check_regions_of_model
-from ucs.tl._keys import OutputKeys
-from ucs.tl._learning import Learning, resolve_params
-from ucs.tl._marking import read_markers
-from ucs.tl._place import place_of
-from ucs.tl._resume import drop_half_written
-from ucs.tl._run import Run
-from ucs.tl._store import check_store
-from ucs.tl._write import shallow_copy
+from ucs._files.store import check_store
+from ucs._read.regions import find_regions
+from ucs._read.sample import find_nuclei_key, find_source
+from ucs._results.keys import OutputKeys
+from ucs._results.write import shallow_copy
+from ucs._run.cell_types import read_markers
+from ucs._run.cluster import device_of_training
+from ucs._run.place import place_of
+from ucs._run.predict import as_model, check_regions_of_model
+from ucs._run.resume import drop_half_written
+from ucs._run.run import Run
+from ucs._run.training import Learning, resolve_params
+from ucs._utils.checks import check_at_least, check_one_object, check_option
+from ucs._utils.memory import parse_limit
+from ucs.methods.paper.find_background import check_background
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._markers import Markers
-    from ucs._platforms import Platform
-    from ucs.nn.model import UCSModel
-    from ucs.nn.params import TrainParams
-    from ucs.pp._regions import RegionsOption
+    from ucs._read.markers import Markers
+    from ucs._read.platforms import Platform
+    from ucs._read.regions import RegionsOption
+    from ucs.methods.model import UCSModel
+    from ucs.methods.params import TrainParams
 
 
 def segment(

@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from spatialdata import SpatialData
 
-from ucs._checks import check_at_least, check_option, listed
-from ucs.nn.device import resolve_device
-from ucs.pp._regions import find_regions, read_regions
-from ucs.pp._sample import Source, find_nuclei_key, find_source, prepare
-from ucs.tl._background import check_background
-from ucs.tl._learning import Learning, resolve_params, train_model
-from ucs.tl._marking import read_markers, with_given_types
+from ucs._read.regions import find_regions, read_regions
+from ucs._read.sample import Source, find_nuclei_key, find_source, prepare
+from ucs._run.cell_types import read_markers, with_given_types
+from ucs._run.training import Learning, resolve_params, train_model
+from ucs._utils.checks import check_at_least, check_option, listed
+from ucs.methods.device import resolve_device
+from ucs.methods.paper.find_background import check_background
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ucs._markers import Markers
-    from ucs._platforms import Platform
-    from ucs.nn.model import UCSModel
-    from ucs.nn.params import TrainParams
-    from ucs.nn.region_models import RegionModels
-    from ucs.pp._regions import RegionRule, RegionsOption
+    from ucs._read.markers import Markers
+    from ucs._read.platforms import Platform
+    from ucs._read.regions import RegionRule, RegionsOption
+    from ucs.methods.model import UCSModel
+    from ucs.methods.params import TrainParams
+    from ucs.methods.region_models import RegionModels
 
 
 def train(
@@ -75,7 +75,7 @@ device, seed, progress
     Returns
     -------
     The model, to be applied with :func:`predict` or ``segment(..., model=...)``, or saved; with ``regions`` a mapping
-    of their names to models, :class:`ucs.nn.RegionModels`, for the same use.
+    of their names to models, :class:`ucs.methods.RegionModels`, for the same use.
 
     Raises
     ------

@@ -1,0 +1,1 @@
+"""What the metrics share: segmentations on one raster, contingency tables, counts, references."""

@@ -1,0 +1,112 @@
+"""Counts of cells and genes, from whatever holds them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import sparse
+
+from ucs._utils.checks import listed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from ucs._evaluation.tissue import Tissue
+
+
+class Counts(NamedTuple):
+    """Transcripts per cell and gene.
+
+    Attributes
+    ----------
+    matrix
+        ``(n_cells, n_genes)``, sparse, float64, not negative.
+    genes, cells
+        Names of columns and rows.
+    obs
+        What else is known of the cells.
+    """
+
+    matrix: sparse.csr_array
+    genes: pd.Index
+    cells: pd.Index
+    obs: pd.DataFrame
+
+    def of_genes(self, genes: pd.Index) -> sparse.csr_array:
+        """Return the columns of some genes, all of which must be there."""
+        return self.matrix[:, self.genes.get_indexer(genes)]
+
+    def only(self, genes: pd.Index) -> Counts:
+        """Return the counts of some genes, all of which must be there."""
+        return self._replace(matrix=self.of_genes(genes), genes=genes)
+
+
+def counts_of(table: AnnData | pd.DataFrame | str, sdata: SpatialData | Tissue | None, name: str = "table") -> Counts:
+    """Return the counts of a table, or of an element.
+
+    Parameters
+    ----------
+    table
+        AnnData or a DataFrame, cells x genes, raw counts; or the key of a table of ``sdata``, or of labels or shapes,
+        in which the transcripts are then counted.
+    sdata
+        Where the key is to be found.
+    name
+        Of the argument, for messages.
+
+    Raises
+    ------
+    TypeError
+        If it is none of these, or a key without an object.
+    ValueError
+        If there are no cells or genes, names of genes repeat, or a value is negative or not finite.
+    """
+    table = resolved_table(table, sdata, name)
+    if isinstance(table, pd.DataFrame):
+        matrix, genes, cells, obs = table.to_numpy(dtype=np.float64), table.columns, table.index, table[[]]
+    elif hasattr(table, "obs") and hasattr(table, "X"):
+        matrix, genes, cells, obs = table.X, table.var_names, table.obs_names, table.obs
+    else:
+        msg = f"{name} is a {type(table).__name__}: pass an AnnData, a DataFrame (cells x genes), or a key and sdata=."
+        raise TypeError(msg)
+    if matrix is None or 0 in matrix.shape:
+        shape = None if matrix is None else matrix.shape
+        msg = f"{name} has no counts (shape {shape}, cells x genes): there is nothing to measure."
+        raise ValueError(msg)
+    counts = sparse.csr_array(matrix, dtype=np.float64, copy=True)
+    counts.eliminate_zeros()
+    _check_values(counts.data, name)
+    genes = pd.Index(genes)
+    if not genes.is_unique:
+        msg = f"{name} names genes more than once: {listed(genes[genes.duplicated()].unique())}. Make them unique."
+        raise ValueError(msg)
+    return Counts(counts, genes, pd.Index(cells), obs)
+
+
+def resolved_table(table: Any, sdata: SpatialData | Tissue | None, name: str) -> Any:
+    """Return a table as it is, and that of a key."""
+    from ucs._evaluation.tissue import Tissue
+
+    if not isinstance(table, str):
+        return table
+    if sdata is None:
+        msg = f"{name}={table!r} is the key of an element: pass the object that has it as sdata=, or a table."
+        raise TypeError(msg)
+    tissue = Tissue.of(sdata)
+    return tissue.sdata.tables[table] if table in tissue.sdata.tables else tissue.table(table)
+
+
+def _check_values(values: NDArray[np.float64], name: str) -> None:
+    if not np.isfinite(values).all():
+        msg = f"{name} has {int((~np.isfinite(values)).sum())} NaN or infinite values."
+        raise ValueError(msg)
+    if (values < 0).any():
+        msg = (
+            f"{name} has {int((values < 0).sum())} negative values (lowest {values.min():g}): it has been scaled or "
+            "centred. Pass raw counts."
+        )
+        raise ValueError(msg)

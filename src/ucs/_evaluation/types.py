@@ -1,0 +1,113 @@
+"""Which cell type a cell is, from its counts and a reference."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
+from ucs._utils.checks import listed
+
+if TYPE_CHECKING:
+    from anndata import AnnData
+    from numpy.typing import ArrayLike, NDArray
+    from spatialdata import SpatialData
+
+    from ucs._evaluation.tissue import Tissue
+
+_AMBIENT = 0.1  # share of a cell's transcripts that may come from anywhere
+_UNIFORM = 1e-3  # share that may be any gene, so that none is impossible
+
+
+def transfer_types(
+    table: AnnData | pd.DataFrame | str,
+    reference: AnnData | pd.DataFrame | Reference,
+    *,
+    type_key: str | None = None,
+    scale: Scale | None = None,
+    sdata: SpatialData | Tissue | None = None,
+) -> pd.DataFrame:
+    """Give each cell the type of the reference that makes its counts most likely.
+
+    A cell's transcripts are taken as independent draws from the profile of its type, of which a tenth are drawn from
+    the mean of all profiles: neighbours and background are never quite absent.
+
+    Parameters
+    ----------
+    table
+        Raw counts, cells x genes; or the key of a table, labels or shapes of ``sdata``.
+    reference, type_key, scale
+        Single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x genes); ``scale="log1p"``
+        if its values are logarithms.
+    sdata
+        Where the key is to be found.
+
+    Returns
+    -------
+    One row per cell with ``type`` (missing for a cell without transcripts of shared genes) and ``probability``: that of
+    the type if all were equally frequent, under this model, which is surer of itself than it should be.
+
+    Raises
+    ------
+    ValueError
+        If the reference shares fewer than 10 genes with the table, or has values that are negative or look like
+        logarithms without ``scale``.
+    """
+    counts = counts_of(table, sdata)
+    types, probability = likeliest_types(counts, as_reference(reference, type_key=type_key, scale=scale))
+    return pd.DataFrame({"type": types, "probability": probability}, index=counts.cells)
+
+
+def likeliest_types(counts: Counts, reference: Reference) -> tuple[pd.Categorical, NDArray[np.float64]]:
+    """Return the type of each cell and its probability; see :func:`transfer_types`."""
+    genes = shared_genes(counts.genes, reference.profiles.columns)
+    x, profiles = counts.of_genes(genes), reference.profiles[genes]
+    empty = profiles.index[profiles.sum(axis=1) == 0]
+    if len(empty):
+        msg = f"Types of the reference have no expression in the {len(genes)} shared genes: {listed(empty)}. Drop them."
+        raise ValueError(msg)
+    share = profiles.to_numpy() / profiles.to_numpy().sum(axis=1, keepdims=True)
+    share = (1 - _AMBIENT) * share + _AMBIENT * share.mean(axis=0)
+    share = (1 - _UNIFORM) * share + _UNIFORM / len(genes)
+    likelihood = x @ np.log(share).T  # (n_cells, n_types)
+    best = likelihood.argmax(axis=1)
+    probability = 1 / np.exp(likelihood - likelihood.max(axis=1, keepdims=True)).sum(axis=1)
+    has_none = np.diff(x.indptr) == 0
+    best[has_none], probability[has_none] = -1, np.nan
+    return pd.Categorical.from_codes(best, categories=profiles.index), probability
+
+
+def types_of(counts: Counts, types: ArrayLike | str | None, reference: Reference | None) -> pd.Categorical:
+    """Return the types given, those in a column of obs, or those that the reference makes most likely.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    ValueError
+        If there is not one type per cell, or neither types nor a reference.
+    """
+    if types is None:
+        if reference is None:
+            msg = "Cell types are needed: pass types=, or a reference from which they can be transferred."
+            raise ValueError(msg)
+        return likeliest_types(counts, reference)[0]
+    if isinstance(types, str):
+        if types not in counts.obs:
+            msg = f"types={types!r} is no column of the table's obs; there are: {listed(counts.obs.columns)}."
+            raise KeyError(msg)
+        types = counts.obs[types]
+    given = pd.Categorical(_as_text(types))
+    if len(given) != len(counts.cells):
+        msg = f"types has {len(given)} entries: one for each of the {len(counts.cells)} cells is needed."
+        raise ValueError(msg)
+    return given
+
+
+def _as_text(types: Any) -> Any:
+    """Return types as text, missing ones as None."""
+    series = pd.Series(np.asarray(types, dtype=object))
+    return series.where(series.isna(), series.astype(str)).to_numpy()

@@ -1,0 +1,1 @@
+"""Files that survive a crash: stores locked and swapped as a whole, workspaces, scratch arrays."""

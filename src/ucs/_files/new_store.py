@@ -1,0 +1,106 @@
+"""A whole SpatialData into a new Zarr store: complete or not there at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ucs._files.swap import check_writable, clean, explained_if_full, hidden_folder, replace
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+check_writable_folder = check_writable
+
+
+def read_store(path: Path) -> SpatialData:
+    """Read a SpatialData Zarr store.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    ValueError
+        If it is something else.
+    """
+    if not path.exists():
+        msg = f"{path} does not exist."
+        raise FileNotFoundError(msg)
+    import spatialdata  # only now: a wrong path should not have to wait for it
+
+    advice = "Make one of a vendor's folder with spatialdata_io, e.g. spatialdata_io.xenium(folder).write(store)."
+    try:
+        sdata = spatialdata.read_zarr(path)
+    except (OSError, KeyError, ValueError) as error:
+        msg = f"{path} is not a SpatialData Zarr store ({str(error).rstrip('.')}). {advice}"
+        raise ValueError(msg) from error
+    if next(sdata.gen_elements(), None) is None:
+        msg = f"{path} is a Zarr store without SpatialData elements. {advice}"
+        raise ValueError(msg)
+    return sdata
+
+
+def check_new_store(output: Path, *, source: Path | None = None, overwrite: bool = False) -> None:
+    """Check, before any work is done, that a store can be written to a path.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there and may not be overwritten, or is no Zarr store.
+    ValueError
+        If ``output`` is the source itself, lies within it or holds it.
+    NotADirectoryError
+        If the folder of the output is a file.
+    PermissionError
+        If its folder cannot be written to.
+    """
+    if source is not None:
+        of_output, of_source = output.resolve(), source.resolve()
+        if of_output.is_relative_to(of_source) or of_source.is_relative_to(of_output):
+            msg = f"The output {output} and the store {source} must lie apart; without an output the store is added to."
+            raise ValueError(msg)
+    if output.parent.is_dir() and os.access(output.parent, os.W_OK):
+        clean(output.parent, _prefix(output))  # so that what a killed process had moved away is back
+    if os.path.lexists(output):
+        if not overwrite:
+            msg = f"{output} exists; pass --overwrite to replace it or another --output."
+            raise FileExistsError(msg)
+        if not any((output / name).is_file() for name in ("zarr.json", ".zgroup")):
+            msg = f"{output} exists and is no Zarr store: it is not overwritten. Choose another --output."
+            raise FileExistsError(msg)
+    folder = next(parent for parent in output.absolute().parents if parent.exists())
+    if not folder.is_dir():
+        msg = f"{folder} is a file: {output} cannot be made in it."
+        raise NotADirectoryError(msg)
+    check_writable(folder)
+
+
+def write_new_store(sdata: SpatialData, output: Path) -> None:
+    """Write an object to a store of its own; one that is there is replaced once the new one is complete.
+
+    Raises
+    ------
+    PermissionError
+        If the folder of the output cannot be written to.
+    OSError
+        If its disk is full.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    path = sdata.path
+    try:
+        with (
+            explained_if_full(output.parent, f"{output.name} could not be written"),
+            hidden_folder(output.parent, _prefix(output)) as folder,
+        ):
+            sdata.write(folder / "new.zarr")
+            replace(folder, output.parent, [("new.zarr", output.name)])
+    except BaseException:  # Ctrl-C too
+        sdata.path = path
+        raise
+    sdata.path = output
+
+
+def _prefix(output: Path) -> str:
+    """Return what the names of folders begin with in which a store is made."""
+    return f".{output.name}.ucs-"

@@ -1,0 +1,1 @@
+"""Numba kernels on arrays: sparse transcripts, labels, distances, counting, refinement."""

@@ -1,0 +1,89 @@
+"""Positions to pixels, in one pass over the rows of a table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numba import njit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@njit(cache=True, nogil=True)
+def extent(x: NDArray, y: NDArray, kept: NDArray) -> tuple[int, float, float, float, float]:
+    """Return how many rows are kept, and the least x and y and the largest x and y among them."""
+    n = 0
+    x0 = y0 = np.inf
+    x1 = y1 = -np.inf
+    for i in range(len(x)):
+        if kept[i]:
+            n += 1
+            x0 = min(x0, np.float64(x[i]))
+            y0 = min(y0, np.float64(y[i]))
+            x1 = max(x1, np.float64(x[i]))
+            y1 = max(y1, np.float64(y[i]))
+    return n, x0, y0, x1, y1
+
+
+@njit(cache=True, nogil=True)
+def bin_positions(
+    x: NDArray,
+    y: NDArray,
+    code: NDArray,
+    kept: NDArray,
+    step: float,
+    row0: int,
+    column0: int,
+    row: NDArray,
+    column: NDArray,
+    feature: NDArray,
+) -> None:
+    """Write the pixel of each kept row, counted from ``(row0, column0)``, and its code.
+
+    The same arithmetic as :func:`ucs._read.grid.pixel_index`.
+    """
+    n = 0
+    for i in range(len(x)):
+        if kept[i]:
+            row[n] = np.int64(np.floor(np.float64(y[i]) / step)) - row0
+            column[n] = np.int64(np.floor(np.float64(x[i]) / step)) - column0
+            feature[n] = code[i]
+            n += 1
+
+
+@njit(cache=True, nogil=True)
+def group_by_band(
+    row: NDArray,
+    column: NDArray,
+    feature: NDArray,
+    number: NDArray,
+    count: NDArray,
+    row0: int,
+    height: int,
+    band_start: NDArray,
+    out_row: NDArray,
+    out_column: NDArray,
+    out_feature: NDArray,
+    out_count: NDArray,
+) -> None:
+    """Put transcripts in the order of bands of ``height`` rows, the first of which begins ``row0`` rows before them.
+
+    Features are numbered by ``number``; where each band starts is written to ``band_start``.
+    """
+    band_start[:] = 0
+    for i in range(len(row)):
+        band_start[(row[i] + row0) // height + 1] += 1
+    for b in range(len(band_start) - 1):
+        band_start[b + 1] += band_start[b]
+    cursor = band_start.copy()
+    for i in range(len(row)):
+        b = (row[i] + row0) // height
+        to = cursor[b]
+        cursor[b] = to + 1
+        out_row[to] = row[i]
+        out_column[to] = column[i]
+        out_feature[to] = number[feature[i]]
+        if len(out_count) > 0:
+            out_count[to] = count[i]

@@ -1,0 +1,191 @@
+"""An image read window by window, and labels written tile by tile, neither of them ever in memory as a whole."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ucs._nuclei.basins import block_means
+from ucs._utils.parallel import n_threads
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import dask.array as da
+    import zarr
+    from numpy.typing import NDArray
+
+_MOST_THREADS = 8  # each holds a window and some ten rasters of its size
+
+
+class Window(NamedTuple):
+    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a raster, the last ones excluded."""
+
+    top: int
+    left: int
+    bottom: int
+    right: int
+
+    @property
+    def slices(self) -> tuple[slice, slice]:
+        """For indexing the raster."""
+        return slice(self.top, self.bottom), slice(self.left, self.right)
+
+    def grown(self, margin: int, shape: tuple[int, ...]) -> Window:
+        """Return the window with a margin, as far as the raster goes."""
+        return Window(
+            max(self.top - margin, 0),
+            max(self.left - margin, 0),
+            min(self.bottom + margin, shape[0]),
+            min(self.right + margin, shape[1]),
+        )
+
+    def within(self, outer: Window) -> Window:
+        """Return the window in pixels of a window that holds it."""
+        return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
+
+
+class FoundNuclei(NamedTuple):
+    """Labels ``(y, x)`` uint32 with ids 1..n in the order of their first pixels, and the areas of the n in pixels."""
+
+    labels: da.Array
+    areas: NDArray[np.int64]
+
+
+def tiles(shape: tuple[int, int], side: int) -> list[Window]:
+    """Return tiles that share out the pixels of a raster, in raster order."""
+    h, w = shape
+    return [
+        Window(top, left, min(top + side, h), min(left + side, w))
+        for top in range(0, h, side)
+        for left in range(0, w, side)
+    ]
+
+
+def in_order(function: Callable[[Window], Any], windows: Sequence[Window]) -> Iterator[Any]:
+    """Yield a function's results in the order of the windows, a few of them being worked on at a time."""
+    threads = min(n_threads(), _MOST_THREADS, len(windows))
+    if threads <= 1:
+        yield from map(function, windows)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        ahead = [pool.submit(function, window) for window in windows[: 2 * threads]]
+        try:
+            for k in range(len(windows)):
+                yield ahead[k].result()
+                ahead[k] = None  # type: ignore[call-overload] # its result is done with
+                if len(ahead) < len(windows):
+                    ahead.append(pool.submit(function, windows[len(ahead)]))
+        finally:
+            for task in ahead:
+                if task is not None:
+                    task.cancel()
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An image ``(c, y, x)`` on Dask, read as means of blocks of ``factor x factor`` pixels.
+
+    Attributes
+    ----------
+    image
+        ``(c, h, w)``.
+    factor
+        Side of a block in pixels of the image; the windows given and the shape are in blocks.
+    name
+        For errors.
+    """
+
+    image: da.Array
+    factor: int
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in blocks."""
+        h, w = self.image.shape[-2:]
+        return -(-h // self.factor), -(-w // self.factor)
+
+    def read(self, window: Window) -> NDArray:
+        """Return the pixels under a window, ``(c, h, w)``, in the type of the image.
+
+        Raises
+        ------
+        ValueError
+            If a pixel is NaN or infinite.
+        """
+        f = self.factor
+        rows, columns = slice(window.top * f, window.bottom * f), slice(window.left * f, window.right * f)
+        # Not Dask's own threads: the windows are spread over threads already.
+        pixels = np.asarray(self.image[:, rows, columns].compute(scheduler="synchronous"))
+        if pixels.dtype.kind == "f":
+            n_bad = pixels.size - int(np.isfinite(pixels).sum())
+            if n_bad:
+                msg = (
+                    f"images[{self.name!r}] has {n_bad} NaN or infinite pixels in rows {rows.start} to {rows.stop}, "
+                    f"columns {columns.start} to {columns.stop}. Replace them by the background, e.g. with "
+                    f"sdata[{self.name!r}] = image.fillna(0)."
+                )
+                raise ValueError(msg)
+        return pixels
+
+    def read_means(self, window: Window) -> NDArray[np.float32]:
+        """Return the block means of the first channel, ``(h, w)``."""
+        return block_means(np.ascontiguousarray(self.read(window)[0], dtype=np.float32), self.factor)
+
+
+def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
+    """Return a raster of zeros that is kept compressed in memory: labels take a few percent of their size."""
+    import zarr
+
+    return zarr.create_array(
+        store=zarr.storage.MemoryStore(), shape=shape, chunks=(min(side, shape[0]), min(side, shape[1])), dtype=dtype,
+        fill_value=0,
+    )  # fmt: skip
+
+
+def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape: tuple[int, int]) -> da.Array:
+    """Return labels ``(h, w)`` uint32 on Dask: the ids of a store looked up in a table, every pixel as a block."""
+    import dask.array as da
+
+    # Not from_zarr, by which SpatialData recognises what is stored on disk.
+    lazy = da.from_array(store, chunks=store.chunks, name=False)
+    if factor == 1:
+        return lazy.map_blocks(lambda block: table[block], dtype=np.uint32)
+    chunks = tuple(tuple(factor * n for n in sizes) for sizes in lazy.chunks)
+    enlarged = lazy.map_blocks(
+        lambda block: table[block].repeat(factor, axis=0).repeat(factor, axis=1), dtype=np.uint32, chunks=chunks
+    )
+    return enlarged[: shape[0], : shape[1]]
+
+
+def renumbering(first: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.uint32]:
+    """Return a table from ids 0..n to ids 1..m of those kept, in the order of their first pixel; others become 0.
+
+    Parameters
+    ----------
+    first
+        ``(n + 1,)`` flat index of the first pixel of each id in raster order; that of 0 is ignored.
+    kept
+        ``(n + 1,)`` which ids are kept.
+    """
+    ids = np.flatnonzero(kept)
+    ids = ids[ids > 0]
+    table = np.zeros(len(first), dtype=np.uint32)
+    table[ids[np.argsort(first[ids], kind="stable")]] = np.arange(1, len(ids) + 1)
+    return table
+
+
+def count_pixels(
+    labels: NDArray[np.uint32], window: Window, width: int, area: NDArray[np.int64], first: NDArray[np.int64]
+) -> None:
+    """Add a tile's pixels to the areas and first pixels (flat index in a raster of that width) of ids, in place."""
+    flat = labels.ravel()
+    pixel = np.flatnonzero(flat)
+    ids, start, n = np.unique(flat[pixel], return_index=True, return_counts=True)
+    area[ids] += n
+    row, column = np.divmod(pixel[start], labels.shape[1])
+    first[ids] = np.minimum(first[ids], (row + window.top) * width + column + window.left)

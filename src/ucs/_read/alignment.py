@@ -1,0 +1,93 @@
+"""Check that the nuclei lie where the transcripts are, and have the size of nuclei."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs._kernels import alignment
+from ucs._kernels.ids import pixels_of_ids
+from ucs._kernels.transcripts import Window
+from ucs._utils.log import logger
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ucs._kernels.transcripts import TranscriptMap
+    from ucs._read.nuclei.onto_grid import Nuclei
+    from ucs._read.transcripts import Transcripts
+
+
+_ROWS_AT_ONCE = 1024
+_AREA_UM2 = (5.0, 500.0)  # median areas that nuclei, or small cells in their place, can have
+
+
+def check_size(
+    nuclei: Nuclei, *, um_per_px: float, um_per_unit: float, nuclei_key: str, points_key: str, strict: bool
+) -> None:
+    """Check that the median nucleus has the size of a nucleus, which a wrong unit or transformation would belie.
+
+    Raises
+    ------
+    ValueError
+        If it has not, and ``strict``; otherwise that is a warning.
+    """
+    areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * um_per_px**2
+    median = float(np.median(areas[areas > 0]))
+    low, high = _AREA_UM2
+    if low <= median <= high:
+        return
+    units = [um_per_unit * np.sqrt(bound / median) for bound in (low, high)]
+    msg = (
+        f"The median area of the nuclei {nuclei_key!r} is {median:.3g} um^2, and nuclei have {low:g} to {high:g}: the "
+        f"unit of the transcripts {points_key!r} cannot be {um_per_unit:g} um, or the transformation between the two "
+        f"is wrong. If it is the unit, give its length: um_per_unit= (from {units[0]:.2g} to {units[1]:.2g} the nuclei "
+        "would be of a possible size); otherwise correct the transformation of one of the two."
+    )
+    if strict:
+        raise ValueError(f"{msg} check_alignment=False makes this a warning.")
+    logger.warning("%s", msg)
+
+
+def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str, points_key: str) -> str:
+    """Compare the density of transcripts in the nuclei with that in flipped, swapped and shifted nuclei.
+
+    Returns
+    -------
+    ``"aligned"`` or ``"undecided"`` (with a warning).
+
+    Raises
+    ------
+    ValueError
+        If another placement is clearly better; it is named.
+    """
+    totals, um_per_px = _small_totals(transcripts.map), transcripts.grid.um_per_px
+    result = alignment.check_alignment(totals, nuclei.labels > 0, um_per_px=um_per_px)
+    if result.verdict == "misaligned":
+        msg = (
+            f"The nuclei {nuclei_key!r} do not lie where the transcripts {points_key!r} are: {result.best} they would "
+            f"fit much better (score {result.best_score:.3g} against {result.score:.3g}). Correct the transformation "
+            "of one of the two, or pass check_alignment=False to go on all the same."
+        )
+        raise ValueError(msg)
+    if result.verdict == "undecided":
+        logger.warning(
+            "It is undecided whether the nuclei %r lie where the transcripts %r are (density in nuclei %.2f times that "
+            "elsewhere; best fit: %s): look at both before you trust the cells.",
+            nuclei_key,
+            points_key,
+            result.enrichment,
+            result.best,
+        )
+    return result.verdict
+
+
+def _small_totals(transcripts: TranscriptMap) -> NDArray[np.uint16]:
+    """Return the transcripts per pixel, ``(h, w)``, in half the memory; more than 65,535 count as so many."""
+    out = np.empty(transcripts.shape, dtype=np.uint16)
+    for row0 in range(0, len(out), _ROWS_AT_ONCE):
+        rows = out[row0 : row0 + _ROWS_AT_ONCE]
+        window = Window(row0, 0, row0 + len(rows), transcripts.shape[1])
+        np.minimum(transcripts.totals(window), np.iinfo(np.uint16).max, out=rows, casting="unsafe")
+    return out

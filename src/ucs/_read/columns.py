@@ -1,0 +1,195 @@
+"""Which columns of a points element are read, which of its rows are kept, and what they say of their features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from ucs._utils.checks import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dask.dataframe import DataFrame as DaskDataFrame
+    from numpy.typing import NDArray
+
+    from ucs._read.platforms import Platform
+
+LARGEST_COUNT = 2**31 - 1
+
+_MISSING_AS_TEXT = ("nan", "None", "<NA>")
+"""What missing names become when ``PointsModel.parse`` makes categories of a column that has none yet."""
+
+
+@dataclass(frozen=True)
+class TranscriptColumns:
+    """Which columns of a points element are read, and which rows are kept.
+
+    Attributes
+    ----------
+    gene
+        The feature of a row.
+    count
+        How many molecules a row stands for; None if one.
+    quality, minimum_quality
+        Rows below this value are left out.
+    plane, planes
+        Rows of other planes in z are left out.
+    is_gene, category, gene_category
+        Columns that say whether the feature of a row is a gene: a boolean, or a category that fits a pattern if it is.
+    """
+
+    gene: str
+    count: str | None = None
+    quality: str | None = None
+    minimum_quality: float = 0.0
+    plane: str | None = None
+    planes: tuple[float, ...] = ()
+    is_gene: str | None = None
+    category: str | None = None
+    gene_category: str = ".*"
+
+    @classmethod
+    def of(
+        cls,
+        points: DaskDataFrame,
+        gene: str,
+        platform: Platform,
+        *,
+        z_planes: Sequence[float] | float | None = None,
+        name: str = "",
+    ) -> TranscriptColumns:
+        """Find the columns that a platform names, where they exist.
+
+        Raises
+        ------
+        KeyError
+            If planes are chosen, but no column says in which plane a transcript lies.
+        ValueError
+            If the planes are no numbers.
+        """
+        there = list(points.columns)
+        planes = checked_planes(z_planes)
+        plane = _first(platform.plane_columns, there) if planes else None
+        if planes and plane is None:
+            wanted = f"looked for {listed(platform.plane_columns)}" if platform.plane_columns else "it has no planes"
+            msg = (
+                f"z_planes={z_planes!r}: no column of points[{name!r}] says in which plane a transcript lies "
+                f"({platform.name}: {wanted}); its columns are {listed(there)}."
+            )
+            raise KeyError(msg)
+        return cls(
+            gene,
+            _first(platform.count_columns, there),
+            _first((platform.quality_column,), there),
+            platform.minimum_quality,
+            plane,
+            planes,
+            _first((platform.is_gene_column,), there),
+            _first((platform.category_column,), there),
+            platform.gene_category,
+        )
+
+    def names(self) -> list[str]:
+        """All columns to read."""
+        optional = (self.count, self.quality, self.plane, self.is_gene, self.category)
+        return list(dict.fromkeys(["x", "y", self.gene, *(c for c in optional if c is not None)]))
+
+    def good(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows pass the quality cut."""
+        if self.quality is None:
+            return np.ones(len(frame), dtype=bool)
+        return frame[self.quality].to_numpy() >= self.minimum_quality
+
+    def in_planes(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows lie in the chosen planes."""
+        if self.plane is None:
+            return np.ones(len(frame), dtype=bool)
+        return np.isin(frame[self.plane].to_numpy(dtype=np.float64), self.planes)
+
+    def kept(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
+        """Tell which rows pass all cuts."""
+        return self.good(frame) & self.in_planes(frame)
+
+    def add_votes(self, frame: pd.DataFrame, votes: dict[str, int]) -> None:
+        """Add, for each feature, the rows that call it a gene less those that call it none."""
+        says = self._says_gene(frame)
+        if says is None:
+            return
+        feature = frame[self.gene].astype("category").cat
+        total = np.bincount(feature.codes.to_numpy(), weights=says, minlength=len(feature.categories))
+        for name, n in zip(feature.categories[total != 0], total[total != 0], strict=True):
+            votes[str(name)] = votes.get(str(name), 0) + int(n)
+
+    def _says_gene(self, frame: pd.DataFrame) -> NDArray[np.float64] | None:
+        """Return 1 where a row calls its feature a gene, -1 where none, 0 where it says nothing."""
+        says = np.zeros(len(frame))
+        if self.category is not None:
+            category = frame[self.category].astype("category").cat
+            is_gene = category.categories.astype(str).str.fullmatch(self.gene_category)
+            by_code = np.append(np.where(is_gene, 1.0, -1.0), 0.0)  # the code of a missing value is -1
+            says = by_code[category.codes.to_numpy()]
+        if self.is_gene is not None and frame[self.is_gene].dtype == np.bool_:
+            return 2.0 * frame[self.is_gene].to_numpy() - 1
+        if self.is_gene is not None:
+            flag = frame[self.is_gene].astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+            says = np.where(np.isnan(flag), says, 2 * flag - 1)
+        return None if self.is_gene is None and self.category is None else says
+
+
+def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
+    return next((name for name in names if name in there), None)
+
+
+def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...]:
+    """Return the planes asked for, ascending; raise ``ValueError`` if they are no numbers."""
+    if z_planes is None:
+        return ()
+    try:
+        planes = np.atleast_1d(np.asarray(z_planes, dtype=np.float64))
+    except (TypeError, ValueError):
+        planes = np.zeros(0)
+    if planes.ndim != 1 or len(planes) == 0 or not np.isfinite(planes).all():
+        msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
+        raise ValueError(msg)
+    return tuple(sorted({float(plane) for plane in planes}))
+
+
+def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
+    """Raise ``ValueError`` if a position is not finite, a feature is null, or a count is no count."""
+    for axis in ("x", "y"):
+        position = frame[axis].to_numpy()
+        bad = ~np.isfinite(position if position.dtype.kind in "fiu" else position.astype(np.float64))
+        if bad.any():
+            msg = f"{where}: {bad.sum()} of {len(frame)} positions have a NaN or infinite {axis}. Drop them first."
+            raise ValueError(msg)
+    missing = frame[columns.gene].isna().to_numpy()
+    if missing.any():
+        msg = f"{where}: {missing.sum()} of {len(frame)} rows have no value in {columns.gene!r}. Drop these rows first."
+        raise ValueError(msg)
+    as_text = _is_missing_as_text(frame[columns.gene])
+    if as_text.any():
+        msg = (
+            f"{where}: {as_text.sum()} of {len(frame)} rows have {columns.gene!r} = "
+            f"{str(frame[columns.gene].to_numpy()[as_text][0])!r}, which is what a missing name becomes when a points "
+            "element is made. Drop these rows first; if a gene really has this name, give it another."
+        )
+        raise ValueError(msg)
+    if columns.count is not None:
+        count = frame[columns.count].to_numpy(dtype=np.float64)
+        bad = ~((count >= 0) & (count <= LARGEST_COUNT) & (count == np.floor(count)))  # NaN is bad too
+        if bad.any():
+            msg = (
+                f"{where}: {bad.sum()} of {len(frame)} values of {columns.count!r} are negative, not whole or too "
+                f"large, e.g. {count[bad][0]:g}. Counts must be whole numbers from 0 to {LARGEST_COUNT}."
+            )
+            raise ValueError(msg)
+
+
+def _is_missing_as_text(feature: pd.Series) -> NDArray[np.bool_]:
+    if isinstance(feature.dtype, pd.CategoricalDtype) and not feature.cat.categories.isin(_MISSING_AS_TEXT).any():
+        return np.zeros(len(feature), dtype=bool)
+    return feature.isin(_MISSING_AS_TEXT).to_numpy()

@@ -1,0 +1,161 @@
+"""The nuclei of a sample: which elements hold them, or how they are found where there are none."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ucs._read.keys import FOV
+from ucs._read.nuclei import ids as _nuclei_ids
+from ucs._read.nuclei.fields import read_nuclei_of_fields
+from ucs._read.nuclei.make import check_can_be_made, make_nuclei
+from ucs._read.nuclei.onto_grid import Nuclei, read_nuclei
+from ucs._read.nuclei.stain import find_stain
+from ucs._read.platforms import resolve_nuclei_key
+from ucs._utils.checks import listed
+from ucs._utils.log import logger
+from ucs.pp._nuclei import nuclei as nuclei_from_image
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from ucs._read.fields import Fields
+    from ucs._read.grid import Grid
+    from ucs._read.source import Source
+
+NUCLEI_KEY = "ucs_nuclei"
+"""Labels of nuclei that :func:`ucs.pp.nuclei` finds."""
+
+_WHAT_TO_ADD = (
+    "Every cell needs a nucleus: add labels or polygons of the nuclei to the object, or the image of their stain that "
+    "is registered with the transcripts (DAPI, ssDNA, ...), as in sdata['stain'] = Image2DModel.parse(image, "
+    "dims=('c', 'y', 'x'), c_coords=['DAPI'], transformations=...)."
+)
+
+
+_WITH_H_AND_E = (
+    " H&E is no such stain: have the reader load the nuclei of Space Ranger (load_nucleus_segmentations=True), or give "
+    "ucs.pp.nuclei a function that finds them, ucs.pp.nuclei(sdata, image_key, channel=[...], method=function)."
+)
+
+
+def find_nuclei_key(sdata: SpatialData, source: Source, nuclei_key: str | None) -> str:
+    """Return the key of the nuclei; if there are none, but they can be found, the key of those to be made.
+
+    Where there is an element for each field of view, the key has ``{fov}`` for the name of the field.
+
+    Raises
+    ------
+    KeyError
+        If an element is not there, or none fits and nuclei cannot be found either.
+    ValueError
+        If several fit equally well.
+    """
+    if nuclei_key is not None and FOV in nuclei_key:
+        _check_all_there(sdata, source, nuclei_key)
+        if nuclei_key == source.platform.cell_labels_key:
+            logger.warning("The nuclei %r are the vendor's cells, taken for nuclei because you name them.", nuclei_key)
+        return nuclei_key
+    if nuclei_key is None:
+        for template in source.platform.nuclei_keys:
+            if FOV in template and _there(sdata, source, template):
+                _check_all_there(sdata, source, template)
+                return template
+    try:
+        return resolve_nuclei_key(sdata, source.platform, nuclei_key)
+    except KeyError as no_nuclei:
+        if nuclei_key is not None:
+            raise
+        try:
+            return _key_to_be_made(sdata, source)
+        except (KeyError, ValueError) as no_stain:
+            msg = f"{no_nuclei.args[0]} {no_stain.args[0]} {_WHAT_TO_ADD}"
+            raise KeyError(msg) from no_stain
+
+
+def _key_to_be_made(sdata: SpatialData, source: Source) -> str:
+    if source.by_field:
+        check_can_be_made(sdata, source)
+        return f"{FOV}_{NUCLEI_KEY}"
+    try:
+        find_stain(sdata, None, None)
+    except (KeyError, ValueError) as no_stain:
+        msg = f"Nor can nuclei be found in an image: {no_stain.args[0]}"
+        if source.platform.name == "visium_hd":
+            msg += _WITH_H_AND_E
+        raise KeyError(msg) from no_stain
+    return NUCLEI_KEY
+
+
+def keys_of_nuclei(source: Source, nuclei_key: str) -> list[str]:
+    """Return the key of each element that a key stands for."""
+    if FOV not in nuclei_key:
+        return [nuclei_key]
+    return [nuclei_key.replace(FOV, part.name) for part in source.parts]
+
+
+def _there(sdata: SpatialData, source: Source, template: str) -> list[str]:
+    return [key for key in keys_of_nuclei(source, template) if key in sdata.labels or key in sdata.shapes]
+
+
+def _check_all_there(sdata: SpatialData, source: Source, template: str) -> None:
+    there = _there(sdata, source, template)
+    pairs = list(zip(source.parts, keys_of_nuclei(source, template), strict=True))
+    missing = [part.name for part, key in pairs if key not in there]
+    if missing:
+        others = [part.key for part in source.parts if part.name not in missing]
+        msg = (
+            f"There are nuclei {template!r} for {len(there)} of {len(source.parts)} fields of view, not for "
+            f"{listed(missing)}. Add them, or leave these fields out with points_key={others!r}."
+        )
+        raise KeyError(msg)
+
+
+def make_missing(
+    sdata: SpatialData, source: Source, nuclei_key: str, *, progress: bool
+) -> tuple[SpatialData, dict[str, Any]]:
+    """Find the nuclei if they are not there; return an object that has them, and them by their keys."""
+    keys = keys_of_nuclei(source, nuclei_key)
+    if all(key in sdata for key in keys):
+        return sdata, {}
+    if FOV in nuclei_key:
+        found: dict[str, Any] = dict(make_nuclei(sdata, source, nuclei_key, progress=progress))
+        return _with_elements(sdata, found), found
+    sdata = nuclei_from_image(sdata, labels_key_added=nuclei_key, inplace=False, progress=progress)
+    return sdata, {nuclei_key: sdata[nuclei_key]}
+
+
+def _with_elements(sdata: SpatialData, elements: dict[str, Any]) -> SpatialData:
+    from spatialdata import SpatialData
+
+    there = {name: element for _, name, element in sdata.gen_elements()}
+    return SpatialData.init_from_elements(there | elements, attrs=dict(sdata.attrs))
+
+
+def load_nuclei(
+    sdata: SpatialData,
+    source: Source,
+    nuclei_key: str,
+    grid: Grid,
+    *,
+    fields: Fields | None,
+    fov: NDArray[np.int32] | None,
+    coordinate_system: str | None,
+    fuse_nuclei: bool,
+) -> Nuclei:
+    """Bring the nuclei of a sample onto its grid; see :func:`ucs._read.sample.prepare`."""
+    keys = keys_of_nuclei(source, nuclei_key)
+    for key in keys:
+        sdata = _nuclei_ids.with_nuclei_numbered(sdata, key, source.platform)
+    matrices = [source.to_frame(sdata, key, coordinate_system=coordinate_system) for key in keys]
+    if len(keys) > 1 and fields is not None and fov is not None:
+        if fuse_nuclei:
+            msg = "fuse_nuclei=True takes one element of nuclei; there is one for each field of view."
+            raise ValueError(msg)
+        names = [part.name for part in source.parts]
+        return read_nuclei_of_fields(sdata, keys, matrices, fields, fov, grid, names=names)
+    nuclei = read_nuclei(sdata, keys[0], matrices[0], grid, points_key=source.points_key)
+    if fuse_nuclei:
+        nuclei = _nuclei_ids.fuse_nuclei(nuclei, _nuclei_ids.cells_of_nuclei(sdata, keys[0], source.platform))
+    return nuclei

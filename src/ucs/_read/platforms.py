@@ -1,0 +1,312 @@
+"""What the package assumes about each platform's data, and how a platform is recognised."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+from ucs._utils.checks import choose_one, listed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import pandas as pd
+    from dask.dataframe import DataFrame as DaskDataFrame
+    from spatialdata import SpatialData
+
+
+@dataclass(frozen=True)
+class Platform:
+    """Conventions of one platform's SpatialData layout.
+
+    Attributes
+    ----------
+    name
+        As given to ``platform=``.
+    um_per_unit
+        Length of the points' intrinsic unit in um.
+    resolution
+        Side of a pixel in um, if none is asked for.
+    points_keys, nuclei_keys
+        Patterns (regular expressions, whole names) of the elements, the preferred one first. Where there is one points
+        element for each field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` stands
+        for it in the keys of nuclei and in ``image_key`` and ``cell_labels_key``.
+    table_keys
+        Patterns of the tables that count genes in bins.
+    bin_um
+        Side of these bins in um.
+    gene_columns
+        Names of the column with the gene of a transcript, the preferred one first.
+    count_columns
+        Names of a column with the number of molecules that a row stands for.
+    quality_column, minimum_quality
+        Rows below this value of this column (if it is there) are left out.
+    plane_columns
+        Names of a column with the plane in z of a transcript, the preferred one first; empty if there are no planes.
+    controls
+        Pattern of the features that are no genes: counted, but never seen by the nets.
+    is_gene_column, category_column, gene_category
+        Columns (if they are there) that say whether a row's feature is a gene: a boolean, or a category that fits the
+        pattern if it is. What is none is a control.
+    image_key, stain_images, stain_channel
+        Key of the image of a field of view; patterns of images with nothing but a nuclear stain; position of the
+        channel with the nuclear stain in images whose channels have no names.
+    cell_labels_key, nuclear_rows
+        Key of the vendor's cells in a field of view; column of the points and its value where a transcript lies in the
+        nucleus of its cell.
+    shared_nucleus_ids
+        Whether several polygons of nuclei may have one id, that of their cell.
+    readers
+        Names under which readers sign the objects of this platform (``sdata.attrs["spatialdata_io_reader"]``).
+    signature
+        Columns by which its points are told from others, where no reader has signed.
+    train
+        Parameters of the training that differ from the defaults.
+    """
+
+    name: str
+    um_per_unit: float
+    resolution: float
+    points_keys: tuple[str, ...]
+    nuclei_keys: tuple[str, ...]
+    gene_columns: tuple[str, ...]
+    count_columns: tuple[str, ...] = ()
+    quality_column: str | None = None
+    minimum_quality: float = 0.0
+    plane_columns: tuple[str, ...] = ()
+    controls: str = r"(?!)"
+    is_gene_column: str | None = None
+    category_column: str | None = None
+    gene_category: str = r".*"
+    table_keys: tuple[str, ...] = ()
+    bin_um: float | None = None
+    image_key: str | None = None
+    stain_images: tuple[str, ...] = ()
+    stain_channel: int | None = None
+    cell_labels_key: str | None = None
+    nuclear_rows: tuple[str, str] | None = None
+    shared_nucleus_ids: bool = False
+    readers: tuple[str, ...] = ()
+    signature: frozenset[str] = frozenset()
+    train: Mapping[str, Any] = field(default_factory=dict)
+
+    def is_control(self, feature: str) -> bool:
+        """Tell whether a feature is a control."""
+        return re.match(self.controls, feature) is not None
+
+
+_CONTROLS = (
+    r"NegControl|NegPrb|Negative|SystemControl|FalseCode|antisense_|BLANK|Blank-|UnassignedCodeword|DeprecatedCodeword|"
+    r"Intergenic|(?i:genomic[ _]?control)"
+)
+
+_NUCLEI = (r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)")
+
+XENIUM = Platform(
+    name="xenium",
+    um_per_unit=1.0,
+    resolution=1.0,
+    points_keys=("transcripts",),
+    nuclei_keys=("nucleus_labels", "nucleus_boundaries"),
+    gene_columns=("feature_name",),
+    quality_column="qv",
+    minimum_quality=20.0,
+    controls=_CONTROLS,
+    is_gene_column="is_gene",
+    category_column="codeword_category",
+    gene_category=r"(predesigned|custom)_gene",
+    shared_nucleus_ids=True,
+    readers=("xenium",),
+    signature=frozenset({"feature_name", "qv"}),
+)
+
+MERSCOPE = Platform(
+    name="merscope",
+    um_per_unit=1.0,
+    resolution=1.0,
+    points_keys=(r".+_transcripts",),
+    nuclei_keys=_NUCLEI,
+    gene_columns=("gene",),
+    plane_columns=("z", "global_z"),  # the reader makes `z` of the vendor's `global_z`
+    controls=_CONTROLS,
+    readers=("merscope",),
+    signature=frozenset({"gene"}),
+)
+
+COSMX = Platform(
+    name="cosmx",
+    um_per_unit=0.12028,  # what the object says goes before: see ucs._read.unit
+    resolution=0.5,
+    points_keys=(r"(?P<fov>.+)_points",),
+    nuclei_keys=("{fov}_nucleus_labels", "{fov}_nuclei", "{fov}_ucs_nuclei", *_NUCLEI[:2]),
+    gene_columns=("target",),
+    plane_columns=("z", "z_raw"),  # the reader makes `z_raw` of the vendor's `z`
+    controls=_CONTROLS,
+    image_key="{fov}_image",
+    stain_channel=2,  # the composite is an RGB picture with DAPI in blue
+    cell_labels_key="{fov}_labels",
+    nuclear_rows=("CellComp", "Nuclear"),
+    readers=("cosmx",),
+    signature=frozenset({"target", "fov"}),
+)
+
+STEREOSEQ = Platform(
+    name="stereoseq",
+    um_per_unit=0.5,  # distance of two DNA nanoballs
+    resolution=0.5,
+    points_keys=("bin1_genes",),
+    nuclei_keys=_NUCLEI,
+    gene_columns=("gene",),
+    count_columns=("count",),
+    controls=_CONTROLS,
+    table_keys=("bin1_table",),
+    stain_images=(r".*_regist",),
+    readers=("stereoseq",),
+    signature=frozenset({"gene", "count"}),
+    train={"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)},  # paper: w1 = w3 = 5
+)
+
+VISIUM_HD = Platform(
+    name="visium_hd",
+    um_per_unit=1.0,
+    resolution=2.0,
+    points_keys=(),
+    nuclei_keys=(r".+_nucleus_segmentations", *_NUCLEI),
+    gene_columns=(),
+    controls=_CONTROLS,
+    table_keys=(r"(.+_)?square_002um",),
+    bin_um=2.0,
+    readers=("visium_hd",),
+)
+
+GENERIC = Platform(
+    name="generic",
+    um_per_unit=1.0,
+    resolution=1.0,
+    points_keys=("transcripts", ".*transcripts.*", ".*"),
+    nuclei_keys=_NUCLEI,
+    gene_columns=("feature_name", "gene", "gene_name", "target", "feature", "genes"),
+    count_columns=("count", "counts", "MIDCounts", "MIDCount", "UMICount", "UMICounts"),
+    plane_columns=("z", "global_z", "z_raw"),
+    controls=_CONTROLS,
+)
+
+PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, COSMX, STEREOSEQ, VISIUM_HD, GENERIC)}
+
+
+def resolve_platform(
+    sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None
+) -> Platform:
+    """Return the named platform, or recognise it.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    if isinstance(platform, Platform):
+        return platform
+    if platform == "auto":
+        return recognise(sdata, points_key)[0]
+    if platform not in PLATFORMS:
+        msg = f"platform={platform!r} is unknown; known are 'auto', {listed(PLATFORMS)}."
+        raise ValueError(msg)
+    return PLATFORMS[platform]
+
+
+def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None) -> tuple[Platform, str]:
+    """Tell the platform by the reader's signature, then by names and columns of the points; and what it was told by."""
+    reader = sdata.attrs.get("spatialdata_io_reader")
+    for platform in PLATFORMS.values():
+        if reader in platform.readers:
+            return platform, f"its reader has signed: attrs['spatialdata_io_reader'] is {reader!r}"
+    given = [points_key] if isinstance(points_key, str) else points_key
+    keys = [key for key in sdata.points if given is None or key in given]
+    for platform in PLATFORMS.values():
+        for key in keys:
+            # Of a key that the user names only a column as telling as a quality says more than its name does.
+            named = given is not None and platform.quality_column is not None
+            named |= any(re.fullmatch(pattern, key) for pattern in platform.points_keys)
+            if platform.signature and named and platform.signature <= set(sdata.points[key].columns):
+                return platform, f"points {key!r} have the columns {listed(sorted(platform.signature))}"
+    tables = [key for key in sdata.tables if given is None or key in given]
+    for platform in PLATFORMS.values():
+        for key in tables:
+            if any(re.fullmatch(pattern, key) for pattern in platform.table_keys):
+                return platform, f"there is a table {key!r}"
+    return GENERIC, "no reader has signed, and names and columns are those of no platform"
+
+
+def resolve_um_per_unit(sdata: SpatialData, platform: Platform, um_per_unit: float | None) -> float:
+    """Return the length of the points' unit in um: the one given, the one that the object states, or the platform's."""
+    if um_per_unit is not None:
+        return um_per_unit
+    return sdata.attrs.get(platform.name, {}).get("um_per_unit", platform.um_per_unit)
+
+
+def platforms() -> pd.DataFrame:
+    """Return the platforms as a table; see :func:`ucs.platforms`."""
+    import pandas as pd
+
+    rows = [{f.name: getattr(platform, f.name) for f in fields(platform)} for platform in PLATFORMS.values()]
+    return pd.DataFrame(rows).set_index("name")
+
+
+def resolve_points_key(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:
+    """Return the key of the transcripts.
+
+    Raises
+    ------
+    KeyError
+        If the key is not there, or none fits.
+    ValueError
+        If several fit equally well.
+    """
+    available = list(sdata.points)
+    return choose_one(points_key, available, platform.points_keys, argument="points_key", what="points element")
+
+
+def resolve_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str:
+    """Return the key of the nuclei, a labels or a shapes element.
+
+    Raises
+    ------
+    KeyError
+        If the key is not there, or none fits.
+    ValueError
+        If several fit equally well.
+    """
+    available = [*sdata.labels, *sdata.shapes]
+    return choose_one(
+        nuclei_key, available, platform.nuclei_keys, argument="nuclei_key", what="labels or shapes element with nuclei"
+    )
+
+
+def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | None, points_key: str) -> str:
+    """Return the column with the gene of each transcript.
+
+    The column given, else the one that the points element itself names as its feature key, else the platform's.
+
+    Raises
+    ------
+    KeyError
+        If there is no such column.
+    """
+    columns = list(points.columns)
+    named = points.attrs.get("spatialdata_attrs", {}).get("feature_key")
+    candidates = [gene_key] if gene_key is not None else [named, *platform.gene_columns]
+    for candidate in candidates:
+        if candidate in columns:
+            return str.__str__(candidate)  # readers may leave an enum of strings, which no store takes
+    msg = (
+        f"No gene column in points[{points_key!r}]: looked for {listed(c for c in candidates if c)}, found "
+        f"{listed(columns)}. Name it with gene_key={_example(points)}."
+    )
+    raise KeyError(msg)
+
+
+def _example(points: DaskDataFrame) -> str:
+    """Return the first column that could be one of genes, to be named in a call."""
+    text = [str(column) for column, dtype in points.dtypes.items() if dtype.kind not in "biuf"]
+    return repr(text[0]) if text else "..."

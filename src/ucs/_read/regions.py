@@ -1,0 +1,236 @@
+"""Regions of the tissue: which model judges which nucleus.
+
+Every nucleus belongs to one region, the one that most of its pixels lie in, decided once. Ties go to the region that
+comes first by name, and to any region before none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from ucs._read.region_rasters import fill_regions, majority, split_into_blocks, vote
+from ucs._utils.checks import listed
+from ucs._utils.log import logger
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from ucs._read.sample import Sample
+    from ucs._read.source import Source
+
+    RegionsOption = str | int | tuple[str, str] | None
+
+SMALLEST_BLOCK = 48
+"""Side in pixels of the smallest block: that of the paper's training patch."""
+
+@dataclass(frozen=True)
+class RegionRule:
+    """What regions are made of, checked against the object.
+
+    Attributes
+    ----------
+    kind
+        ``"blocks"``, ``"fov"``, ``"column"`` (of the points) or ``"shapes"``.
+    side
+        Of blocks, in pixels.
+    key
+        Of the shapes.
+    column
+        Of the points or the shapes; None for shapes that are a region each.
+    """
+
+    kind: str
+    side: int = 0
+    key: str = ""
+    column: str | None = None
+
+    def __str__(self) -> str:
+        if self.kind == "blocks":
+            return f"blocks of {self.side} px"
+        if self.kind == "fov":
+            return "field of view"
+        of = f"points column {self.column!r}" if self.kind == "column" else f"shapes {self.key!r}"
+        return of if self.kind == "column" or self.column is None else f"{of}, column {self.column!r}"
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """Regions that hold nuclei, on the grid.
+
+    Attributes
+    ----------
+    names
+        Of the regions.
+    labels
+        ``(h, w)`` int32, ``k + 1`` where a pixel lies in region ``k``, 0 where in none.
+    of_nucleus
+        ``(n + 1,)`` the same for each nucleus, by its id; 0 for id 0.
+    rule
+        What they are made of.
+    """
+
+    names: tuple[str, ...]
+    labels: NDArray[np.int32]
+    of_nucleus: NDArray[np.int64]
+    rule: RegionRule
+
+    @property
+    def n_nuclei(self) -> NDArray[np.int64]:
+        """Number of nuclei of each region."""
+        return np.bincount(self.of_nucleus[1:], minlength=len(self.names) + 1)[1:]
+
+    @property
+    def n_outside(self) -> int:
+        """Number of nuclei that lie in no region."""
+        return int((self.of_nucleus[1:] == 0).sum())
+
+    def column(self) -> pd.Categorical:
+        """Return the name of the region of each nucleus, ``(n,)``; missing for those in none."""
+        import pandas as pd
+
+        return pd.Categorical.from_codes(self.of_nucleus[1:] - 1, categories=list(self.names))
+
+
+def find_regions(
+    sdata: SpatialData, source: Source, regions: RegionsOption, *, genes_per_region: bool = False
+) -> RegionRule | None:
+    """Check what regions shall be made of, without reading any data; see :func:`ucs.tl.segment` for ``regions``.
+
+    Raises
+    ------
+    KeyError
+        If there is no such element or column.
+    ValueError
+        If the name is that of a column and of an element, a block is too small, or there are no regions to choose
+        genes in.
+    TypeError
+        If it is none of what is allowed.
+    """
+    if regions is None:
+        if genes_per_region:
+            msg = "genes_per_region=True needs regions=: there is one model for all."
+            raise ValueError(msg)
+        return None
+    if isinstance(regions, int | np.integer) and not isinstance(regions, bool):
+        if regions < SMALLEST_BLOCK:
+            msg = f"regions={regions} is the side of blocks in pixels and must be {SMALLEST_BLOCK} or above."
+            raise ValueError(msg)
+        return RegionRule("blocks", side=int(regions))
+    if isinstance(regions, str):
+        if regions == "fov" and (len(source.parts) > 1 or source.by_field):
+            return RegionRule("fov")
+        return _named(sdata, source, regions)
+    if isinstance(regions, tuple | list) and len(regions) == 2 and all(isinstance(name, str) for name in regions):
+        return _column_of(sdata, source, *regions)
+    msg = (
+        f"regions={regions!r} must be None, the side of blocks in pixels, 'fov', a column of the points, the key of "
+        "shapes, or (key of points or shapes, column)."
+    )
+    raise TypeError(msg)
+
+
+def _named(sdata: SpatialData, source: Source, name: str) -> RegionRule:
+    """Find a name that may be a column of the points or the key of shapes."""
+    is_column = all(name in sdata[part.key].columns for part in source.parts)
+    is_shapes = name in sdata.shapes
+    if is_column and is_shapes:
+        msg = (
+            f"regions={name!r} is a column of the points and the key of shapes; pass "
+            f"regions=({source.parts[0].key!r}, {name!r}) for the column, ({name!r}, 'index') for the shapes."
+        )
+        raise ValueError(msg)
+    if is_column:
+        return _column_of(sdata, source, source.parts[0].key, name)
+    if is_shapes:
+        return RegionRule("shapes", key=name)
+    one = " There is one field of view, or one element for all:" if name == "fov" else ""
+    msg = (
+        f"regions={name!r} is not there.{one} {source.points_key!r} has the columns "
+        f"{listed(sdata[source.parts[0].key].columns)}; shapes are: {listed(sdata.shapes)}."
+    )
+    raise KeyError(msg)
+
+
+def _column_of(sdata: SpatialData, source: Source, key: str, column: str) -> RegionRule:
+    """Find a column of the points that are read, or of shapes."""
+    used = {part.key: part for part in source.parts}
+    if key not in used and key not in sdata.shapes:
+        msg = (
+            f"regions=({key!r}, {column!r}): {key!r} is neither the transcripts ({listed(used)}) nor among the shapes "
+            f"({listed(sdata.shapes)})."
+        )
+        raise KeyError(msg)
+    missing = [name for name in (used if key in used else [key]) if column not in sdata[name].columns]
+    if key in sdata.shapes and key not in used and column == "index":
+        missing = []
+    if missing:
+        msg = f"regions: {missing[0]!r} has no column {column!r}, but {listed(sdata[missing[0]].columns)}."
+        raise KeyError(msg)
+    if key not in used:
+        return RegionRule("shapes", key=key, column=None if column not in sdata[key].columns else column)
+    if any(part.table_key is not None for part in source.parts):
+        msg = f"regions={column!r}: {key!r} holds bins, whose columns cannot be regions; pass the key of polygons."
+        raise ValueError(msg)
+    if column in {"x", "y", "z", *(part.columns.gene for part in source.parts)}:
+        msg = f"regions={column!r} is a column of positions or genes; name one that says where a transcript lies."
+        raise ValueError(msg)
+    return RegionRule("column", key=key, column=column)
+
+
+def read_regions(
+    sdata: SpatialData, sample: Sample, rule: RegionRule, *, coordinate_system: str | None = None
+) -> Regions:
+    """Bring regions onto the grid of a sample and decide which one each nucleus belongs to.
+
+    Raises
+    ------
+    ValueError
+        If no nucleus lies in any region, polygons are no polygons, or a column has far too many values.
+    """
+    if rule.kind == "blocks":
+        names, labels = split_into_blocks(sample.transcripts.grid.shape, rule.side)
+    elif rule.kind == "fov":
+        names, labels = list(sample.fov_names), _fov_raster(sample)
+    elif rule.kind == "column":
+        names, labels = vote(sdata, sample, cast("str", rule.column))
+    else:
+        names, labels = fill_regions(sdata, sample, rule.key, rule.column, coordinate_system)
+    of_nucleus = majority(sample.nuclei.labels, labels, len(sample.nuclei.ids), len(names))
+    if not of_nucleus.any():
+        msg = f"No nucleus lies in any region ({rule}): {listed(names)}. Check where they lie and what they are called."
+        raise ValueError(msg)
+    regions = _without_empty(names, labels, of_nucleus, rule)
+    logger.info(
+        "Regions: %d (%s) with %d to %d nuclei; %d nuclei lie in none.",
+        len(regions.names),
+        rule,
+        regions.n_nuclei.min(),
+        regions.n_nuclei.max(),
+        regions.n_outside,
+    )
+    return regions
+
+
+def _fov_raster(sample: Sample) -> NDArray[np.int32]:
+    return np.ones(sample.transcripts.grid.shape, dtype=np.int32) if sample.fov is None else sample.fov
+
+
+def _without_empty(
+    names: list[str], labels: NDArray[np.int32], of_nucleus: NDArray[np.int64], rule: RegionRule
+) -> Regions:
+    """Leave out regions without nuclei, which nobody asks for a model."""
+    occupied = np.bincount(of_nucleus, minlength=len(names) + 1)[1:] > 0
+    if not occupied.all():
+        empty = [name for name, is_occupied in zip(names, occupied, strict=True) if not is_occupied]
+        # Blocks beyond the tissue are nobody's mistake.
+        say = logger.info if rule.kind == "blocks" else logger.warning
+        say("%d of %d regions (%s) hold no nucleus and are left out: %s.", len(empty), len(names), rule, listed(empty))
+        number = np.concatenate([[0], np.where(occupied, np.cumsum(occupied), 0)])
+        labels, of_nucleus = number.astype(np.int32)[labels], number[of_nucleus]
+        names = [name for name, is_occupied in zip(names, occupied, strict=True) if is_occupied]
+    return Regions(tuple(names), labels, of_nucleus, rule)

@@ -1,0 +1,164 @@
+"""What is known of a sample before anything heavy runs, as plain values: for the log, and for a check."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucs._kernels.ids import pixels_of_ids
+from ucs._read.nuclei.make import stain_of, way_to_make
+from ucs._read.nuclei.stain import find_stain, pixel_size, working_level
+from ucs._read.platforms import GENERIC, recognise
+from ucs._utils.checks import listed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from spatialdata import SpatialData
+
+    from ucs._read.grid import Grid
+    from ucs._read.nuclei.onto_grid import Nuclei
+    from ucs._read.platforms import Platform
+    from ucs._read.sample import Sample
+    from ucs._read.source import Source
+    from ucs._read.transcripts import Transcripts
+
+GIVEN = "given"
+
+
+def summarise(sample: Sample) -> dict[str, Any]:
+    """Return what a sample is made of, without the reasons."""
+    return {
+        "platform": {"name": sample.source.platform.name},
+        "source": describe_source(sample.source),
+        "transcripts": describe_transcripts(sample.transcripts),
+        "grid": describe_grid(sample.transcripts.grid),
+        "nuclei": {"element": sample.nuclei_key, **describe_nuclei(sample.nuclei, sample.transcripts.grid)},
+        "alignment": {"verdict": sample.alignment},
+    }
+
+
+def describe_source(source: Source) -> dict[str, Any]:
+    """Return which elements and columns are read, and in which unit."""
+    columns = source.columns
+    return {
+        "kind": "points" if source.parts[0].table_key is None else "bins",
+        "elements": [part.key for part in source.parts],
+        "columns": {
+            "gene": columns.gene,
+            "count": columns.count,
+            "quality": columns.quality,
+            "plane": columns.plane,
+            "is gene": columns.is_gene,
+            "category": columns.category,
+        },
+        "minimum_quality": columns.minimum_quality if columns.quality is not None else None,
+        "z_planes": list(columns.planes),
+        "um_per_unit": source.um_per_unit,
+        "coordinate_system": source.system,
+    }
+
+
+def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
+    """Return how many transcripts there are, and how many rows were left out for which reason.
+
+    ``kept`` counts molecules, controls too: where each row stands for one, they and those left out add up to ``rows``.
+    """
+    n_genes = len(transcripts.genes)
+    of_controls = sum(
+        int(band.count[band.feature >= n_genes].sum(dtype=np.int64)) for _, _, band in transcripts.map.bands()
+    )
+    return {
+        "rows": transcripts.n_rows,
+        "kept": transcripts.map.n_transcripts,
+        "dropped": {
+            "of low quality": transcripts.n_low_quality,
+            "in other z planes": transcripts.n_other_planes,
+            "with a count of 0": transcripts.n_zero_count,
+            "seen in two fields of view": transcripts.n_seen_twice,
+        },
+        "genes": n_genes,
+        "controls": len(transcripts.controls),
+        "control_transcripts": of_controls,
+    }
+
+
+def describe_grid(grid: Grid) -> dict[str, Any]:
+    """Return the raster."""
+    return {"shape": list(grid.shape), "resolution_um": grid.um_per_px, "origin": [float(x) for x in grid.origin]}
+
+
+def describe_nuclei(nuclei: Nuclei, grid: Grid) -> dict[str, Any]:
+    """Return how many nuclei there are on the grid, and how large they are."""
+    areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * grid.um_per_px**2
+    return {
+        "count": len(nuclei.ids),
+        "median_area_um2": float(np.median(areas[areas > 0])),
+        "outside": int(nuclei.n_outside),
+    }
+
+
+def describe_missing_nuclei(sdata: SpatialData, source: Source) -> dict[str, Any]:
+    """Return where nuclei that are not there would be found, and how large the images are.
+
+    Raises what :func:`ucs._read.nuclei.of_sample.make_missing` would raise before it looks at any pixel.
+    """
+    if source.by_field and way_to_make(sdata, source) == "rows":
+        cells = source.platform.cell_labels_key
+        return {"source": f"transcripts known to be nuclear, in the vendor's cells {cells!r}", "image_pixels": 0}
+    if source.by_field:
+        stains = [stain_of(sdata, source, part) for part in source.parts]
+    else:
+        stain = find_stain(sdata, None, None)
+        stains = [(stain, pixel_size(sdata, stain.key, None))]
+    first, um_per_px = stains[0]
+    images = f"image {first.key!r}" if len(stains) == 1 else f"{len(stains)} images ({first.key!r}, ...)"
+    return {
+        "source": f"{images}, channel {listed(first.channels)}, {um_per_px:.4g} um per px",
+        "images": [stain.key for stain, _ in stains],
+        "channels": [str(name) for name in first.channels],
+        "um_per_px": um_per_px,
+        "image_pixels": sum(int(np.prod(working_level(stain, um)[0].shape[-2:])) for stain, um in stains),
+    }
+
+
+def why_platform(sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None) -> str:
+    """Return what the platform was told by."""
+    return recognise(sdata, points_key)[1] if platform == "auto" else GIVEN
+
+
+def why_points(source: Source, points_key: str | Sequence[str] | None) -> str:
+    """Return by which rule the elements with transcripts were found."""
+    if points_key is not None:
+        return GIVEN
+    first = source.parts[0]
+    keys = (first.key,) if first.table_key is None else (first.table_key,)
+    patterns = source.platform.points_keys if first.table_key is None else source.platform.table_keys
+    return _fits(keys[0], patterns, source.platform)
+
+
+def why_nuclei(source: Source, key: str, nuclei_key: str | None) -> str:
+    """Return by which rule the nuclei were found."""
+    return GIVEN if nuclei_key is not None else _fits(key, source.platform.nuclei_keys, source.platform)
+
+
+def _fits(key: str, patterns: Sequence[str], platform: Platform) -> str:
+    pattern = next((pattern for pattern in patterns if key == pattern or re.fullmatch(pattern, key)), None)
+    if pattern is None:
+        return f"the only one that {platform.name} data may have"
+    return "by its name" if key == pattern else f"its name fits {pattern!r}"
+
+
+def why_unit(sdata: SpatialData, source: Source, um_per_unit: float | None) -> str:
+    """Return where the length of the unit comes from."""
+    platform = source.platform
+    if um_per_unit is not None:
+        return GIVEN
+    if "um_per_unit" in sdata.attrs.get(platform.name, {}):
+        return f"the object says so: attrs[{platform.name!r}]"
+    scale = source.parts[0].scale if source.system is not None else 1.0
+    if np.isclose(source.um_per_unit * scale, platform.um_per_unit):
+        return "assumed: nothing tells it" if platform is GENERIC else f"that of {platform.name}"
+    return "told by other data of the object"

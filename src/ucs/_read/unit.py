@@ -1,0 +1,157 @@
+"""How long a unit of the transcripts' coordinates is, where the platform alone does not tell.
+
+CosMx gives positions in pixels: of 0.12028 um on all but the first instruments, which had 0.18 um. No reader says so,
+but much in an object does. In this order:
+
+1. areas of the vendor's cells both in pixels and in um2 (columns ``Area`` and ``Area.um2`` of the table);
+2. their positions both in pixels (``obsm["global"]``) and in mm (columns ``x_slide_mm`` and ``y_slide_mm``);
+3. the size of a field of view in pixels, from its image or its labels: 5472 x 3648 or 4256 x 4256;
+4. transcripts farther from the corner of their field than 4256 px.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ucs._read.keys import FOV, fields_of_view
+from ucs._read.platforms import resolve_um_per_unit
+from ucs._utils.log import logger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from anndata import AnnData
+    from spatialdata import SpatialData
+
+    from ucs._read.platforms import Platform
+
+_FIRST, _LATER = 0.18, 0.12028  # um per px
+_FIELDS = {(5472, 3648): _FIRST, (4256, 4256): _LATER}  # width and height in px
+_LATER_WIDTH = 4256
+_SAME = 0.02  # relative
+
+
+def find_um_per_unit(
+    sdata: SpatialData, platform: Platform, given: float | None, keys: Mapping[str, str] | None = None
+) -> float:
+    """Return the length of the intrinsic unit of the transcripts in um.
+
+    The one given, else the one that the object states, else what it tells of itself, else the platform's.
+
+    Parameters
+    ----------
+    sdata
+        Object with the transcripts.
+    platform
+        The platform.
+    given
+        The unit, if it is known.
+    keys
+        The points elements by the names of their fields of view; found by themselves if None.
+
+    Raises
+    ------
+    ValueError
+        If fields of view differ.
+    """
+    stated = sdata.attrs.get(platform.name, {}).get("um_per_unit")
+    if given is not None or stated is not None or platform.name != "cosmx":
+        return resolve_um_per_unit(sdata, platform, given)
+    keys = fields_of_view(platform.points_keys[0], sdata.points) if keys is None else keys
+    for clue, sizes in _clues(sdata, platform, keys):
+        found = {field: size for field, size in sizes.items() if np.isfinite(size) and size > 0}
+        if not found:
+            continue
+        _check_same(found, clue)
+        size = float(np.median(list(found.values())))
+        known = [value for value in (_FIRST, _LATER) if abs(size / value - 1) < _SAME]
+        logger.info("CosMx: %.5g um per pixel, from %s.", known[0] if known else size, clue)
+        return known[0] if known else size
+    logger.warning(
+        "CosMx: nothing in the object tells the size of its pixels; %g um is assumed. Instruments of the first "
+        "generation had %g: give it with um_per_unit=.",
+        platform.um_per_unit,
+        _FIRST,
+    )
+    return platform.um_per_unit
+
+
+def _clues(
+    sdata: SpatialData, platform: Platform, keys: Mapping[str, str]
+) -> Iterable[tuple[str, dict[str, float]]]:
+    """Yield clue after clue: what it is, and what it says of each field of view."""
+    tables = [table for table in sdata.tables.values() if "fov" in table.obs and "ucs" not in table.uns]
+    yield "the areas of cells in px and um2", _merged((_from_areas(table) for table in tables), keys)
+    yield "the positions of cells in px and mm", _merged((_from_positions(table) for table in tables), keys)
+    yield "the size of its fields of view", _from_rasters(sdata, platform, keys)
+    yield "the positions of transcripts in their fields of view", _from_extent(sdata, keys)
+
+
+def _merged(sizes: Iterable[dict[str, float]], keys: Mapping[str, str]) -> dict[str, float]:
+    return {field: size for of_table in sizes for field, size in of_table.items() if field in keys}
+
+
+def _from_areas(table: AnnData) -> dict[str, float]:
+    if not {"Area", "Area.um2"} <= set(table.obs):
+        return {}
+    size = np.sqrt(table.obs["Area.um2"].astype(float) / table.obs["Area"].astype(float))
+    return size.groupby(table.obs["fov"].astype(str)).median().to_dict()
+
+
+def _from_positions(table: AnnData) -> dict[str, float]:
+    """Compare the spread of cells, which needs no common origin."""
+    if not {"x_slide_mm", "y_slide_mm"} <= set(table.obs) or "global" not in table.obsm:
+        return {}
+    mm, px = table.obs[["x_slide_mm", "y_slide_mm"]].to_numpy(float), np.asarray(table.obsm["global"], float)
+    fields = table.obs["fov"].astype(str).to_numpy()
+    of_field = {name: fields == name for name in np.unique(fields)}
+    spread = {name: np.hypot(*px[rows].std(axis=0)) for name, rows in of_field.items()}
+    return {n: 1000 * float(np.hypot(*mm[of_field[n]].std(axis=0)) / s) for n, s in spread.items() if s > 0}
+
+
+def _from_rasters(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> dict[str, float]:
+    out = {}
+    for field in keys:
+        for template, elements in ((platform.image_key, sdata.images), (platform.cell_labels_key, sdata.labels)):
+            key = (template or "").replace(FOV, field)
+            if key in elements:
+                size = _known_field(raster_size(elements[key]))
+                if size is not None:
+                    out[field] = size
+    return out
+
+
+def _known_field(size: tuple[int, int]) -> float | None:
+    for known, um_per_px in _FIELDS.items():
+        if all(abs(a / b - 1) < _SAME for a, b in zip(size, known, strict=True)):
+            return um_per_px
+    return None
+
+
+def raster_size(element: Any) -> tuple[int, int]:
+    """Return the width and height of an image or labels element in pixels of its finest level."""
+    from xarray import DataTree
+
+    finest = next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
+    return finest.sizes["x"], finest.sizes["y"]
+
+
+def _from_extent(sdata: SpatialData, keys: Mapping[str, str]) -> dict[str, float]:
+    """Tell the first instruments; positions within the smaller field may be of either."""
+    for field, key in keys.items():
+        if float(sdata.points[key]["x"].max().compute()) > _LATER_WIDTH * (1 + _SAME):
+            return {field: _FIRST}
+    return {}
+
+
+def _check_same(sizes: Mapping[str, float], clue: str) -> None:
+    smallest, largest = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
+    if sizes[largest] > sizes[smallest] * (1 + _SAME):
+        msg = (
+            f"The fields of view do not have the same unit: by {clue}, a pixel of {smallest!r} has "
+            f"{sizes[smallest]:.4g} um and one of {largest!r} {sizes[largest]:.4g}. Segment them apart, with "
+            "points_key=[...], or give the unit of all with um_per_unit=."
+        )
+        raise ValueError(msg)

@@ -1,0 +1,186 @@
+"""From positions of transcripts to the label under each."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+
+from ucs._kernels.bands import chunk_shape
+from ucs._read.bins import centres_of
+from ucs._read.grid import Grid
+from ucs._utils.checks import check_name
+
+if TYPE_CHECKING:
+    from dask.dataframe import DataFrame as DaskDataFrame
+    from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
+    from spatialdata import SpatialData
+
+    from ucs._kernels.bands import Raster
+    from ucs._read.elements import Part
+    from ucs._read.fields import Owner
+
+_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.resample: rounding of composed affines must not decide on a border
+
+
+@dataclass(frozen=True, eq=False)
+class LabelLookup:
+    """Labels and the way from positions in the transcripts' frame to their pixels.
+
+    Attributes
+    ----------
+    labels
+        ``(h, w)`` integers; of those in chunks no more is read than positions need.
+    placement
+        The grid of the labels, or the ``(3, 3)`` matrix from the frame's ``(x, y, 1)`` to the labels' pixels.
+    renumber
+        ``(n + 1,)`` what to return for each of the labels 0..n; the label itself if None.
+    """
+
+    labels: Raster
+    placement: Grid | NDArray[np.floating]
+    renumber: NDArray | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Type of what is returned."""
+        return np.dtype(self.labels.dtype if self.renumber is None else self.renumber.dtype)
+
+    def at(self, x: NDArray, y: NDArray) -> NDArray:
+        """Return the label at each position, 0 outside the raster."""
+        if isinstance(self.placement, Grid):
+            row, column = self.placement.rows_columns(x, y)
+        else:
+            m = self.placement
+            x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+            column = np.floor(m[0, 0] * x + m[0, 1] * y + m[0, 2] + _BORDER_TOLERANCE).astype(np.int64)
+            row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + _BORDER_TOLERANCE).astype(np.int64)
+        h, w = self.labels.shape
+        inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
+        label = _pixels(self.labels, row[inside], column[inside])
+        out = np.zeros(len(row), dtype=self.dtype)
+        out[inside] = label if self.renumber is None else self.renumber[label]
+        return out
+
+
+def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
+    """Read single pixels, ``(n,)`` each; of a raster in chunks in one window for each chunk that holds some."""
+    if isinstance(raster, np.ndarray):
+        return raster[row, column]
+    height, width = chunk_shape(raster)
+    chunk = row // height * (raster.shape[1] // width + 1) + column // width
+    order = np.argsort(chunk, kind="stable")
+    out = np.empty(len(row), dtype=raster.dtype)
+    for some in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1):
+        if len(some):
+            i, j = row[some], column[some]
+            window = raster[int(i.min()) : int(i.max()) + 1, int(j.min()) : int(j.max()) + 1]
+            out[some] = np.asarray(window)[i - i.min(), j - j.min()]
+    return out
+
+
+def check_free_column(
+    sdata: SpatialData, part: Part, column: str, *, overwrite: bool, argument: str = "points_column_added"
+) -> None:
+    """Check that a column, named by an argument, can be added to the element of a part.
+
+    Raises
+    ------
+    ValueError
+        If the name is not valid, that of a column with data (which is never replaced), or taken and ``overwrite`` is
+        False.
+    """
+    check_name(column, argument)
+    element = sdata[part.key]
+    if column not in element.columns:
+        return
+    attributes = element.attrs.get("spatialdata_attrs", {})
+    named = {attributes.get("instance_key"), attributes.get("feature_key")}
+    if column in {"x", "y", "z", "geometry", "radius", *named, *part.read_columns()}:
+        msg = f"{argument}={column!r} is a column of the data itself; choose another."
+        raise ValueError(msg)
+    if not overwrite:
+        kind = "points" if part.key in sdata.points else "shapes"
+        msg = (
+            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it or another "
+            f"{argument}=."
+        )
+        raise ValueError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class PointColumns:
+    """Makes the columns that say in which label each row of a part lies.
+
+    Attributes
+    ----------
+    part
+        Says which rows count, and where they are.
+    owner
+        Tells which positions count for this part; all if None.
+    lookup
+        Labels under positions of the frame.
+    name
+        Of their column. It is 0 for rows that are not counted: those that the quality cut leaves out, and those that
+        another field of view has seen too and owns.
+    share
+        Name and values in 1/255 (uint8) of another column, float32; 0 outside labels.
+    """
+
+    part: Part
+    owner: Owner | None
+    lookup: LabelLookup
+    name: str
+    share: tuple[str, LabelLookup] | None = None
+
+    def of(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Return the columns for rows."""
+        x, y = self.part.place(frame)
+        label = self.lookup.at(x, y)
+        if self.part.table_key is None:
+            label[~self.part.columns.kept(frame)] = 0
+        if self.owner is not None:
+            label[~self.owner.owns(x, y)] = 0
+        columns = {self.name: label}
+        if self.share is not None:
+            name, values = self.share
+            columns[name] = np.where(label > 0, values.at(x, y), 0).astype(np.float32) / np.float32(255)
+        return pd.DataFrame(columns, index=frame.index)
+
+    def empty(self, index: pd.Index) -> pd.DataFrame:
+        """Return the columns for no rows."""
+        columns: dict[str, Any] = {self.name: np.zeros(0, dtype=self.lookup.dtype)}
+        if self.share is not None:
+            columns[self.share[0]] = np.zeros(0, dtype=np.float32)
+        return pd.DataFrame(columns, index=index[:0])
+
+
+def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFrame | GeoDataFrame:
+    """Return the element of a part with more columns; of points they are made when computed, partitions and order stay.
+
+    A raster in memory goes into the graph of the points once and under a name of its own: it is neither hashed nor
+    sent to where the points are made with each of their partitions.
+    """
+    from dask.delayed import delayed
+
+    part = columns.part
+    if part.key in sdata.shapes:
+        shapes = sdata.shapes[part.key]
+        out = shapes.assign(**dict(columns.of(centres_of(shapes)).items()))
+    else:
+        points = sdata.points[part.key]
+        held = delayed(columns, name=f"ucs-columns-{uuid4().hex}", traverse=False)
+        meta = columns.empty(points._meta.index)
+        made = points[part.read_columns()].map_partitions(_columns_of, held, meta=meta)
+        out = points.assign(**{name: made[name] for name in meta})
+    out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # so that the new element's transformations are its own
+    return out
+
+
+def _columns_of(frame: pd.DataFrame, columns: PointColumns) -> pd.DataFrame:
+    return columns.of(frame)

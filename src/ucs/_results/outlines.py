@@ -1,0 +1,121 @@
+"""Outlines of labels as polygons, from windows of a raster in memory or on disk."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs._kernels.bands import Renumbered, bands, chunk_shape
+from ucs._kernels.ids import densify, ids_in
+from ucs._kernels.measure import measure
+from ucs._kernels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._utils.parallel import n_threads
+
+if TYPE_CHECKING:
+    from geopandas import GeoDataFrame
+    from numpy.typing import NDArray
+    from xarray import DataArray, DataTree
+
+    from ucs._kernels.bands import Raster
+    from ucs._kernels.transcripts import Window
+
+_HIGHEST_ID = 2**26
+"""Up to which ids are renumbered by a table."""
+
+
+def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArray]:
+    """Return labels renumbered to 1..n in ascending order, without a second raster where that is possible.
+
+    Parameters
+    ----------
+    labels
+        ``(h, w)`` ids of any integer type, 0 = background.
+
+    Returns
+    -------
+    The renumbered labels, the number of each id from 0 on (None where ids are too high for a table of them), and
+    ``(n,)`` the ids.
+
+    Raises
+    ------
+    ValueError
+        If an id is negative.
+    """
+    ids = ids_in(labels)
+    if len(ids) == 0 or ids[-1] >= _HIGHEST_ID:
+        return densify(labels)[0], None, ids
+    number = np.zeros(int(ids[-1]) + 1, dtype=np.int32)
+    number[ids] = np.arange(1, len(ids) + 1)
+    return Renumbered(labels, number), number, ids
+
+
+def finest_level(element: DataArray | DataTree) -> DataArray:
+    """Return the array of a labels element, the finest one of a multiscale element."""
+    from xarray import DataTree
+
+    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
+
+
+def polygon_frame(
+    labels: Raster,
+    to_intrinsic: NDArray[np.floating],
+    *,
+    boxes: NDArray[np.int64] | None = None,
+    ids: NDArray | None = None,
+    simplify: float = 0.0,
+) -> GeoDataFrame:
+    """Outline labels, in threads, each from a window of the raster that holds it whole.
+
+    Parameters
+    ----------
+    labels
+        ``(h, w)``, 0 = background; in memory or on disk.
+    to_intrinsic
+        ``(3, 3)`` from ``(column, row, 1)`` to the coordinates of the result.
+    boxes
+        ``(n + 1, 4)`` bounding boxes by label, as :class:`ucs._kernels.measure.Measures` has them, found if None.
+        Labels with an empty box are left out.
+    ids
+        ``(n,)`` index of label ``k + 1`` in the result; the label itself if None.
+    simplify
+        Tolerance in pixels.
+    """
+    import shapely
+    from geopandas import GeoDataFrame
+
+    if boxes is None:
+        boxes = measure(labels, max((int(band.max(initial=0)) for _, band in bands(labels)), default=0)).boxes
+    polygons = np.full(len(boxes), None, dtype=object)
+
+    def outline(group: tuple[NDArray[np.int64], Window]) -> None:
+        asked, window = group
+        traced = trace_window(np.asarray(labels[window.slices]), asked, boxes, window)
+        polygons[traced[3]] = _polygons(*traced[:3], to_intrinsic, simplify)
+
+    with ThreadPoolExecutor(n_threads()) as pool:
+        for _ in pool.map(outline, windows_of_boxes(boxes, chunk_shape(labels))):
+            pass  # so that an error in a thread is raised
+    found = np.flatnonzero(~shapely.is_missing(polygons)).astype(np.int32)
+    return GeoDataFrame({"geometry": polygons[found]}, index=found if ids is None else ids[found - 1])
+
+
+def _polygons(
+    coordinates: NDArray, rings: NDArray, cells: NDArray, to_intrinsic: NDArray[np.floating], simplify: float
+) -> NDArray:
+    """Return polygons in intrinsic coordinates."""
+    import shapely
+
+    if simplify == 0:
+        return outlines_to_polygons(_moved(coordinates, to_intrinsic), rings, cells)
+    polygons = outlines_to_polygons(coordinates, rings, cells)
+    simplified = shapely.simplify(polygons, simplify, preserve_topology=True)
+    polygons = np.where(shapely.is_valid(simplified), simplified, polygons)
+    return shapely.transform(polygons, lambda xy: _moved(xy, to_intrinsic))
+
+
+def _moved(coordinates: NDArray, m: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Apply a ``(3, 3)`` matrix, product by product: sums of a matrix product round by the length of the array."""
+    x, y = coordinates.T
+    return np.stack([m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]], axis=1)

@@ -1,0 +1,121 @@
+"""The cell x gene table."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ucs._kernels.count import row_sums
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from anndata import AnnData
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+INSTANCE_KEY = "cell_id"
+REGION_KEY = "region"
+
+
+def build_table(
+    counts: csr_matrix,
+    control_counts: csr_matrix | None = None,
+    *,
+    genes: Sequence[str],
+    controls: Sequence[str],
+    ids: NDArray,
+    region: str,
+    area_um2: NDArray[np.floating],
+    centroid_um: NDArray[np.float64],
+    obs: Mapping[str, Any],
+    layers: Mapping[str, csr_matrix],
+    uns: Mapping[str, Any],
+) -> AnnData:
+    """Build the table that annotates a labels or shapes element.
+
+    Parameters
+    ----------
+    counts
+        ``(n, len(genes))`` int counts.
+    control_counts
+        ``(n, len(controls))`` int counts.
+    genes, controls
+        Names of the features.
+    ids
+        ``(n,)`` instance ids.
+    region
+        Key of the element that the rows annotate.
+    area_um2
+        ``(n,)`` areas in um2.
+    centroid_um
+        ``(n, 2)`` centroids (x, y) in um.
+    obs
+        More columns, ``(n,)`` each.
+    layers
+        More counts, of the same shape as ``counts``.
+    uns
+        Goes into ``uns["ucs"]``.
+    """
+    from anndata import AnnData
+    from spatialdata.models import TableModel
+
+    if ids.dtype.itemsize < 2:
+        ids = ids.astype(np.int16)  # SpatialData takes no 8-bit instance ids
+    names = pd.Index([str(i) for i in ids])
+    n_transcripts = row_sums(counts)
+    frame = pd.DataFrame(
+        {
+            INSTANCE_KEY: ids,
+            REGION_KEY: pd.Categorical([region] * len(ids), categories=[region]),
+            **obs,
+            "area_um2": area_um2,
+            "n_transcripts": n_transcripts,
+            "n_genes": np.diff(counts.indptr).astype(np.int64),
+            "density": n_transcripts / area_um2,
+        },
+        index=names,
+    )
+    table = AnnData(X=counts, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
+    for name, layer in layers.items():
+        table.layers[name] = layer
+    table.obsm["spatial"] = centroid_um
+    if controls and control_counts is not None:
+        # Dense, but of few counts: 16 bits do, where they do.
+        small = np.uint16 if control_counts.max() <= np.iinfo(np.uint16).max else np.int32
+        table.obsm["controls"] = pd.DataFrame(
+            control_counts.astype(small).toarray(), index=names, columns=list(controls)
+        )
+    table.uns["ucs"] = storable(uns)
+    return TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
+
+
+def at_home(
+    centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float
+) -> NDArray[np.float64]:
+    """Return positions in um in the frame as positions in um in the coordinates that results are given in.
+
+    Parameters
+    ----------
+    centroid_um
+        ``(n, 2)``.
+    to_home
+        ``(3, 3)`` from the frame to these coordinates.
+    um_per_unit
+        Length of a unit of the frame in um.
+    """
+    if np.array_equal(to_home, np.eye(3)):
+        return centroid_um
+    scale = np.sqrt(abs(np.linalg.det(to_home[:2, :2])))
+    return (centroid_um / um_per_unit @ to_home[:2, :2].T + to_home[:2, 2]) * um_per_unit / scale
+
+
+def storable(value: Any) -> Any:
+    """Return nested plain values in a form that AnnData writes: no None, lists of numbers as arrays, no empty lists."""
+    if isinstance(value, dict):
+        return {str(k): storable(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list | tuple):
+        return np.asarray(value)
+    return value

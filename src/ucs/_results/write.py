@@ -1,0 +1,65 @@
+"""Results into a SpatialData object, and into its store if asked for: all or nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ucs._files.store import write_elements
+from ucs._utils.log import logger
+
+if TYPE_CHECKING:
+    from spatialdata import SpatialData
+
+
+@dataclass(frozen=True)
+class Elements:
+    """New elements by key, and points elements that replace their namesake."""
+
+    new: dict[str, Any]
+    points: dict[str, Any] = field(default_factory=dict)
+
+
+def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False) -> None:
+    """Add elements; if one cannot be added or written, the object is put back as it was.
+
+    Parameters
+    ----------
+    sdata
+        The object.
+    elements
+        What to add.
+    write
+        Whether to write the new elements (never the points) to the object's Zarr store too.
+    """
+    added = {**elements.new, **elements.points}
+    before = {key: sdata[key] for key in added if key in sdata}
+    try:
+        for key, element in added.items():
+            _put(sdata, key, element)
+        if write:
+            write_elements(sdata.path, elements.new)
+            logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
+    except BaseException:  # Ctrl-C too
+        for key in added:
+            if key in before:
+                if sdata.get(key) is not before[key]:
+                    _put(sdata, key, before[key])
+            elif key in sdata:
+                del sdata[key]
+        raise
+
+
+def _put(sdata: SpatialData, key: str, element: Any) -> None:
+    """Set an element; one that is there goes first, as spatialdata warns of a key that is set twice."""
+    if key in sdata:
+        del sdata[key]
+    sdata[key] = element
+
+
+def shallow_copy(sdata: SpatialData) -> SpatialData:
+    """Return an object with the same elements, without a store."""
+    from spatialdata import SpatialData
+
+    elements = {name: element for _, name, element in sdata.gen_elements()}
+    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))

@@ -1,0 +1,174 @@
+"""Tiles on the workers of the user's Dask client: several processes, GPUs or machines."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import sys
+import threading
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ucs._utils.checks import listed
+from ucs._utils.log import logger
+from ucs.methods.density.tile import cells_of_tile
+from ucs.methods.device import resolve_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from distributed import Client
+
+    from ucs._kernels.transcripts import Window
+    from ucs._run.output import Canvas, Handle
+    from ucs.methods.density.tile import Judges, TileTask
+
+_WAITING_PER_WORKER = 2  # tasks: one at work, one that it can begin at once
+_ONE_AT_A_TIME = threading.Lock()  # of a process: its tiles share a device, and torch's number of threads
+
+
+def active_client(device: str) -> Client | None:
+    """Return the Dask client that the user has made active, None if there is none.
+
+    Raises
+    ------
+    ValueError
+        If it has no workers, or a worker lacks the device.
+    """
+    if "distributed" not in sys.modules:  # then no client can have been made
+        return None
+    from distributed import default_client
+
+    try:
+        client = default_client()
+    except ValueError:
+        return None
+    if client.status != "running" or client.asynchronous:
+        return None
+    if not client.nthreads():
+        msg = f"The active Dask client ({client.scheduler_info()['address']}) has no workers; start some, or close it."
+        raise ValueError(msg)
+    if device != "auto":
+        lacking = [worker for worker, why in client.run(_why_device_is_lacking, device).items() if why]
+        if lacking:
+            msg = (
+                f"device={device!r} is not there on {len(lacking)} of the {len(client.nthreads())} workers of the "
+                f"active Dask client: {listed(lacking)}. Start workers that have it (e.g. "
+                "dask_cuda.LocalCUDACluster), or pass device='auto'."
+            )
+            raise ValueError(msg)
+    return client
+
+
+def device_of_training(device: str) -> str:
+    """Return where to train: on the device, or, if only the workers of the active client have it, on what is here.
+
+    Raises
+    ------
+    ValueError
+        If the device is not there, see :func:`active_client`.
+    """
+    if active_client(device) is not None and _why_device_is_lacking(device):
+        logger.info("Workers have the device %r, this process does not: it trains on what it has.", device)
+        return "auto"
+    resolve_device(device)
+    return device
+
+
+def _why_device_is_lacking(device: str) -> str:
+    try:
+        resolve_device(device)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def work_in_cluster(
+    client: Client,
+    tasks: Iterator[TileTask],
+    judges: Judges,
+    canvas: Canvas,
+    tiles: Sequence[Window],
+    *,
+    device: str,
+    tile_size: int,
+    done: Callable[[int], None],
+) -> None:
+    """Have workers work on tiles and write them to a canvas on disk, which they must reach by the same path.
+
+    A worker that dies takes nothing with it: its tiles are given to others. Tasks travel as files in the scratch folder
+    rather than through the scheduler, and only a few at a time.
+
+    Parameters
+    ----------
+    client
+        Active.
+    tasks, judges
+        What to do.
+    canvas
+        Where to write.
+    tiles
+        The tiles, by number.
+    device, tile_size
+        As in :func:`ucs.tl.segment`.
+    done
+        Called with the number of each tile that is there.
+    """
+    from distributed import as_completed
+
+    folder = canvas.workspace.folder / "tasks"
+    folder.mkdir(exist_ok=True)
+    judges_file = folder / "judges.pickle"
+    _dump(judges_file, judges)
+    handle = canvas.handle
+
+    def submit(task: TileTask) -> Any:
+        file = folder / f"{task.number}.pickle"
+        _dump(file, task)
+        return client.submit(
+            _work, str(file), str(judges_file), handle, tiles[task.number], device, tile_size, pure=False, retries=2
+        )
+
+    at_work = as_completed([submit(task) for task in itertools.islice(tasks, _waiting(client))])
+    try:
+        for future in at_work:
+            number = future.result()
+            (folder / f"{number}.pickle").unlink()
+            done(number)
+            at_work.update([submit(task) for task in itertools.islice(tasks, 1)])
+    except BaseException:  # Ctrl-C too: workers would go on
+        client.cancel(list(at_work.futures))
+        raise
+    judges_file.unlink()
+
+
+def _waiting(client: Client) -> int:
+    return _WAITING_PER_WORKER * max(1, len(client.nthreads()))
+
+
+def _work(file: str, judges_file: str, handle: Handle, core: Window, device: str, tile_size: int) -> int:
+    """Work on one tile, on a worker."""
+    task: TileTask = _load(file)
+    with _ONE_AT_A_TIME:
+        where = resolve_device(device)
+        judges = _judges(judges_file, Path(judges_file).stat().st_mtime_ns).on(where)
+        cells = cells_of_tile(task, judges, device=where, tile_size=tile_size)
+    handle.put(task.number, core, cells)
+    return task.number
+
+
+@lru_cache(maxsize=1)
+def _judges(file: str, _changed: int) -> Judges:
+    """Read the models once, not for each tile."""
+    return _load(file)
+
+
+def _dump(file: Path, content: Any) -> None:
+    with file.open("wb") as stream:
+        pickle.dump(content, stream, protocol=5)
+
+
+def _load(file: str) -> Any:
+    with Path(file).open("rb") as stream:
+        return pickle.load(stream)  # noqa: S301 - written by the client itself

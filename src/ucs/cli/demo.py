@@ -1,0 +1,175 @@
+"""A built-in sample from transcripts to cells, with the truth beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from ucs._files.new_store import check_new_store, write_new_store
+from ucs._kernels.resample import sample_labels
+from ucs._utils.transformations import transformation_matrix
+from ucs.datasets import simulate
+from ucs.metrics import expand_nuclei, match
+from ucs.tl import segment
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from matplotlib.figure import Figure
+    from rich.table import Table
+    from spatialdata import SpatialData
+
+    from ucs.methods.params import TrainParams
+
+SIZE_UM = 300.0
+CLOSE_UP_UM = 75.0
+_RADII_UM = np.arange(0.0, 10.5, 0.5)
+_THRESHOLDS = (0.5, 0.7)
+_TRUTH_COLOR = "#d1006c"
+_TRUTH = {"colors": _TRUTH_COLOR, "linewidths": 1.0, "linestyles": "--"}
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What the demo made.
+
+    Attributes
+    ----------
+    sdata
+        Simulated tissue with cells.
+    scores
+        F1 (columns: IoU thresholds) of our cells and of nuclei grown by the radius that suits the truth best.
+    store, picture
+        Where both were written.
+    """
+
+    sdata: SpatialData
+    scores: pd.DataFrame
+    store: Path
+    picture: Path
+
+
+def run(
+    output: Path,
+    *,
+    size_um: float | None = None,
+    train: TrainParams | Mapping[str, Any] | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    overwrite: bool = False,
+    progress: bool = True,
+) -> Demo:
+    """Simulate tissue, segment it, compare it with the truth, write a store and a picture into a folder.
+
+    Raises
+    ------
+    FileExistsError
+        If the store or the picture is there and may not be overwritten.
+    """
+    store, picture = output / "tissue.zarr", output / "cells.png"
+    check_new_store(store, overwrite=overwrite)
+    if picture.exists() and not overwrite:
+        msg = f"{picture} exists; pass --overwrite to replace it or another --output."
+        raise FileExistsError(msg)
+    size = SIZE_UM if size_um is None else size_um
+    sdata = simulate(width_um=size, height_um=size, seed=seed)
+    segment(sdata, train=train, device=device, seed=seed, progress=progress)
+    scores = agreement(sdata)
+    write_new_store(sdata, store)
+    draw(sdata, picture)
+    return Demo(sdata, scores, store, picture)
+
+
+def agreement(sdata: SpatialData) -> pd.DataFrame:
+    """Return the F1 of our cells and of the best nuclear expansion, on the raster of the truth.
+
+    The radius of the expansion is chosen by the truth, at each threshold anew: no expansion can do better.
+    """
+    truth = np.asarray(sdata.labels["true_cells"])
+    to_cells = transformation_matrix(sdata, "true_cells", "ucs_cells")
+    cells = sample_labels(np.asarray(sdata.labels["ucs_cells"]), to_cells, truth.shape)
+    nuclei = np.asarray(sdata.labels["nucleus_labels"]["scale0"]["image"])
+    to_um = transformation_matrix(sdata, "true_cells", "transcripts")
+    grown = pd.DataFrame(
+        {
+            radius: match(truth, expand_nuclei(nuclei, radius, um_per_px=to_um[0, 0]), thresholds=_THRESHOLDS)["f1"]
+            for radius in _RADII_UM
+        }
+    ).T
+    return pd.DataFrame(
+        {
+            "ucs": match(truth, cells, thresholds=_THRESHOLDS)["f1"],
+            "best nuclear expansion": grown.max(),
+            "its radius in um": grown.idxmax(),
+        }
+    ).T
+
+
+def score_table(scores: pd.DataFrame) -> Table:
+    """Return the agreement as a table for the terminal."""
+    from rich.table import Table
+
+    out = Table(
+        "", *(f"IoU {threshold:g}" for threshold in scores), title="F1 against the true cells", title_justify="left"
+    )
+    for name, row in scores.iterrows():
+        out.add_row(str(name), *(f"{value:.1f}" if "radius" in str(name) else f"{value:.3f}" for value in row))
+    return out
+
+
+def draw(sdata: SpatialData, path: Path) -> None:
+    """Draw the cells over their transcripts, the whole sample and a part of it, into a PNG file."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    from ucs.pl import cells
+
+    figure = Figure(figsize=(17, 9.3), layout="constrained")
+    overview, close_up = figure.subplots(1, 2)
+    bounds = _fullest_part(sdata)
+    color = _marker_colors(sdata)
+    cells(sdata, color=color, outline={"linewidths": 0.7}, show=("transcripts", "scale_bar"), ax=overview)
+    side = bounds[2] - bounds[0]
+    overview.add_patch(Rectangle(bounds[:2], side, side, fill=False, color=_TRUTH_COLOR, linewidth=2, zorder=6))
+    cells(sdata, bounds=bounds, color=color, outline={"linewidths": 1.8}, ax=close_up)
+    cells(sdata, bounds=bounds, shapes_key="true_cells", outline=_TRUTH, show=(), ax=close_up)
+    overview.set_title(f"{sdata.tables['ucs_table'].n_obs} cells; colours: marker genes of the cell types")
+    close_up.set_title("The part in the frame")
+    _add_legend(figure)
+    figure.savefig(path, dpi=140)
+
+
+def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:
+    """Return the square of the close-up: around the cell with most cells about it, within the sample."""
+    from scipy.spatial import cKDTree
+
+    centroids = sdata.tables["ucs_table"].obsm["spatial"]
+    x_min, y_min, x_max, y_max = sdata.shapes["ucs_boundaries"].total_bounds
+    side = min(CLOSE_UP_UM, x_max - x_min, y_max - y_min)
+    crowd = cKDTree(centroids).query_ball_point(centroids, side / 2, p=np.inf, return_length=True)
+    low = np.clip(centroids[np.argmax(crowd)] - side / 2, (x_min, y_min), (x_max - side, y_max - side))
+    return (float(low[0]), float(low[1]), float(low[0] + side), float(low[1] + side))
+
+
+def _marker_colors(sdata: SpatialData) -> dict[str, tuple[float, float, float, float]]:
+    """Give each marker gene the colour of its cell type."""
+    from matplotlib import colormaps
+
+    marker_of = sdata.tables["true_table"].var["marker_of"].dropna()
+    palette = colormaps["Dark2"]
+    return {gene: palette(code % palette.N) for gene, code in marker_of.cat.codes.items()}
+
+
+def _add_legend(figure: Figure) -> None:
+    from matplotlib.lines import Line2D
+
+    handles = [
+        Line2D([], [], label="ucs", color="black", linewidth=1.8),
+        Line2D([], [], label="true cells", color=_TRUTH_COLOR, linewidth=1.0, linestyle="--"),
+        Line2D([], [], label="nuclei", color="#1f6fd6", linewidth=0.6),
+    ]
+    figure.legend(handles=handles, loc="outside lower right", ncols=len(handles))

@@ -1,0 +1,122 @@
+"""Kinds of cells in a sample, from the transcripts in its nuclei: a mixture of multinomials.
+
+Nothing is annotated. The kinds serve to tell whether the transcripts at a pixel fit one nucleus rather than its
+neighbour; how much such evidence is worth is learned where the truth is known: on the pixels of nuclei themselves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ucs.methods.density.composition import group_by_composition
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from scipy.sparse import csr_matrix
+
+_MOST_KINDS = 16
+_NUCLEI_PER_KIND = 20
+_MOST_NUCLEI = 20_000  # more tell the same
+_ITERATIONS = 30
+
+PRIOR_COUNTS = 1000.0
+"""Transcripts of the average nucleus that each kind begins with, where nothing tells how many serve best."""
+
+
+@dataclass(frozen=True)
+class Profiles:
+    """Kinds of cells.
+
+    Attributes
+    ----------
+    log_ratio
+        ``(kinds, genes)`` float32, log of a gene's share in a kind over its share in all nuclei.
+    log_share
+        ``(kinds,)`` log of each kind's share of the nuclei.
+    """
+
+    log_ratio: NDArray[np.float32]
+    log_share: NDArray[np.float64]
+
+    def membership(self, counts: csr_matrix) -> NDArray[np.float32]:
+        """Return the probability of each kind for each row of counts ``(n, genes)``: ``(n, kinds)``."""
+        return _responsibilities(counts, self.log_ratio.astype(np.float64), self.log_share).astype(np.float32)
+
+
+def fit_profiles(
+    counts: csr_matrix, *, seed: int, prior_counts: Sequence[float] = (PRIOR_COUNTS,)
+) -> list[Profiles]:
+    """Fit the kinds by expectation maximisation, once for each prior, all from the same start.
+
+    Parameters
+    ----------
+    counts
+        ``(nuclei, genes)`` transcripts in nuclei.
+    seed
+        Of the first choice of kinds (:mod:`ucs.methods.density.composition`).
+    prior_counts
+        Transcripts of the average nucleus that each kind begins with: the more, the less is made of rare genes.
+
+    Returns
+    -------
+    The kinds (at most 16) for each prior; empty if there are too few nuclei with transcripts to tell any apart.
+    """
+    random = np.random.default_rng(seed)
+    counts = counts[np.asarray(counts.sum(axis=1)).ravel() > 0]
+    n_kinds = min(_MOST_KINDS, counts.shape[0] // _NUCLEI_PER_KIND)
+    if n_kinds < 2:
+        return []
+    if counts.shape[0] > _MOST_NUCLEI:
+        counts = counts[np.sort(random.choice(counts.shape[0], _MOST_NUCLEI, replace=False))]
+    counts = counts.astype(np.float64)
+    first = np.full((counts.shape[0], n_kinds), 0.1 / n_kinds)
+    first[np.arange(len(first)), group_by_composition(counts, n_kinds, random)] += 0.9
+    found = []
+    for prior in prior_counts:
+        member = first
+        for _ in range(_ITERATIONS):
+            log_ratio, log_share = _means(counts, member, prior)
+            member = _responsibilities(counts, log_ratio, log_share)
+        found.append(Profiles(log_ratio.astype(np.float32), log_share))
+    return found
+
+
+def profiles_of_members(
+    counts: csr_matrix, member: NDArray[np.float64], *, prior_counts: float = PRIOR_COUNTS
+) -> Profiles:
+    """Return the profiles of kinds whose members are known, such as annotated cell types.
+
+    Parameters
+    ----------
+    counts
+        ``(nuclei, genes)`` transcripts in nuclei.
+    member
+        ``(nuclei, kinds)`` how likely each nucleus is of each kind.
+    prior_counts
+        As for :func:`fit_profiles`.
+    """
+    log_ratio, log_share = _means(counts.astype(np.float64), member, prior_counts)
+    return Profiles(log_ratio.astype(np.float32), log_share)
+
+
+def _means(
+    counts: csr_matrix, member: NDArray[np.float64], prior_counts: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    total = np.asarray(counts.sum(axis=0)).ravel() + 1
+    overall = total / total.sum()
+    profile = np.asarray((counts.T @ member).T) + prior_counts * overall
+    log_ratio = np.log(profile / profile.sum(axis=1, keepdims=True)) - np.log(overall)
+    return log_ratio, np.log((member.sum(axis=0) + 1) / (len(member) + member.shape[1]))
+
+
+def _responsibilities(
+    counts: csr_matrix, log_ratio: NDArray[np.float64], log_share: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    fit = np.asarray(counts @ log_ratio.T) + log_share
+    fit = np.exp(fit - fit.max(axis=1, keepdims=True))
+    return fit / fit.sum(axis=1, keepdims=True)

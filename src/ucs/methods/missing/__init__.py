@@ -1,0 +1,1 @@
+"""Cells whose nucleus is missing from the nuclei."""

@@ -1,0 +1,152 @@
+"""The nets over a whole raster, block by block."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
+from ucs._kernels.transcripts import Window
+from ucs.methods.device import autocast, each_in_one_thread
+from ucs.methods.paper.block_values import BlockValues
+from ucs.methods.paper.foreground import HALO
+from ucs.methods.paper.patches import read_transcripts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from ucs._kernels.transcripts import TranscriptMap
+    from ucs.methods.paper.cell import CellNet
+    from ucs.methods.paper.foreground import ForegroundNet
+
+
+@dataclass(frozen=True)
+class PixelScores:
+    """What the nets of one or several models say of the pixels that their nuclei reach.
+
+    Attributes
+    ----------
+    foreground
+        Logit of p_fg (paper, equation 1).
+    scalar
+        f(p) (paper, equation 4), on the same blocks.
+    """
+
+    foreground: BlockValues
+    scalar: BlockValues
+
+    @classmethod
+    def empty(
+        cls,
+        shape: tuple[int, int],
+        boxes: NDArray[np.int64],
+        model: NDArray[np.integer],
+        *,
+        n_models: int = 1,
+        reach: int,
+    ) -> PixelScores:
+        """Make room for the blocks that nuclei reach, those of each model by themselves.
+
+        Parameters
+        ----------
+        shape
+            ``(h, w)`` of the raster.
+        boxes
+            ``(n + 1, 4)`` bounding boxes of the nuclei.
+        model
+            ``(n + 1,)``, which model judges each nucleus.
+        n_models
+            Number of models.
+        reach
+            Distance in pixels beyond which nothing is asked.
+        """
+        start, ids = boxes_by_block(boxes, reach, BLOCK, *count_blocks(shape))
+        asked = np.zeros((n_models, len(start) - 1), dtype=bool)
+        asked[model[ids], np.repeat(np.arange(len(start) - 1), np.diff(start))] = True
+        foreground, scalar = BlockValues.empty(shape, asked), BlockValues.empty(shape, asked)
+        return cls(foreground, scalar)
+
+    @property
+    def n_blocks(self) -> int:
+        """Number of blocks to score, over all models."""
+        return len(self.scalar.blocks)
+
+
+def score_pixels(
+    scores: PixelScores,
+    transcripts: TranscriptMap,
+    foreground: ForegroundNet,
+    cell: CellNet,
+    *,
+    model: int = 0,
+    device: torch.device,
+    tile_size: int = 1024,
+    progress: Callable[[int], None] = lambda _done: None,
+) -> None:
+    """Run both nets of one model on every block that its nuclei reach, and enter what they say into ``scores``.
+
+    Parameters
+    ----------
+    scores
+        Of all models.
+    transcripts
+        Transcripts of the genes that the nets see.
+    foreground, cell
+        The nets, on ``device``.
+    model
+        Number of the model.
+    device
+        Where to compute.
+    tile_size
+        Side in pixels of what goes through the nets at once. On a CPU the blocks go one by one in any case: there the
+        arithmetic may depend on how many there are.
+    progress
+        Called with the number of blocks done.
+    """
+    batch_size = blocks_at_once(device, tile_size)
+    _, block_columns = count_blocks(transcripts.shape)
+    wanted = np.flatnonzero(scores.scalar.index[model] >= 0)
+
+    def score(chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        windows = [_block_window(int(k), block_columns) for k in chosen]
+        windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
+        return _score(transcripts, windows, foreground, cell, device)
+
+    def enter(chosen: NDArray[np.int64], scored: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
+        where = scores.scalar.index[model, chosen]
+        scores.foreground.blocks[where], scores.scalar.blocks[where] = (of_all[: len(chosen)] for of_all in scored)
+        progress(int(np.searchsorted(wanted, chosen[-1])) + 1)
+
+    batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
+    each_in_one_thread(score, batches, enter, device)
+
+
+def blocks_at_once(device: torch.device, tile_size: int) -> int:
+    """Return how many blocks go through the nets at once."""
+    return 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
+
+
+def _block_window(k: int, block_columns: int) -> Window:
+    row0, column0 = (k // block_columns) * BLOCK, (k % block_columns) * BLOCK
+    return Window(row0, column0, row0 + BLOCK, column0 + BLOCK)
+
+
+@torch.inference_mode()
+def _score(
+    transcripts: TranscriptMap,
+    windows: list[Window],
+    foreground: ForegroundNet,
+    cell: CellNet,
+    device: torch.device,
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    batch = read_transcripts(transcripts, [window.grown(HALO) for window in windows]).to(device)
+    with autocast(device):
+        features = foreground.features(batch)
+    # The two heads decide by small differences: they stay in float32.
+    features = features.float()
+    return foreground.logits(features).cpu().numpy(), cell.scalar(features).cpu().numpy()

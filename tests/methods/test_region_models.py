@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ucs.methods.density.expression import KindNet
+from ucs.methods.density.net import DensityNet
+from ucs.methods.model import UCSModel
+from ucs.methods.paper.cell import CellNet
+from ucs.methods.paper.foreground import ForegroundNet
+from ucs.methods.params import TrainParams
+from ucs.methods.region_models import RegionModels, load_model
+
+
+def make_model(seed):
+    torch.manual_seed(seed)
+    foreground = ForegroundNet(3).to(memory_format=torch.channels_last).eval()
+    return UCSModel(foreground, CellNet().eval(), ("a", "b", "c"), TrainParams(), 1.0, {"seed": seed})
+
+
+@pytest.fixture(scope="module")
+def models():
+    shared, one, other = (make_model(seed) for seed in range(3))
+    return RegionModels({"tumour": one, "a/b c": other, "poor": shared}, shared)
+
+
+def weights(model):
+    return torch.cat([v.ravel() for net in (model.foreground, model.cell) for v in net.state_dict().values()])
+
+
+def test_is_a_mapping_of_regions(models):
+    assert list(models) == ["tumour", "a/b c", "poor"]
+    assert len(models) == 3
+    assert models["poor"] is models.shared
+    assert "stroma" not in models
+    with pytest.raises(KeyError):
+        models["stroma"]
+    assert models.distinct() == [models.shared, models["tumour"], models["a/b c"]]
+    assert models.params == TrainParams()
+
+
+def test_history_tells_of_each_model_once(models):
+    assert models.history == {
+        "regions": ["tumour", "a/b c", "poor"],
+        "shared": {"seed": 0},
+        "0": {"seed": 1},
+        "1": {"seed": 2},
+    }
+
+
+def test_round_trip(models, tmp_path):
+    models.save(tmp_path / "folder" / "models")
+    for loaded in (RegionModels.load(tmp_path / "folder" / "models"), load_model(str(tmp_path / "folder" / "models"))):
+        assert list(loaded) == list(models)
+        assert loaded["poor"] is loaded.shared
+        for name in models:
+            assert torch.equal(weights(loaded[name]), weights(models[name]))
+            assert loaded[name].history == models[name].history
+    folders = sorted(path.name for path in (tmp_path / "folder" / "models").iterdir())
+    assert folders == ["region_0", "region_1", "regions.json", "shared"]
+
+
+def test_round_trip_without_a_shared_model(tmp_path):
+    models = RegionModels({"x": make_model(4)})
+    models.save(tmp_path)
+    loaded = load_model(tmp_path)
+    assert loaded.shared is None
+    assert torch.equal(weights(loaded["x"]), weights(models["x"]))
+
+
+def test_a_single_model_is_loaded_too(models, tmp_path):
+    models["tumour"].save(tmp_path)
+    assert torch.equal(weights(load_model(tmp_path)), weights(models["tumour"]))
+    with pytest.raises(FileNotFoundError, match="no models of regions: regions.json is missing"):
+        RegionModels.load(tmp_path)
+
+
+def test_one_folder_holds_one_kind(models, tmp_path):
+    one = models["tumour"]
+    one.save(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a model already; pass overwrite=True"):
+        models.save(tmp_path)
+    models.save(tmp_path, overwrite=True)
+    assert isinstance(load_model(tmp_path), RegionModels)
+    with pytest.raises(FileExistsError, match="holds a model already; pass overwrite=True"):
+        one.save(tmp_path)
+    with pytest.raises(FileExistsError, match="holds a model already"):
+        models.save(tmp_path)
+    one.save(tmp_path, overwrite=True)
+    assert isinstance(load_model(tmp_path), UCSModel)
+
+
+def test_unknown_format(models, tmp_path):
+    models.save(tmp_path)
+    description = json.loads((tmp_path / "regions.json").read_text())
+    (tmp_path / "regions.json").write_text(json.dumps(description | {"format": 9}))
+    with pytest.raises(ValueError, match="model format 9; this version reads format 1"):
+        load_model(tmp_path)
+
+
+def test_models_must_fit_together(models):
+    with pytest.raises(ValueError, match="no model for any region"):
+        RegionModels({})
+    for other in (
+        replace(models["tumour"], um_per_px=0.5),
+        replace(models["tumour"], params=TrainParams(tau=3.0)),
+        replace(models["tumour"], params=TrainParams(reach=20)),
+        replace(models["tumour"], params=TrainParams(stretch=0.0)),
+        replace(models["tumour"], foreground=DensityNet(), cell=KindNet(0, 1)),
+    ):
+        with pytest.raises(ValueError, match="must be of one kind and share resolution, tau, reach and stretch"):
+            RegionModels({"a": models["tumour"], "b": other})
+    RegionModels({"a": models["tumour"], "b": replace(models["tumour"], params=TrainParams(max_steps=3))})
