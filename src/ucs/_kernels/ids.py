@@ -100,3 +100,25 @@ def _count(labels: NDArray, out: NDArray) -> bool:
                 return False
             out[k] += 1
     return True
+
+
+def renumber(labels: NDArray[np.int32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number the ids that occur in labels anew from 1, in the same order.
+
+    Returns
+    -------
+    ``(ids, local)``: ``(m + 1,)`` the old id of each new one, with 0 first, and the labels in new ids.
+    """
+    found = np.zeros(n + 1, dtype=np.int32)
+    _mark(labels, found)
+    found[0] = 0
+    ids = np.concatenate([np.zeros(1, dtype=np.int32), np.flatnonzero(found).astype(np.int32)])
+    found[ids] = np.arange(len(ids), dtype=np.int32)
+    return ids, found[labels]
+
+
+@njit(cache=True, nogil=True)
+def _mark(labels: NDArray, found: NDArray) -> None:
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            found[labels[i, j]] = 1

@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._kernels.transcripts import Window
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
 BLOCK = 96
@@ -110,3 +114,19 @@ def boxes_by_block(
                         ids[position[k]] = c
                         position[k] += 1
     return start, ids
+
+
+def tiles_of(shape: tuple[int, int], side: int) -> Iterator[Window]:
+    """Yield the tiles that cover a raster, row by row; their corners lie on the lattice, ``side`` is rounded up to it.
+
+    Parameters
+    ----------
+    shape
+        Of the raster.
+    side
+        In pixels.
+    """
+    side = -(-side // BLOCK) * BLOCK
+    for row0 in range(0, shape[0], side):
+        for column0 in range(0, shape[1], side):
+            yield Window(row0, column0, row0 + side, column0 + side).clipped(shape)

@@ -61,8 +61,10 @@ class Platform:
         Names under which readers sign the objects of this platform (``sdata.attrs["spatialdata_io_reader"]``).
     signature
         Columns by which its points are told from others, where no reader has signed.
-    train
-        Parameters of the training that differ from the defaults.
+    params
+        Parameters that differ from the defaults, by method.
+    thresholds
+        The default of ``threshold``, by method, where it differs from the method's own.
     """
 
     name: str
@@ -89,7 +91,8 @@ class Platform:
     shared_nucleus_ids: bool = False
     readers: tuple[str, ...] = ()
     signature: frozenset[str] = frozenset()
-    train: Mapping[str, Any] = field(default_factory=dict)
+    params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def is_control(self, feature: str) -> bool:
         """Tell whether a feature is a control."""
@@ -164,7 +167,7 @@ STEREOSEQ = Platform(
     stain_images=(r".*_regist",),
     readers=("stereoseq",),
     signature=frozenset({"gene", "count"}),
-    train={"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)},  # paper: w1 = w3 = 5
+    params={"paper": {"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)}},  # paper: w1 = w3 = 5
 )
 
 VISIUM_HD = Platform(

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     from ucs._read.fields import Fields
     from ucs._read.nuclei.onto_grid import Nuclei
-    from ucs.methods.density.statistics import Overview
 
 __all__ = ["NUCLEI_KEY", "Sample", "Source", "find_nuclei_key", "find_source", "prepare"]
 
@@ -50,14 +49,12 @@ class Sample:
     """``(h, w)``, ``k + 1`` where a pixel belongs to field of view ``k``, 0 where to none; None for one part."""
     cell_types: NDArray[np.object_] | None = None
     """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if the user gave none."""
-    overviews: dict[Any, Overview] = field(default_factory=dict, compare=False)
-    """What was seen when the sample was looked over, by what was looked for (:mod:`ucs.methods.density.engine`)."""
 
     def without_transcripts(self) -> Sample:
         """Return the sample with its grid and the names of its features, but no transcripts: they take memory."""
         of, none = self.transcripts.map, np.zeros(0, dtype=np.int32)
         empty = TranscriptMap(of.shape, of.n_features, np.zeros(of.shape[0] + 1, dtype=np.int64), none, none, none)
-        return replace(self, transcripts=replace(self.transcripts, map=empty), overviews={})
+        return replace(self, transcripts=replace(self.transcripts, map=empty))
 
     @property
     def fov_names(self) -> tuple[str, ...]:

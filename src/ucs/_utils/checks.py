@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import re
+from numbers import Real
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,20 +66,21 @@ def check_one_object(sdata: object) -> None:
 
 def check_positive(value: float, name: str) -> None:
     """Raise ``ValueError`` unless a value is a finite and positive number."""
-    if not (_is_number(value) and np.isfinite(value) and value > 0):
+    if not (is_number(value) and math.isfinite(value) and value > 0):
         msg = f"{name}={value!r} must be a positive number."
         raise ValueError(msg)
 
 
 def check_at_least(value: int, low: int, name: str) -> None:
     """Raise ``ValueError`` unless a value is a whole number that is not below ``low``."""
-    if not (_is_number(value) and value >= low and value == int(value)):
+    if not (is_number(value) and value >= low and value == int(value)):
         msg = f"{name}={value!r} must be a whole number, {low} or above."
         raise ValueError(msg)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, of Python or NumPy."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, overwrite: bool) -> None:
@@ -139,6 +140,8 @@ def check_any_label(ids: NDArray, key: str) -> None:
 
 def check_ids(ids: NDArray, element: str) -> None:
     """Raise ``ValueError`` if ids repeat or are negative."""
+    import numpy as np
+
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]

@@ -38,8 +38,6 @@ BYTES_PER_TRANSCRIPT = 28
 BYTES_PER_TRANSCRIPT_HELD = 12
 """Of those that stay."""
 
-_BYTES_PER_TILE_PIXEL, _AROUND_TILE = 80, 128  # of what is held of a tile at work, and how much larger it is
-
 TRANSCRIPTS_SHARE = 0.5
 """Of a limit of memory: what transcripts may take before they go to disk."""
 
@@ -50,31 +48,9 @@ _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))}
 }
 
 
-def bytes_of_rasters(n_pixels: int, *, plain: bool = False) -> int:
-    """Return the bytes that the rasters of a run take in memory, beside the nuclei.
-
-    Parameters
-    ----------
-    n_pixels
-        Of each.
-    plain
-        Whether all are plain arrays, as for the published nets and where missing cells are looked for.
-    """
-    plain = plain or n_pixels <= PLAIN_PIXELS
-    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if plain else _BYTES_PER_COMPRESSED_PIXEL)
-
-
-def bytes_of_tile(side: int, n_pixels: int) -> int:
-    """Return the bytes that are held of a tile while it is worked on.
-
-    Parameters
-    ----------
-    side
-        In pixels.
-    n_pixels
-        Of the whole raster.
-    """
-    return min((side + _AROUND_TILE) ** 2, n_pixels) * _BYTES_PER_TILE_PIXEL
+def bytes_of_rasters(n_pixels: int) -> int:
+    """Return the bytes that the rasters of a run of ``n_pixels`` take in memory, beside the nuclei."""
+    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
 
 
 def check_fits_memory(

@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._utils.checks import check_positive, listed
 from ucs._utils.log import logger
-from ucs._utils.progress import stage
+from ucs._utils.progress import progress_bar
 from ucs.io._partitions import COUNT, GENE, GeneCodes, PartitionWriter, cache_folder, to_sdata
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ def _read_rows(
         msg = f"{path}: {group.name}/exon has {len(exon)} rows, expression {n}."
         raise ValueError(msg)
     code, ends = _genes_of_rows(group, genes, gene_field, path)
-    with stage(f"Reading {path.name}", {}, progress=progress, unit="row") as done:
+    with progress_bar(f"Reading {path.name}", "row", shown=progress) as done:
         for start in range(0, n, chunk_rows):
             stop = min(start + chunk_rows, n)
             try:

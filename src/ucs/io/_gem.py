@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._utils.checks import check_positive, listed
 from ucs._utils.log import logger
-from ucs._utils.progress import stage
+from ucs._utils.progress import progress_bar
 from ucs.io._gem_header import GemHeader, damaged, find_columns, read_header
 from ucs.io._partitions import CELL, COUNT, GENE, GeneCodes, PartitionWriter, cache_folder, to_sdata
 
@@ -118,7 +118,7 @@ def _read_rows(
 
     n_rows = 0
     size = path.stat().st_size >> 20
-    with pa.OSFile(str(path)) as file, stage(f"Reading {path.name}", {}, progress=progress, unit="MB") as done:
+    with pa.OSFile(str(path)) as file, progress_bar(f"Reading {path.name}", "MB", shown=progress) as done:
         try:
             for batch in _open_csv(file, header, found):
                 rows = _to_arrays(batch, found, genes, where=f"{path}, after row {n_rows}")

@@ -12,7 +12,7 @@ from ucs._read.nuclei.stain import find_stain, pixel_size
 from ucs._read.platforms import resolve_platform
 from ucs._utils.checks import check_at_least, check_free_keys, check_name, listed
 from ucs._utils.log import logger
-from ucs._utils.progress import stage
+from ucs._utils.progress import Stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,13 +111,13 @@ def nuclei(
     check_at_least(tile_size, 32, "tile_size")
     check_method(method, options)
     result = sdata if inplace else _shallow_copy(sdata)
-    timings: dict[str, float] = {}
+    stages = Stages(progress=progress)
     if images:
         stains = {
             field: StainImage.of(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
             for field, key in images.items()
         }
-        with stage("nuclei", timings, progress=progress, unit="field") as update:
+        with stages.stage("nuclei", unit="field") as update:
             of_fields, empty = find_in_fields(
                 sdata, stains, method, options, tile_size=int(tile_size), update=update
             )
@@ -129,12 +129,12 @@ def nuclei(
             listed(keys),
             len(images),
             name_of(method),
-            timings["nuclei"],
+            stages.seconds["nuclei"],
         )
         return None if inplace else result
     source = find_stain(sdata, image_key, channel)
     um_per_px = pixel_size(sdata, source.key, um_per_px)
-    with stage("nuclei", timings, progress=progress, unit="tile") as update:
+    with stages.stage("nuclei", unit="tile") as update:
         found = find_in_image(
             StainImage.of(source, um_per_px),
             sdata.images[source.key],
@@ -153,7 +153,7 @@ def nuclei(
         listed(source.channels),
         found.um_per_px,
         name_of(method),
-        timings["nuclei"],
+        stages.seconds["nuclei"],
     )
     return None if inplace else result
 

@@ -11,13 +11,13 @@ from ucs._evaluation.reference import as_reference, shared_genes
 from ucs._kernels.count import count_in_labels, split_columns
 from ucs._kernels.measure import centroids, moments
 from ucs._read.keys import FOV
-from ucs._read.markers import marker_matrix
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.table import build_table
 from ucs._results.write import Elements, add_elements
 from ucs._utils.checks import check_free_keys, listed
 from ucs._utils.log import logger
 from ucs.methods.cell_types import types_by_markers, types_by_profiles
+from ucs.methods.markers import marker_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._evaluation.reference import Scale
-    from ucs._read.markers import Markers
     from ucs._read.platforms import Platform
     from ucs._read.sample import Sample
+    from ucs.methods.markers import Markers
 
 UNKNOWN = "unknown"
 """Type of nuclei whose transcripts do not tell."""

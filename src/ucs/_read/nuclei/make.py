@@ -13,7 +13,7 @@ from ucs._read.nuclei.rows import nuclei_from_rows
 from ucs._read.nuclei.stain import Stain, find_stain
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
-from ucs._utils.progress import stage
+from ucs._utils.progress import progress_bar
 from ucs._utils.transformations import transformation_matrix
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def make_nuclei(sdata: SpatialData, source: Source, template: str, *, progress: 
         If a field has none.
     """
     way = way_to_make(sdata, source)
-    with stage("nuclei", {}, progress=progress, unit="field") as update:
+    with progress_bar("nuclei", "field", shown=progress) as update:
         of_fields, empty = _from_images(sdata, source, update) if way == "images" else _from_rows(sdata, source, update)
     where = "the images" if way == "images" else "the nuclear transcripts in the vendor's cells"
     if empty:

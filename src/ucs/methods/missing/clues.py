@@ -141,7 +141,7 @@ def gather_clues(
     totals = transcripts.totals()
     density = smoothed_density(totals, levels.cytoplasm, um_per_px=um_per_px)
     remoteness = np.minimum(distance * np.float32(um_per_px), np.float32(50))
-    if evidence is not None and evidence.trust_um > 0:
+    if evidence is not None and evidence.expression_weight_um > 0:
         remoteness += _distance_of_other_kinds(evidence, nearest, um_per_px)
     np.maximum(remoteness, 0, out=remoteness)
     remoteness[nuclei > 0] = 0
@@ -196,7 +196,7 @@ def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_
         of_nearest += evidence.membership[:, k][nearest] * fit
         better = around > likeliest
         likeliest[better], of_likeliest[better] = around[better], fit[better]
-    return np.float32(evidence.trust_um) * np.where(nearest > 0, of_likeliest - of_nearest, 0)
+    return np.float32(evidence.expression_weight_um) * np.where(nearest > 0, of_likeliest - of_nearest, 0)
 
 
 def _poorest(
