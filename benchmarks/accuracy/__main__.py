@@ -83,9 +83,7 @@ def run(regime: str, seed: int, size: float, resolution: float, backgrounds: lis
     rows = expansions(truth, sdata, sample)
     for background in backgrounds:
         start = time.perf_counter()
-        result = ucs.tl.segment(
-            sdata, background=background, resolution=resolution, seed=seed, inplace=False, progress=False
-        )
+        result = ucs.tl.segment(sdata, resolution=resolution, seed=seed, inplace=False, progress=False, method="paper", params={"background": background})
         seconds = time.perf_counter() - start
         labels = np.asarray(result.labels["ucs_cells"])
         chosen = result.tables["ucs_table"].uns["ucs"]["model"]["background"].get("distance_um", float("nan"))

@@ -50,14 +50,7 @@ def measure(
     yardstick = _yardstick(real, tissue, sample)
     agreement = None if real.truth_key is None else Agreement(real, tissue, sample)
     start = time.perf_counter()
-    model = ucs.tl.train(
-        real.sdata,
-        nuclei_key=real.nuclei_key,
-        um_per_unit=real.um_per_unit,
-        resolution=resolution,
-        train=train,
-        progress=False,
-    )
+    model = ucs.tl.train(real.sdata, nuclei_key=real.nuclei_key, resolution=resolution, progress=False, params=train, read={"um_per_unit": real.um_per_unit})
     seconds = time.perf_counter() - start
     rows = {name: yardstick.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
     default = default_threshold(model)

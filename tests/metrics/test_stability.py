@@ -37,7 +37,7 @@ def test_by_a_segmentation_that_follows_the_transcripts():
 
 def test_the_default_is_our_segmentation():
     def briefly(sdata):
-        return ucs.tl.segment(sdata, train=TINY, background=5.0, inplace=False, progress=False, device="cpu")
+        return ucs.tl.segment(sdata, inplace=False, progress=False, method="paper", params={**PAPER_TINY, "background": 5.0}, compute={"device": "cpu"})
 
     sdata = scene().sdata()
     full = briefly(sdata)

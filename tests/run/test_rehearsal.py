@@ -114,6 +114,6 @@ def test_the_least_of_data(case, background):
         case "far islands":
             x = [*rng.uniform(0, 30, 200), *rng.uniform(970, 1000, 200), 500.0]
             sdata = make_sdata(nuclei, points(x, rng.uniform(0, 30, 401)))
-    found = ucs.pp.check(sdata, train=TINY, device="cpu", background=background, check_alignment=False)
+    found = ucs.pp.check(sdata, method="paper", params={**PAPER_TINY, "background": background}, read={"check_alignment": False}, compute={"device": "cpu"})
     assert found.ok
     assert np.isfinite(found["estimate"]["seconds"])

@@ -66,7 +66,7 @@ def scene() -> Scene:
 @functools.cache
 def model() -> UCSModel:
     """A model trained on the scene."""
-    return ucs.tl.train(scene().sdata(), train=SHORT, background=5.0, progress=False, device="cpu")
+    return ucs.tl.train(scene().sdata(), progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0})
 
 
 @functools.cache

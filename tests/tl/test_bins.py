@@ -49,9 +49,7 @@ def reference(nuclei) -> SpatialData:
 
 @pytest.fixture(scope="module")
 def model(reference) -> UCSModel:
-    return ucs.tl.train(
-        reference, resolution=BIN_UM, train=SHORT, background=5.0, check_alignment=False, progress=False, device="cpu"
-    )
+    return ucs.tl.train(reference, resolution=BIN_UM, progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0}, read={"check_alignment": False})
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +109,7 @@ class TestVisiumHD:
         assert table.uns["ucs"]["qc"]["n_kept"] == counts.sum()
 
     def test_it_runs_with_no_option_and_says_that_it_is_experimental(self, run, caplog):
-        out = ucs.tl.segment(run, inplace=False, train=TINY, progress=False, device="cpu")
+        out = ucs.tl.segment(run, inplace=False, progress=False, params=TINY, compute={"device": "cpu"})
         parameters = out["ucs_table"].uns["ucs"]["parameters"]
         assert (parameters["platform"], parameters["resolution"]) == ("visium_hd", BIN_UM)
         assert parameters["nuclei_key"] == "Visium_HD_Sample_nucleus_segmentations"
@@ -249,7 +247,7 @@ class TestStereoseq:
         gem = SpatialData(points={"bin1_genes": make_points(self.rows())}, labels={"nuclei": self.nuclei()})
         table = stereoseq_sdata(scene())
         table["nuclei"] = self.nuclei()
-        of_gem, of_table = (ucs.tl.segment(sdata, device="cpu", **options) for sdata in (gem, table))
+        of_gem, of_table = (ucs.tl.segment(sdata, compute={"device": "cpu"}, **options) for sdata in (gem, table))
         assert of_table["ucs_table"].uns["ucs"]["parameters"]["platform"] == "stereoseq"
         np.testing.assert_array_equal(labels_of(of_gem), labels_of(of_table))
         assert_same_tables(of_gem["ucs_table"], of_table["ucs_table"])

@@ -22,7 +22,7 @@ sq = pytest.importorskip("squidpy")
 def analysed(request):
     """The table of the simulated tissue, 185 cells, from counts to clusters and neighbourhoods."""
     simulated = cheap_copy(request.getfixturevalue("simulated"))
-    ucs.tl.segment(simulated, train=TINY, progress=False)
+    ucs.tl.segment(simulated, progress=False, params=TINY)
     table = simulated["ucs_table"]
     analyse(table)
     return simulated

@@ -43,7 +43,7 @@ def by_nucleus():
 
 def segmented(nuclei, **options):
     sdata = make_sdata(nuclei, POINTS)
-    ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False, device="cpu", **options)
+    ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False}, compute={"device": "cpu"}, **options)
     return sdata
 
 
