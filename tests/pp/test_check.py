@@ -161,7 +161,7 @@ class TestNucleiInImages:
         def fail(*_, **__):
             raise AssertionError("nuclei are looked for")
 
-        monkeypatch.setattr("ucs.pp._nuclei.find_in_image", fail)
+        monkeypatch.setattr("ucs._read.nuclei.from_image.find_in_image", fail)
         step = 1 / UM_PER_PX
         image, _ = dapi(0, 100)
         to_global = scenes.scaling(step) @ translation(-scenes.X0, -scenes.Y0)

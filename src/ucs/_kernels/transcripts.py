@@ -13,7 +13,7 @@ import numpy as np
 
 from ucs._files.scratch import EntriesInMemory, EntriesOnDisk, Scratch, empty_entries, release_pages
 from ucs._kernels import map_kernels
-from ucs._kernels.canonical import Segment, sort_segments
+from ucs._kernels.sorting import Segment, sort_segments
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:

@@ -8,7 +8,6 @@ from ucs._files.store import check_store
 from ucs._read.regions import find_regions
 from ucs._read.sample import find_nuclei_key, find_source
 from ucs._results.keys import OutputKeys
-from ucs._results.write import shallow_copy
 from ucs._run.cell_types import read_markers
 from ucs._run.cluster import device_of_training
 from ucs._run.place import place_of
@@ -17,6 +16,7 @@ from ucs._run.resume import drop_half_written
 from ucs._run.run import Run
 from ucs._run.training import Learning, resolve_params
 from ucs._utils.checks import check_at_least, check_one_object, check_option
+from ucs._utils.elements import shallow_copy
 from ucs._utils.memory import parse_limit
 from ucs.methods.paper.find_background import check_background
 
