@@ -90,7 +90,7 @@ class TestSpilling:
         points = many_points(counts=counts)
         stored = read(points, npartitions=npartitions, scratch=tmp_path, memory_limit=limit)
         assert_same(stored, read(points))
-        assert (stored.map.scratch is not None) == (limit < 10**6)
+        assert (stored.map.storage is not None) == (limit < 10**6)
         assert list(tmp_path.iterdir()) == []
 
     def test_from_the_middle_on(self, tmp_path):
@@ -103,7 +103,7 @@ class TestSpilling:
         points = pd.concat([part.astype({"feature_name": str}) for part in parts])
         element = PointsModel.parse(dd.concat([dd.from_pandas(part, npartitions=1) for part in parts]))
         stored = read(element, scratch=tmp_path, memory_limit=10_000)
-        assert stored.map.scratch is not None
+        assert stored.map.storage is not None
         assert_same(stored, read(points))
 
     def test_more_features_than_16_bits_hold(self, tmp_path):

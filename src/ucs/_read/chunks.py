@@ -14,7 +14,8 @@ from ucs._kernels.binning import bin_positions, extent, group_by_band
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import MapWriter, TranscriptMap
 from ucs._read.grid import pixel_index
-from ucs._utils.memory import check_fits_memory, in_own_pages, own_pages
+from ucs._utils.memory import check_fits_memory
+from ucs._utils.pages import in_own_pages, own_pages
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
@@ -234,7 +235,7 @@ class Bands:
             Transcripts to hold in memory; a band is held as a whole, though.
         """
         row0, shape = grid.row0, grid.shape
-        writer = MapWriter(shape, n_features, scratch=self._scratch)
+        writer = MapWriter(shape, n_features, storage=self._scratch)
         try:
             for band0, band1 in self._batches(row0, shape[0], at_once):
                 first = max(band0 * BAND - row0, 0)
