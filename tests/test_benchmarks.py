@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 import scenes
+
 import ucs
 from ucs._read.sample import find_source, prepare
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenes import scene
 from spatialdata.models import Labels2DModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from scenes import TINY, scene
 from ucs.metrics import Tissue, expand_nuclei, subsample_stability
 from ucs.metrics._stability import _with_points
 

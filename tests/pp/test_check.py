@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
 import torch
 from rich.console import Console
-from spatialdata import SpatialData
-
-import scenes
-import ucs
 from scenes import TINY, boxes, make_sdata, scene, translation
+from spatialdata import SpatialData
 from stains import UM_PER_PX, dapi, image_element
+
+import ucs
 from ucs._read.platforms import XENIUM
 from ucs._read.sample import find_source, prepare
 from ucs._run.check_report import Check
@@ -161,7 +161,7 @@ class TestNucleiInImages:
         def fail(*_, **__):
             raise AssertionError("nuclei are looked for")
 
-        monkeypatch.setattr("ucs.pp._nuclei.find_in_image", fail)
+        monkeypatch.setattr("ucs._read.nuclei.from_image.find_in_image", fail)
         step = 1 / UM_PER_PX
         image, _ = dapi(0, 100)
         to_global = scenes.scaling(step) @ translation(-scenes.X0, -scenes.Y0)

@@ -14,8 +14,7 @@ from scenes import AFFINES, affine, boxes, make_sdata, scene
 from spatialdata.models import ShapesModel
 from spatialdata.transformations import Identity
 
-from ucs._read.region_rasters import majority, split_into_blocks
-from ucs._read.regions import find_regions, read_regions
+from ucs._read.regions import find_regions, majority, read_regions, split_into_blocks
 from ucs._read.sample import find_source, prepare
 
 X0, Y0 = scenes.X0, scenes.Y0

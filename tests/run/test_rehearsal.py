@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from scenes import TINY, make_sdata, model, scene
+from ucs.methods.params import TrainParams
 
 import ucs
 from ucs._kernels.transcripts import Window
@@ -12,7 +13,6 @@ from ucs._read.sample import find_source, prepare
 from ucs._run.estimate import stand_ins
 from ucs._run.rehearsal import cut, n_blocks, rehearse, typical_part
 from ucs._run.training import Learning
-from ucs.methods.params import TrainParams
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -9,7 +9,7 @@ import shapely
 from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
 from geopandas import GeoDataFrame
 from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
-from scenes import SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
+from scenes import TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation

@@ -8,14 +8,14 @@ import signal
 import numpy as np
 import pytest
 import torch
+from interrupted import interrupt
+from ucs.methods.density.tile import TileCells
 
 import ucs
-from interrupted import interrupt
 from ucs._kernels.transcripts import Window
 from ucs._run import cluster as module
 from ucs._run.output import Handle
 from ucs.methods.density import engine as _density_engine
-from ucs.methods.density.tile import TileCells
 
 distributed = pytest.importorskip("distributed")
 

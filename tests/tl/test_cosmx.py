@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from cosmx_run import write_cosmx_run, write_lung_run
+from helpers import require_data
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from cosmx_run import write_cosmx_run, write_lung_run
-from helpers import require_data
 
 QUICK = {"max_steps": 3, "cell_steps": 10, "cell_patches": 4}
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import labels_of
+
+import ucs
 from ucs.methods import RegionModels
 
 FAST = {"max_steps": 30, "min_nuclei": 1}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invariants import assert_invariants, matrix, matrix_between
 from numpy.typing import NDArray
+from scenes import TINY, scene
 from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from invariants import assert_invariants, matrix, matrix_between
-from scenes import TINY, scene
 from ucs._kernels.resample import sample_labels
 
 QUIET: dict[str, Any] = {"progress": False, "device": "cpu"}

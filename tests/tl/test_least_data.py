@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import shapely
-
 import scenes
-import ucs
+import shapely
 from invariants import assert_invariants
 from scenes import TINY, labels_of, make_sdata, scene, segmented
+
+import ucs
 
 
 class TestLeast:

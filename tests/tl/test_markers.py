@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-
-import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants
 from scenes import SHORT, labels_of
+
+import ucs
 from ucs.methods import UCSModel
 
 QUIET = {"progress": False, "device": "cpu", "inplace": False}

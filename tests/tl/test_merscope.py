@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import shapely
+from helpers import cheap_copy, merscope_sdata, require_data
+from real_samples import read_merscope
 from spatialdata.models import Image2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from helpers import cheap_copy, merscope_sdata, require_data
-from real_samples import read_merscope
 
 QUICK = {"max_steps": 3, "cell_steps": 10, "cell_patches": 4}
 

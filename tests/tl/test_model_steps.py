@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-
-import ucs
 from invariants import assert_invariants, assert_same_cells
 from scenes import TINY, labels_of, model, scene
+
+import ucs
 from ucs.methods.model import UCSModel
 
 QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}

@@ -14,11 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import spatialdata as sd
-from scipy.ndimage import gaussian_filter
-from spatialdata import SpatialData
-from spatialdata.models import Image2DModel
-
-import ucs
 from helpers import require_data
 from invariants import assert_invariants
 from real_samples import (
@@ -31,6 +26,11 @@ from real_samples import (
     read_stereoseq,
     stereoseq_real,
 )
+from scipy.ndimage import gaussian_filter
+from spatialdata import SpatialData
+from spatialdata.models import Image2DModel
+
+import ucs
 from ucs._read.sample import find_source, prepare
 from ucs.metrics import match
 

@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
-from matplotlib.image import imread
-
-import ucs
 from analysis import analyse
 from helpers import cheap_copy, prostate_sdata, require_data
 from invariants import assert_invariants, assert_same_tables, matrix_between
+from matplotlib.image import imread
 from scenes import TINY, labels_of
+
+import ucs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),

@@ -6,15 +6,15 @@ import logging
 
 import numpy as np
 import pytest
-import torch
-
 import scenes
-import ucs
+import torch
 from fields import cut_fields
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from region_runs import QUIET, scene_with, segment, train
 from scenes import TINY, X0, labels_of, scene
+
+import ucs
 from ucs.methods import RegionModels
 
 BOTH_METHODS = {"density": "auto", "published": 5.0}  # by the background that they are told

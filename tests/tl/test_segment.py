@@ -8,17 +8,17 @@ from copy import deepcopy
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
 import spatialdata as sd
 from geopandas import GeoDataFrame
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells
+from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData
 from spatialdata.models import TableModel
 from spatialdata.transformations import Identity, get_transformation, set_transformation
 
-import scenes
 import ucs
-from helpers import cheap_copy
-from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from ucs._run import run as _run
 
 

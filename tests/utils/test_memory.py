@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ucs._utils import memory as _memory
-from ucs._utils.memory import available_memory, check_fits_memory, in_own_pages, own_pages, parse_limit, resident_memory
+from ucs._utils.memory import available_memory, check_fits_memory, parse_limit, resident_memory
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,3 @@ def test_fewer_bytes_per_pixel_allow_more(monkeypatch):
     check_fits_memory(np.array([399.0, 399.0]), 1.0, 0, bytes_per_pixel=6)
     with pytest.raises(MemoryError):
         check_fits_memory(np.array([399.0, 399.0]), 1.0, 0)
-
-
-@pytest.mark.parametrize("n", [0, 1, 5000])
-def test_own_pages_are_an_array(n):
-    array = own_pages(n, np.uint16)
-    assert (array.dtype, array.shape) == (np.uint16, (n,))
-    array[:] = 7
-    assert (array == 7).all()
-    np.testing.assert_array_equal(in_own_pages(np.arange(n, dtype=np.float64), np.int32), np.arange(n))

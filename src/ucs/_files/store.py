@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ucs._files.swap import check_space, check_writable, clean, explained_if_full, hidden_folder, replace, write_file
 
@@ -154,9 +154,13 @@ def _formats_of(store: Path) -> Any:
 
     if zarr.open_group(store, mode="r").metadata.zarr_format != 2:
         return None
-    from spatialdata._io.format import SpatialDataContainerFormatV01
+    from spatialdata import SpatialDataFormatType
 
-    return SpatialDataContainerFormatV01()
+    return next(
+        made
+        for made in (each() for each in get_args(SpatialDataFormatType))
+        if made.zarr_format == 2 and type(made).__name__.startswith("SpatialDataContainerFormat")
+    )
 
 
 def _put_in_place(store: Path, folder: Path, names: Sequence[tuple[str, str]]) -> None:

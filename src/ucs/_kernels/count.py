@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._files.scratch import release_pages
 from ucs._kernels.bands import bands
 from ucs._kernels.transcripts import ENTRIES_AT_ONCE
-from ucs._utils.memory import own_pages
+from ucs._utils.pages import own_pages
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
@@ -82,8 +81,7 @@ def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Ent
             )
             in_threads(_look_up, stop - first, band[first:stop], row_start, column, label)
             yield label, feature, count
-            for array in (column, feature, count):
-                release_pages(array)  # of transcripts on disk
+            transcripts.release(row0 + first, row0 + stop)
 
 
 def _rows_of_entries(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:

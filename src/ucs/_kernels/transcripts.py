@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._files.scratch import EntriesInMemory, EntriesOnDisk, Scratch, empty_entries, release_pages
-from ucs._kernels import map_kernels
-from ucs._kernels.canonical import Segment, sort_segments
+from ucs._kernels import entries as _entries
+from ucs._kernels.entries import EntriesInMemory, empty_entries
+from ucs._kernels.sorting import Segment, sort_segments
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ucs._files.scratch import Entries
+    from ucs._kernels.entries import Entries, EntryWriter, Storage
 
 ENTRIES_AT_ONCE = 1_000_000
 """Entries that a pass in bounded memory looks at together."""
@@ -95,8 +95,8 @@ class TranscriptMap:
         ``(height + 1,)`` int64: the entries of row ``i`` are ``row_start[i]:row_start[i + 1]``.
     column, feature, count
         ``(n,)`` int32 each, sorted by column, then feature within a row; every (row, column, feature) occurs once.
-    scratch
-        Where these live and what is made of them goes, if they do not fit into memory; else None.
+    storage
+        Keeps these arrays, and those of maps made of this one, if they do not fit into memory; else None.
     """
 
     shape: tuple[int, int]
@@ -105,7 +105,7 @@ class TranscriptMap:
     column: NDArray[np.int32]
     feature: NDArray[np.int32]
     count: NDArray[np.int32]
-    scratch: Scratch | None = field(default=None, repr=False)
+    storage: Storage | None = field(default=None, repr=False)
 
     @classmethod
     def from_positions(
@@ -163,7 +163,7 @@ class TranscriptMap:
         kept = number[np.asarray(keep, dtype=bool)]
         if len(kept) == self.n_features == n_features and np.array_equal(kept, np.arange(n_features)):
             return self
-        made = self._filtered(map_kernels.count_features, map_kernels.write_features, lambda *_: number, n_features)
+        made = self._filtered(_entries.count_features, _entries.write_features, lambda *_: number, n_features)
         return made if (np.diff(kept) > 0).all() else made._sorted_anew()
 
     def _sorted_anew(self) -> TranscriptMap:
@@ -184,7 +184,7 @@ class TranscriptMap:
         n_features: int,
     ) -> TranscriptMap:
         """Keep entries by a pair of kernels; ``argument_of`` gives their last argument for rows."""
-        made, writer = None, None if self.scratch is None else self.writer(n_features)
+        made, writer = None, None if self.storage is None else self.writer(n_features)
         for row0, row1, band in self.bands(max(self.shape[0], 1) if writer is None else None):
             n_rows, argument, n_kept = row1 - row0, argument_of(row0, row1), np.zeros(row1 - row0, dtype=np.int64)
             in_threads(count, n_rows, band.row_start, band.column, band.feature, argument, n_kept)
@@ -201,7 +201,7 @@ class TranscriptMap:
     def writer(self, n_features: int | None = None) -> MapWriter:
         """Return what writes a map of the same shape, with no more entries, to where this one lives."""
         n_features = self.n_features if n_features is None else n_features
-        return MapWriter(self.shape, n_features, scratch=self.scratch, most=len(self.count))
+        return MapWriter(self.shape, n_features, storage=self.storage, most=len(self.count))
 
     def bands(self, rows_at_once: int | None = None) -> Iterator[tuple[int, int, TranscriptMap]]:
         """Go through the map row by row in bounded memory.
@@ -228,15 +228,15 @@ class TranscriptMap:
             entries = self.column[start:stop], self.feature[start:stop], self.count[start:stop]
             row_start = self.row_start[row0 : row1 + 1] - start
             yield row0, row1, TranscriptMap((row1 - row0, width), self.n_features, row_start, *entries)
-            self._release(row0, row1)
+            self.release(row0, row1)
             row0 = row1
 
-    def _release(self, row0: int, row1: int) -> None:
-        """Let go the memory that rows of a map on disk take; they are read again when they are needed."""
-        if self.scratch is not None:
+    def release(self, row0: int, row1: int) -> None:
+        """Release the memory that rows take where the map is not held in memory; they can still be read."""
+        if self.storage is not None:
             start, stop = self.row_start[np.clip([row0, row1], 0, self.shape[0])]
             for array in (self.column, self.feature, self.count):
-                release_pages(array[start:stop])
+                self.storage.release(array[start:stop])
 
     def within(self, window: Window) -> TranscriptMap:
         """Keep the transcripts of a window."""
@@ -260,10 +260,10 @@ class TranscriptMap:
         """Return how many entries of a window inside the raster lie in each of its rows, and a copy of them."""
         bounds = np.empty((inside.shape[0], 2), dtype=np.int64)
         columns = inside.column0, inside.column1
-        n = map_kernels.row_ranges(self.row_start, self.column, self.shape[0], inside.row0, *columns, bounds)
+        n = _entries.row_ranges(self.row_start, self.column, self.shape[0], inside.row0, *columns, bounds)
         made = empty_entries(n)
-        map_kernels.write_ranges(bounds, self.column, self.feature, self.count, column0, *made)
-        self._release(inside.row0, inside.row1)
+        _entries.write_ranges(bounds, self.column, self.feature, self.count, column0, *made)
+        self.release(inside.row0, inside.row1)
         return bounds[:, 1] - bounds[:, 0], made
 
     def where(self, mask: NDArray[np.bool_]) -> TranscriptMap:
@@ -275,7 +275,7 @@ class TranscriptMap:
         def rows_of_mask(row0: int, row1: int) -> NDArray[np.bool_]:
             return np.asarray(mask[row0:row1], dtype=bool)
 
-        return self._filtered(map_kernels.count_pixels, map_kernels.write_pixels, rows_of_mask, self.n_features)
+        return self._filtered(_entries.count_pixels, _entries.write_pixels, rows_of_mask, self.n_features)
 
     def totals(self, window: Window | None = None) -> NDArray[np.int32]:
         """Return the count of all features together per pixel of ``window``, shape ``(h, w)``; 0 outside the raster."""
@@ -283,14 +283,14 @@ class TranscriptMap:
         out = np.zeros(window.shape, dtype=np.int32)
         if out.size < _PIXELS_FOR_THREADS:
             corner = window.row0, window.column0
-            map_kernels.window_totals(0, len(out), self.row_start, self.column, self.count, *corner, out)
-            self._release(window.row0, window.row1)
+            _entries.window_totals(0, len(out), self.row_start, self.column, self.count, *corner, out)
+            self.release(window.row0, window.row1)
             return out
-        for row0, row1, band in self.bands(max(self.shape[0], 1) if self.scratch is None else None):
+        for row0, row1, band in self.bands(max(self.shape[0], 1) if self.storage is None else None):
             part = out[max(row0 - window.row0, 0) : max(row1 - window.row0, 0)]
             corner = max(window.row0 - row0, 0), window.column0
             in_threads(
-                map_kernels.window_totals, len(part), band.row_start, band.column, band.count, *corner, part
+                _entries.window_totals, len(part), band.row_start, band.column, band.count, *corner, part
             )
         return out
 
@@ -305,13 +305,13 @@ class TranscriptMap:
         h, w = window.shape
         bounds = np.empty((h, 2), dtype=np.int64)
         columns = window.column0, window.column1
-        n = map_kernels.row_ranges(self.row_start, self.column, self.shape[0], window.row0, *columns, bounds)
+        n = _entries.row_ranges(self.row_start, self.column, self.shape[0], window.row0, *columns, bounds)
         pixel_start = np.zeros(h * w + 1, dtype=np.int64)
         feature = np.empty(n, dtype=np.int64)
         count = np.empty(n, dtype=np.float32)
         entries = self.column, self.feature, self.count
-        map_kernels.fill_window(bounds, *entries, window.column0, w, pixel_start, feature, count)
-        self._release(window.row0, window.row1)
+        _entries.fill_window(bounds, *entries, window.column0, w, pixel_start, feature, count)
+        self.release(window.row0, window.row1)
         return pixel_start, feature, count
 
     def dense(self, window: Window | None = None) -> NDArray[np.int32]:
@@ -331,17 +331,15 @@ class MapWriter:
     ----------
     shape, n_features
         Of the map.
-    scratch
+    storage
         Where to write it; None for memory.
     most
-        It has no more entries than these; for memory only.
+        Upper bound of the number of entries; for memory only.
     """
 
-    def __init__(self, shape: tuple[int, int], n_features: int, *, scratch: Scratch | None, most: int = 0) -> None:
-        self._shape, self._n_features, self._scratch = shape, n_features, scratch
-        self._entries: EntriesInMemory | EntriesOnDisk = (
-            EntriesInMemory(most) if scratch is None else EntriesOnDisk(scratch)
-        )
+    def __init__(self, shape: tuple[int, int], n_features: int, *, storage: Storage | None, most: int = 0) -> None:
+        self._shape, self._n_features, self._storage = shape, n_features, storage
+        self._entries: EntryWriter = EntriesInMemory(most) if storage is None else storage.entries()
         self._in_row: list[NDArray[np.int64]] = []
 
     def append(self, in_row: NDArray[np.int64], entries: Entries) -> None:
@@ -357,7 +355,7 @@ class MapWriter:
         """Return the map, once all rows are written."""
         row_start = _row_start(np.concatenate([np.zeros(0, dtype=np.int64), *self._in_row]))
         column, feature, count = self._entries.finish()
-        return TranscriptMap(self._shape, self._n_features, row_start, column, feature, count, self._scratch)
+        return TranscriptMap(self._shape, self._n_features, row_start, column, feature, count, self._storage)
 
 
 def _row_start(in_row: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Which columns of a points element are read, which of its rows are kept, and what they say of their features."""
+"""Which columns of a points element are read, which rows are kept, and how their features are numbered."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
@@ -193,3 +193,49 @@ def _is_missing_as_text(feature: pd.Series) -> NDArray[np.bool_]:
     if isinstance(feature.dtype, pd.CategoricalDtype) and not feature.cat.categories.isin(_MISSING_AS_TEXT).any():
         return np.zeros(len(feature), dtype=bool)
     return feature.isin(_MISSING_AS_TEXT).to_numpy()
+
+
+def encode_features(feature: pd.Series, codes: dict[str, int]) -> NDArray[np.int32]:
+    """Return the number of each row's feature; names that are new to ``codes`` get the next numbers."""
+    if not isinstance(feature.dtype, pd.CategoricalDtype):
+        feature = feature.astype("category")
+    new_code = np.array([codes.setdefault(str(c), len(codes)) for c in feature.cat.categories], dtype=np.int32)
+    return new_code[feature.cat.codes.to_numpy()]
+
+
+def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int32]:
+    """Return how many molecules each row stands for."""
+    count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
+    return count.astype(np.int32)
+
+
+def order_features(
+    codes: dict[str, int],
+    occurring: NDArray[np.bool_],
+    platform: Platform,
+    votes: Mapping[str, int],
+) -> tuple[NDArray[np.int32], tuple[str, ...], tuple[str, ...]]:
+    """Number the features that occur: genes first, then controls, each alphabetically, whatever order they came in.
+
+    Parameters
+    ----------
+    codes
+        Name -> number of the features met.
+    occurring
+        Whether each of these numbers is kept.
+    platform
+        Tells genes from controls by their names.
+    votes
+        How many more rows call a feature a gene than call it none: a control has more of these.
+
+    Returns
+    -------
+    The new number of each (-1 if not kept), the genes and the controls.
+    """
+    names = sorted(name for name, code in codes.items() if occurring[code])
+    controls = tuple(name for name in names if platform.is_control(name) or votes.get(name, 0) < 0)
+    genes = tuple(sorted(set(names) - set(controls)))
+    new_code = np.full(len(codes), -1, dtype=np.int32)
+    for number, feature_name in enumerate(genes + controls):
+        new_code[codes[feature_name]] = number
+    return new_code, genes, controls

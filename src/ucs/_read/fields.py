@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._read.elements import place
-from ucs._read.keys import FOV
+from ucs._read.platforms import FOV
 from ucs._read.unit import raster_size
 from ucs._utils.transformations import transformation_matrix
 

@@ -6,14 +6,18 @@ import re
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
-from ucs._utils.checks import choose_one, listed
+from ucs._utils.checks import choose_one, listed, natural_order
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import pandas as pd
     from dask.dataframe import DataFrame as DaskDataFrame
     from spatialdata import SpatialData
+
+
+FOV = "{fov}"
+"""Stands for the name of a field of view in the keys of elements."""
 
 
 @dataclass(frozen=True)
@@ -198,9 +202,7 @@ GENERIC = Platform(
 PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, COSMX, STEREOSEQ, VISIUM_HD, GENERIC)}
 
 
-def resolve_platform(
-    sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None
-) -> Platform:
+def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None) -> Platform:
     """Return the named platform, or recognise it.
 
     Raises
@@ -254,6 +256,19 @@ def platforms() -> pd.DataFrame:
 
     rows = [{f.name: getattr(platform, f.name) for f in fields(platform)} for platform in PLATFORMS.values()]
     return pd.DataFrame(rows).set_index("name")
+
+
+def pattern_of(template: str) -> str:
+    """Return the pattern of the keys that a key with ``{fov}`` stands for."""
+    return re.escape(template).replace(re.escape(FOV), "(?P<fov>.+)")
+
+
+def fields_of_view(pattern: str, available: Iterable[str]) -> dict[str, str]:
+    """Return the elements that a pattern with a group ``fov`` fits, by the names of their fields, 2 before 10."""
+    if "(?P<fov>" not in pattern:
+        return {}
+    found = {match["fov"]: match[0] for match in (re.fullmatch(pattern, key) for key in available) if match}
+    return {name: found[name] for name in sorted(found, key=natural_order)}
 
 
 def resolve_points_key(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:

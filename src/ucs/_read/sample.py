@@ -10,12 +10,16 @@ import numpy as np
 from ucs._kernels.transcripts import TranscriptMap
 from ucs._read.alignment import check_placement, check_size
 from ucs._read.fields import find_fields, most_frequent
-from ucs._read.find_source import find_source
 from ucs._read.nuclei.of_sample import NUCLEI_KEY, find_nuclei_key, load_nuclei, make_missing
-from ucs._read.source import Source
-from ucs._read.summary import summarise
+from ucs._read.source import Source, find_source
+from ucs._read.summary import (
+    describe_grid,
+    describe_nuclei,
+    describe_source,
+    describe_transcripts,
+    short_form,
+)
 from ucs._read.transcripts import Transcripts, read_transcripts
-from ucs._run.check_report import short_form
 from ucs._utils.log import logger
 from ucs._utils.memory import release_unused
 
@@ -60,6 +64,17 @@ class Sample:
     def fov_names(self) -> tuple[str, ...]:
         """Names of the fields of view, in the order of ``fov``."""
         return tuple(part.name for part in self.source.parts)
+
+    def summary(self) -> dict[str, Any]:
+        """Return what the sample is made of, as plain values."""
+        return {
+            "platform": {"name": self.source.platform.name},
+            "source": describe_source(self.source),
+            "transcripts": describe_transcripts(self.transcripts),
+            "grid": describe_grid(self.transcripts.grid),
+            "nuclei": {"element": self.nuclei_key, **describe_nuclei(self.nuclei, self.transcripts.grid)},
+            "alignment": {"verdict": self.alignment},
+        }
 
     def fov_of_nuclei(self) -> NDArray[np.int32]:
         """Return the field of view that most of each nucleus belongs to, ``(n,)``: ``k + 1``, or 0 for none."""
@@ -140,6 +155,6 @@ def prepare(
     if check_alignment:
         alignment = check_placement(transcripts, nuclei, nuclei_key=nuclei_key, points_key=source.points_key)
     sample = Sample(source, nuclei_key, transcripts, nuclei, alignment, found, fields, fov)
-    for line in short_form(summarise(sample)):
+    for line in short_form(sample.summary()):
         logger.info("%s", line)
     return sample

@@ -21,23 +21,10 @@ if TYPE_CHECKING:
     from ucs._read.grid import Grid
     from ucs._read.nuclei.onto_grid import Nuclei
     from ucs._read.platforms import Platform
-    from ucs._read.sample import Sample
     from ucs._read.source import Source
     from ucs._read.transcripts import Transcripts
 
 GIVEN = "given"
-
-
-def summarise(sample: Sample) -> dict[str, Any]:
-    """Return what a sample is made of, without the reasons."""
-    return {
-        "platform": {"name": sample.source.platform.name},
-        "source": describe_source(sample.source),
-        "transcripts": describe_transcripts(sample.transcripts),
-        "grid": describe_grid(sample.transcripts.grid),
-        "nuclei": {"element": sample.nuclei_key, **describe_nuclei(sample.nuclei, sample.transcripts.grid)},
-        "alignment": {"verdict": sample.alignment},
-    }
 
 
 def describe_source(source: Source) -> dict[str, Any]:
@@ -162,3 +149,41 @@ def why_unit(sdata: SpatialData, source: Source, um_per_unit: float | None) -> s
     if np.isclose(source.um_per_unit * scale, platform.um_per_unit):
         return "assumed: nothing tells it" if platform is GENERIC else f"that of {platform.name}"
     return "told by other data of the object"
+
+
+def short_form(summary: dict[str, Any]) -> list[str]:
+    """Return the two lines that :func:`ucs.tl.segment` logs: what is read, and what lies on the grid."""
+    source, transcripts, nuclei = summary["source"], summary["transcripts"], summary["nuclei"]
+    without = dropped(transcripts)
+    left_out = f" (left out: {without})" if without else ""
+    first = (
+        f"Input: {summary['platform']['name']}, {source['kind']} {named(source['elements'])}: {kept(transcripts)}"
+        f"{left_out}, {transcripts['genes']:,} genes, {transcripts['controls']:,} controls."
+    )
+    height, width = summary["grid"]["shape"]
+    second = (
+        f"Nuclei {nuclei['element']!r}: {nuclei['count']:,}, median {nuclei['median_area_um2']:.0f} um2, "
+        f"{summary['alignment']['verdict']}; grid {height:,} x {width:,} at {summary['grid']['resolution_um']:g} um."
+    )
+    return [first, second]
+
+
+def named(keys: list[str]) -> str:
+    """Return one key, or how many there are and the first."""
+    return f"{keys[0]!r}" if len(keys) == 1 else f"{len(keys)} elements ({keys[0]!r}, ...)"
+
+
+def kept(transcripts: dict[str, Any] | None) -> str:
+    """Return how many transcripts are kept, of how many rows; nothing if none have been read."""
+    if not transcripts:
+        return ""
+    n_kept, rows = transcripts["kept"], transcripts["rows"]
+    rows_kept = rows - sum(transcripts["dropped"].values())
+    # Where rows stand for several molecules there may be more of these.
+    return f"{n_kept:,} transcripts {'of' if n_kept == rows_kept else f'in {rows_kept:,} of'} {rows:,} rows"
+
+
+def dropped(transcripts: dict[str, Any] | None) -> str:
+    """Return how many rows are left out, by reason; nothing if none are."""
+    by_reason = transcripts["dropped"] if transcripts else {}
+    return ", ".join(f"{n:,} {reason}" for reason, n in by_reason.items() if n)

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._read.keys import FOV, fields_of_view
-from ucs._read.platforms import resolve_um_per_unit
+from ucs._read.platforms import FOV, fields_of_view, resolve_um_per_unit
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:

@@ -13,7 +13,8 @@ from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
-from ucs._results.write import add_elements, shallow_copy
+from ucs._results.write import add_elements
+from ucs._utils.elements import shallow_copy
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
 from ucs._run.missing import MISSING, add_missing_cells

@@ -24,6 +24,11 @@ def listed(names: Iterable[Any]) -> str:
     return text + more if names else "none"
 
 
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a key by which ``"2"`` sorts before ``"10"``."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
 def choose_one(
     given: str | None, available: Sequence[str], patterns: Sequence[str], *, argument: str, what: str
 ) -> str:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import mmap
 import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
 BYTES_PER_PIXEL = 32
 """Of all the rasters that a run with the published networks holds at once, per pixel of the grid."""
@@ -170,24 +169,6 @@ def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path
     except (OSError, ValueError, StopIteration):
         return min(left) if left else None
     return min(left) if left else None
-
-
-def own_pages(n: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array whose memory goes back to the system with it, and not to what this process keeps for others.
-
-    Of many arrays of some MB that are let go while larger ones come, allocators keep most.
-    """
-    n_bytes = n * np.dtype(dtype).itemsize
-    if n_bytes < mmap.PAGESIZE:
-        return np.zeros(n, dtype=dtype)
-    return np.frombuffer(mmap.mmap(-1, n_bytes), dtype=dtype)
-
-
-def in_own_pages(array: NDArray, dtype: DTypeLike) -> NDArray[Any]:
-    """Return a copy of a flat array as :func:`own_pages` makes them."""
-    copy = own_pages(len(array), dtype)
-    copy[:] = array
-    return copy
 
 
 def machine_memory() -> int | None:

@@ -110,7 +110,7 @@ def _cells(found: Any, labels_key: str) -> Any:
 
 def _with_points(tissue: Tissue, share: float, seed: int) -> SpatialData:
     """Return an object of the same elements with a part of the transcripts."""
-    from ucs._results.write import shallow_copy
+    from ucs._utils.elements import shallow_copy
 
     sdata = shallow_copy(tissue.sdata)
     for part in tissue.source.parts:

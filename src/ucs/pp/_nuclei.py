@@ -4,22 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ucs._nuclei.find import StainImage, find_in_image
-from ucs._nuclei.methods import WATERSHED, check_method, name_of
-from ucs._read.keys import FOV, fields_of_view, pattern_of
-from ucs._read.nuclei.field_images import find_in_fields
-from ucs._read.nuclei.stain import find_stain, pixel_size
-from ucs._read.platforms import resolve_platform
-from ucs._utils.checks import check_at_least, check_free_keys, check_name, listed
-from ucs._utils.log import logger
-from ucs._utils.progress import Stages
+from ucs._nuclei.methods import WATERSHED
+from ucs._read.nuclei.from_image import nuclei_from_image
+from ucs._utils.elements import put, shallow_copy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-    from xarray import DataArray
 
 
 def nuclei(
@@ -103,90 +96,20 @@ def nuclei(
     is cut halfway between its own brightness and what is darkest in it. Those of one nucleus are put together again:
     where the valley between their peaks is shallow, or where their union is an ellipse.
     """
-    images = images_of_fields(sdata, image_key)
-    keys = [_key_of_field(labels_key_added, field) for field in images] if images else [labels_key_added]
-    for key in keys:
-        check_name(key, "labels_key_added")
-        check_free_keys(sdata, {"labels_key_added": ("labels", key)}, overwrite=overwrite)
-    check_at_least(tile_size, 32, "tile_size")
-    check_method(method, options)
-    result = sdata if inplace else _shallow_copy(sdata)
-    stages = Stages(progress=progress)
-    if images:
-        stains = {
-            field: StainImage.of(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
-            for field, key in images.items()
-        }
-        with stages.stage("nuclei", unit="field") as update:
-            of_fields, empty = find_in_fields(
-                sdata, stains, method, options, tile_size=int(tile_size), update=update
-            )
-        _check_none_empty(empty, images, method)
-        for key, in_field in zip(keys, of_fields.values(), strict=True):
-            _put(result, key, in_field.element)
-        logger.info(
-            "Added labels %s, from images of %d fields of view (%s), %.1f s.",
-            listed(keys),
-            len(images),
-            name_of(method),
-            stages.seconds["nuclei"],
-        )
-        return None if inplace else result
-    source = find_stain(sdata, image_key, channel)
-    um_per_px = pixel_size(sdata, source.key, um_per_px)
-    with stages.stage("nuclei", unit="tile") as update:
-        found = find_in_image(
-            StainImage.of(source, um_per_px),
-            sdata.images[source.key],
-            method,
-            options,
-            tile_size=int(tile_size),
-            update=update,
-        )
-    _put(result, labels_key_added, found.element)
-    logger.info(
-        "Added labels %r: %d nuclei, median area %.0f um2, from images[%r] channel %s at %.3g um per px (%s), %.1f s.",
-        labels_key_added,
-        found.n,
-        found.median_area,
-        source.key,
-        listed(source.channels),
-        found.um_per_px,
-        name_of(method),
-        stages.seconds["nuclei"],
+    found = nuclei_from_image(
+        sdata,
+        image_key,
+        channel=channel,
+        method=method,
+        options=options,
+        labels_key_added=labels_key_added,
+        um_per_px=um_per_px,
+        tile_size=tile_size,
+        overwrite=overwrite,
+        progress=progress,
     )
-    return None if inplace else result
-
-
-def images_of_fields(sdata: SpatialData, image_key: str | None) -> dict[str, str]:
-    """Return the images of fields of view by the names of these, none if a single image is meant."""
-    template = image_key or resolve_platform(sdata, "auto", None).image_key or ""
-    return fields_of_view(pattern_of(template), sdata.images) if FOV in template else {}
-
-
-def _key_of_field(key: str, field: str) -> str:
-    return key.replace(FOV, field) if FOV in key else f"{field}_{key}"
-
-
-def _check_none_empty(empty: Sequence[str], images: Mapping[str, str], method: str | Callable) -> None:
-    if empty:
-        msg = (
-            f"{name_of(method)} found no nuclei in {len(empty)} of {len(images)} fields of view: {listed(empty)}. Look "
-            "at their images, at channel= and at um_per_px=, or find the nuclei of the others one by one, with "
-            "image_key=."
-        )
-        raise ValueError(msg)
-
-
-def _put(sdata: SpatialData, key: str, element: DataArray) -> None:
-    if key in sdata:  # it may be replaced; spatialdata warns of a key that is set twice
-        del sdata[key]
-    sdata[key] = element
-
-
-def _shallow_copy(sdata: SpatialData) -> SpatialData:
-    """Return an object with the same elements, without a store."""
-    from spatialdata import SpatialData
-
-    elements = {name: element for _, name, element in sdata.gen_elements()}
-    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))
+    if not inplace:
+        return shallow_copy(sdata, found)
+    for key, element in found.items():
+        put(sdata, key, element)
+    return None

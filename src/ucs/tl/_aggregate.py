@@ -8,8 +8,7 @@ import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
 from ucs._kernels.measure import centroids, eccentricities, moments
-from ucs._read.columns import check_frame
-from ucs._read.features import counts_of, encode_features, order_features
+from ucs._read.columns import check_frame, counts_of, encode_features, order_features
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
 from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column

@@ -175,7 +175,7 @@ def test_halves_draw_the_same_numbers_however_they_are_drawn(entries_at_once, tm
     transcripts.count[::5] = 40  # drawn in another way than small ones
     part = np.random.default_rng(7).binomial(transcripts.count, 0.5)
     if where == "on disk":
-        writer = maps.MapWriter(transcripts.shape, 5, scratch=Scratch(tmp_path))
+        writer = maps.MapWriter(transcripts.shape, 5, storage=Scratch(tmp_path))
         writer.append_map(transcripts)
         transcripts = writer.finish()
     random = np.random.default_rng(7)
@@ -187,7 +187,7 @@ def test_halves_draw_the_same_numbers_however_they_are_drawn(entries_at_once, tm
         )  # fmt: skip
         for name in ("row_start", "column", "feature", "count"):
             np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
-        assert made.scratch is transcripts.scratch
+        assert made.storage is transcripts.storage
     again = np.random.default_rng(7)
     again.binomial(transcripts.count, 0.5)
     assert random.random() == again.random()

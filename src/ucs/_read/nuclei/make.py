@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._nuclei.find import NoNucleiError, StainImage
-from ucs._read.keys import FOV
 from ucs._read.nuclei.field_images import find_in_fields
 from ucs._read.nuclei.rows import nuclei_from_rows
 from ucs._read.nuclei.stain import Stain, find_stain
+from ucs._read.platforms import FOV
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs._utils.progress import progress_bar

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ucs._read.keys import FOV
-from ucs._read.nuclei import ids as _nuclei_ids
 from ucs._read.nuclei.fields import read_nuclei_of_fields
+from ucs._read.nuclei.from_image import nuclei_from_image
 from ucs._read.nuclei.make import check_can_be_made, make_nuclei
-from ucs._read.nuclei.onto_grid import Nuclei, read_nuclei
+from ucs._read.nuclei.onto_grid import (
+    Nuclei,
+    cells_of_nuclei,
+    fuse_nuclei_of_cells,
+    read_nuclei,
+    with_nuclei_numbered,
+)
 from ucs._read.nuclei.stain import find_stain
-from ucs._read.platforms import resolve_nuclei_key
+from ucs._read.platforms import FOV, resolve_nuclei_key
 from ucs._utils.checks import listed
+from ucs._utils.elements import shallow_copy
 from ucs._utils.log import logger
-from ucs.pp._nuclei import nuclei as nuclei_from_image
 
 if TYPE_CHECKING:
     import numpy as np
@@ -120,17 +125,10 @@ def make_missing(
     if all(key in sdata for key in keys):
         return sdata, {}
     if FOV in nuclei_key:
-        found: dict[str, Any] = dict(make_nuclei(sdata, source, nuclei_key, progress=progress))
-        return _with_elements(sdata, found), found
-    sdata = nuclei_from_image(sdata, labels_key_added=nuclei_key, inplace=False, progress=progress)
-    return sdata, {nuclei_key: sdata[nuclei_key]}
-
-
-def _with_elements(sdata: SpatialData, elements: dict[str, Any]) -> SpatialData:
-    from spatialdata import SpatialData
-
-    there = {name: element for _, name, element in sdata.gen_elements()}
-    return SpatialData.init_from_elements(there | elements, attrs=dict(sdata.attrs))
+        found = make_nuclei(sdata, source, nuclei_key, progress=progress)
+    else:
+        found = nuclei_from_image(sdata, labels_key_added=nuclei_key, progress=progress)
+    return shallow_copy(sdata, found), found
 
 
 def load_nuclei(
@@ -147,7 +145,7 @@ def load_nuclei(
     """Bring the nuclei of a sample onto its grid; see :func:`ucs._read.sample.prepare`."""
     keys = keys_of_nuclei(source, nuclei_key)
     for key in keys:
-        sdata = _nuclei_ids.with_nuclei_numbered(sdata, key, source.platform)
+        sdata = with_nuclei_numbered(sdata, key, source.platform)
     matrices = [source.to_frame(sdata, key, coordinate_system=coordinate_system) for key in keys]
     if len(keys) > 1 and fields is not None and fov is not None:
         if fuse_nuclei:
@@ -157,5 +155,5 @@ def load_nuclei(
         return read_nuclei_of_fields(sdata, keys, matrices, fields, fov, grid, names=names)
     nuclei = read_nuclei(sdata, keys[0], matrices[0], grid, points_key=source.points_key)
     if fuse_nuclei:
-        nuclei = _nuclei_ids.fuse_nuclei(nuclei, _nuclei_ids.cells_of_nuclei(sdata, keys[0], source.platform))
+        nuclei = fuse_nuclei_of_cells(nuclei, cells_of_nuclei(sdata, keys[0], source.platform))
     return nuclei

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._read.find_source import find_source
 from ucs._read.platforms import Platform, resolve_platform
+from ucs._read.source import find_source
 from ucs._read.unit import find_um_per_unit
 from ucs._utils.checks import check_positive, listed
 from ucs._utils.transformations import transformation_matrix

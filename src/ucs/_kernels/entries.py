@@ -1,17 +1,66 @@
-"""Kernels over the entries of a sparse map, row by row: nothing is sorted anew.
+"""Entries of a sparse map: what collects them, and kernels that filter and sum them row by row.
 
-To keep some entries, one of a pair counts them in each row, the other writes them once their places are known.
+To keep some entries, one kernel of a pair counts them in each row, the other writes them once their places are known.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
+
+
+class EntryWriter(Protocol):
+    """Collects columns, features and counts row by row."""
+
+    def append(self, arrays: Entries) -> None:
+        """Add the entries of the next rows."""
+
+    def finish(self) -> Entries:
+        """Return the columns, features and counts."""
+
+
+class Storage(Protocol):
+    """Keeps arrays that do not fit into memory."""
+
+    def entries(self) -> EntryWriter:
+        """Return what collects the entries of a sparse map there."""
+
+    def release(self, array: NDArray) -> None:
+        """Release the memory of an array, or of a part of it, that was made here; it can still be read."""
+
+
+def empty_entries(n: int) -> Entries:
+    """Return arrays for columns, features and counts."""
+    return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+
+
+class EntriesInMemory:
+    """Collects columns, features and counts of a sparse map, of which there are at most ``most``."""
+
+    def __init__(self, most: int) -> None:
+        # What is not written to takes no memory.
+        self._arrays = empty_entries(most)
+        self._n = 0
+
+    def append(self, arrays: Entries) -> None:
+        """Add the entries of the next rows."""
+        stop = self._n + len(arrays[0])
+        for to, array in zip(self._arrays, arrays, strict=True):
+            to[self._n : stop] = array
+        self._n = stop
+
+    def finish(self) -> Entries:
+        """Return the columns, features and counts."""
+        for array in self._arrays:
+            array.resize(self._n, refcheck=False)
+        return self._arrays
 
 
 @njit(cache=True, nogil=True)
