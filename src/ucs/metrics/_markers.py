@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._evaluation.reference import Reference, Scale, as_reference
-from ucs._read.markers import Markers as Markers
-from ucs._read.markers import marker_matrix as marker_matrix
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
