@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numba import njit
 
-from ucs._evaluation.contingency import checked_ids
-from ucs._evaluation.tissue import tissue_for
+from ucs._evaluation.arguments import checked_ids, tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._evaluation.contingency import checked_ids, contingency
+from ucs._evaluation.arguments import checked_ids, rasters_of
+from ucs._evaluation.contingency import contingency
 from ucs._evaluation.hull import hull_sizes
-from ucs._evaluation.tissue import rasters_of
 from ucs._kernels.ids import densify
 from ucs._kernels.measure import eccentricities, moments
 

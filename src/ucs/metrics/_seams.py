@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ucs._evaluation.contingency import checked_ids
-from ucs._evaluation.tissue import rasters_of
+from ucs._evaluation.arguments import checked_ids, rasters_of
 from ucs._kernels.ids import densify
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ucs._evaluation.contingency import ratio
 from ucs._evaluation.counts import counts_of, resolved_table
 from ucs._evaluation.detection import detection, found_together
 from ucs._utils.checks import check_at_least, check_positive
-from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ucs._evaluation.arguments import checked_thresholds
 from ucs._utils.checks import choose_one
-from ucs.metrics._match import checked_thresholds, match
+from ucs.metrics._match import match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -152,6 +153,6 @@ def _n_transcripts(sdata: SpatialData, tissue: Tissue) -> int:
 
 
 def _segment(sdata: SpatialData) -> Any:
-    from ucs.tl import segment
+    import ucs  # by its public name when it is called: ucs.tl is built on ucs.metrics, not the other way round
 
-    return segment(sdata, inplace=False, progress=False)
+    return ucs.tl.segment(sdata, inplace=False, progress=False)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ucs._evaluation.contingency import checked_ids, contingency
-from ucs._evaluation.tissue import tissue_for
+from ucs._evaluation.arguments import checked_ids, tissue_for
+from ucs._evaluation.contingency import contingency, ratio
 from ucs._utils.checks import listed
-from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
