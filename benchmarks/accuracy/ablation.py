@@ -131,8 +131,7 @@ def run(change: str, seed: int, size: float, train: Any = None) -> list[dict[str
     sample = prepare(sdata, find_source(sdata, platform="xenium"), "nuclei")
     truth = truth_on_grid(sdata, sample)
     rows = [
-        _score(f"expansion {radius:g} um", truth, expand_nuclei(sample.nuclei.labels, radius))
-        for radius in RADII_UM
+        _score(f"expansion {radius:g} um", truth, expand_nuclei(sample.nuclei.labels, radius)) for radius in RADII_UM
     ]
     best = max(rows, key=lambda row: row["F1@0.7"])
     rows = [best | {"segmentation": "best expansion", "radius um": float(best["segmentation"].split()[1])}]

@@ -64,7 +64,9 @@ def stability_of_real(name: str) -> pd.DataFrame:
     real = SAMPLES[name]()
 
     def run(sdata: Any) -> Any:
-        return ucs.tl.segment(sdata, nuclei_key=real.nuclei_key, inplace=False, progress=False, read={"um_per_unit": real.um_per_unit})
+        return ucs.tl.segment(
+            sdata, nuclei_key=real.nuclei_key, inplace=False, progress=False, read={"um_per_unit": real.um_per_unit}
+        )
 
     return subsample_stability(real.sdata, run).reset_index().assign(tissue=name)
 

@@ -49,7 +49,14 @@ def measure(
     metrics = _metrics(real, tissue, sample)
     agreement = None if real.truth_key is None else Agreement(real, tissue, sample)
     start = time.perf_counter()
-    model = ucs.tl.train(real.sdata, nuclei_key=real.nuclei_key, resolution=resolution, progress=False, params=train, read={"um_per_unit": real.um_per_unit})
+    model = ucs.tl.train(
+        real.sdata,
+        nuclei_key=real.nuclei_key,
+        resolution=resolution,
+        progress=False,
+        params=train,
+        read={"um_per_unit": real.um_per_unit},
+    )
     seconds = time.perf_counter() - start
     rows = {name: metrics.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
     default = default_threshold(model)
@@ -152,9 +159,7 @@ def draw(table: pd.DataFrame, title: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     purities = [name for name in PURITIES if name in table]
-    figure, axes = plt.subplots(
-        1, len(purities), figsize=(5 * len(purities), 4), layout="constrained", squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(purities), figsize=(5 * len(purities), 4), layout="constrained", squeeze=False)
     radius = table["value"].where(table["curve"] == EXPANSION)
     for ax, name in zip(axes[0], purities, strict=True):
         ucs.pl.purity_capture(table.assign(radius_um=radius), purity=name, ax=ax)
@@ -174,9 +179,7 @@ def run(names: Sequence[str], options: argparse.Namespace) -> None:
             print(f"\n{name}: left out, {error}")
             continue
         for resolution in real.resolutions:
-            table, seconds = measure(
-                real, resolution, radii=tuple(options.radii), thresholds=tuple(options.thresholds)
-            )
+            table, seconds = measure(real, resolution, radii=tuple(options.radii), thresholds=tuple(options.thresholds))
             print(f"\n{name}, {resolution:g} um per pixel, trained in {seconds:.0f} s")
             report(table)
             if options.figures is not None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from ucs._utils.checks import check_at_least, check_name, check_positive
+from ucs._utils.checks import check_at_least, check_name, check_positive, checked_planes
 from ucs._utils.options import Options, documented, option
 
 if TYPE_CHECKING:
@@ -25,8 +25,6 @@ def _check_genes(value: Any, name: str) -> None:
 
 
 def _check_planes(value: Any, name: str) -> None:
-    from ucs._read.columns import checked_planes
-
     checked_planes(value)
 
 
@@ -123,8 +121,8 @@ class ComputeOptions(Options):
     resume: bool = option(
         default=False,
         text="Whether a run that is killed may be continued by calling again with the same arguments: the trained "
-        "model and finished tiles are then kept in the scratch folder until the run is complete. If data, parameters or "
-        "versions differ from those of the killed run it begins afresh, and says so.",
+        "model and finished tiles are then kept in the scratch folder until the run is complete. If data, parameters "
+        "or versions differ from those of the killed run it begins afresh, and says so.",
     )
 
 

@@ -9,7 +9,7 @@ from anndata import AnnData
 from scipy import sparse
 
 from ucs._evaluation.reference import as_reference
-from ucs._read.markers import marker_matrix
+from ucs.methods.markers import marker_matrix
 from ucs.metrics import markers_from_reference, reference_correlation, transfer_types
 
 GENES = [f"G{k}" for k in range(12)]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scenes import scene
+from scenes import PAPER_TINY, scene
 from spatialdata.models import Labels2DModel
 from spatialdata.transformations import get_transformation
 
@@ -37,7 +37,14 @@ def test_by_a_segmentation_that_follows_the_transcripts():
 
 def test_the_default_is_our_segmentation():
     def briefly(sdata):
-        return ucs.tl.segment(sdata, inplace=False, progress=False, method="paper", params={**PAPER_TINY, "background": 5.0}, compute={"device": "cpu"})
+        return ucs.tl.segment(
+            sdata,
+            inplace=False,
+            progress=False,
+            method="paper",
+            params={**PAPER_TINY},
+            compute={"device": "cpu"},
+        )
 
     sdata = scene().sdata()
     full = briefly(sdata)

@@ -291,7 +291,9 @@ class TestEstimate:
 
     def test_grows_with_the_work(self, sdata):
         few, many = ({**TINY, "max_steps": n, "cell_steps": n} for n in (10, 1000))
-        seconds = [ucs.pp.check(sdata, params=t, compute={"device": "cpu"})["estimate"]["stages"]["train"] for t in (few, many)]
+        seconds = [
+            ucs.pp.check(sdata, params=t, compute={"device": "cpu"})["estimate"]["stages"]["train"] for t in (few, many)
+        ]
         assert seconds[1] > 10 * seconds[0]
         assert "train" not in ucs.pp.check(sdata, model=scenes.model(), compute={"device": "cpu"})["estimate"]["stages"]
 

@@ -155,13 +155,12 @@ class TestNuclei:
 class TestTranscripts:
     @pytest.mark.parametrize("windows", [HALVES, QUARTERS, OVERLAPPING], ids=["halves", "quarters", "overlapping"])
     def test_each_is_counted_once(self, windows):
-        sample, whole = sample_of(cut_fields(scene(), windows)), prepare(
-            scene().sdata(), find_source(scene().sdata()), check_alignment=False
+        sample, whole = (
+            sample_of(cut_fields(scene(), windows)),
+            prepare(scene().sdata(), find_source(scene().sdata()), check_alignment=False),
         )
         for name in ("row_start", "column", "feature", "count"):
-            np.testing.assert_array_equal(
-                getattr(sample.transcripts.map, name), getattr(whole.transcripts.map, name)
-            )
+            np.testing.assert_array_equal(getattr(sample.transcripts.map, name), getattr(whole.transcripts.map, name))
         assert sample.transcripts.grid == whole.transcripts.grid
         twice = sample.transcripts.n_rows - len(scene().points)
         assert sample.transcripts.n_seen_twice == twice

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scenes import TINY, make_sdata, model, scene
+from scenes import PAPER_TINY, TINY, make_sdata, model, scene
 from ucs.methods.params import TrainParams
 
 import ucs
@@ -114,6 +114,12 @@ def test_the_least_of_data(case, background):
         case "far islands":
             x = [*rng.uniform(0, 30, 200), *rng.uniform(970, 1000, 200), 500.0]
             sdata = make_sdata(nuclei, points(x, rng.uniform(0, 30, 401)))
-    found = ucs.pp.check(sdata, method="paper", params={**PAPER_TINY, "background": background}, read={"check_alignment": False}, compute={"device": "cpu"})
+    found = ucs.pp.check(
+        sdata,
+        method="paper",
+        params={**PAPER_TINY, "background": background},
+        read={"check_alignment": False},
+        compute={"device": "cpu"},
+    )
     assert found.ok
     assert np.isfinite(found["estimate"]["seconds"])

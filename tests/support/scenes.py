@@ -70,7 +70,9 @@ def scene() -> Scene:
 @functools.cache
 def model() -> UCSModel:
     """A model trained on the scene."""
-    return ucs.tl.train(scene().sdata(), progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0})
+    return ucs.tl.train(
+        scene().sdata(), progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0}
+    )
 
 
 @functools.cache

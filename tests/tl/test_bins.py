@@ -9,7 +9,7 @@ import shapely
 from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
 from geopandas import GeoDataFrame
 from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
-from scenes import TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
+from scenes import PAPER_SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
@@ -49,7 +49,15 @@ def reference(nuclei) -> SpatialData:
 
 @pytest.fixture(scope="module")
 def model(reference) -> UCSModel:
-    return ucs.tl.train(reference, resolution=BIN_UM, progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0}, read={"check_alignment": False})
+    return ucs.tl.train(
+        reference,
+        resolution=BIN_UM,
+        progress=False,
+        device="cpu",
+        method="paper",
+        params={**PAPER_SHORT},
+        read={"check_alignment": False},
+    )
 
 
 @pytest.fixture(scope="module")

@@ -66,9 +66,7 @@ class TestRegions:
 
     @pytest.mark.parametrize("tile_size", [96, 333])
     def test_tiles_have_no_say(self, tissue, tile_size):
-        assert_same_cells(
-            segment(tissue, regions=70), segment(tissue, regions=70, compute={"tile_size": tile_size})
-        )
+        assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, compute={"tile_size": tile_size}))
 
     def test_they_matter(self, tissue, result):
         regional = segment(tissue, regions=70)
@@ -105,7 +103,13 @@ class TestRegions:
             np.testing.assert_array_equal(share, shares[0])
 
     def test_published_and_density_models_do_not_mix(self, tissue):
-        published = ucs.tl.train(tissue, progress=False, device="cpu", method="paper", params={"max_steps": 2, "cell_steps": 2, "background": 6.0})
+        published = ucs.tl.train(
+            tissue,
+            progress=False,
+            device="cpu",
+            method="paper",
+            params={"max_steps": 2, "cell_steps": 2, "background": 6.0},
+        )
         assert published.is_published
         with pytest.raises(ValueError, match="must be of one kind"):
             RegionModels({"a": published, "b": train(tissue)})
@@ -186,9 +190,13 @@ class TestConfidence:
         assert confidence[inside].between(0, 1).all()
         assert (confidence[~inside] == 0).all()
         assert "confidence" not in result["transcripts"].columns
-        right = points["true_cell_id"].to_numpy()[inside] == confident["ucs_table"].obs.set_index("cell_id")[
-            "nucleus_id"
-        ].loc[points["ucs_cell_id"][inside]].to_numpy()
+        right = (
+            points["true_cell_id"].to_numpy()[inside]
+            == confident["ucs_table"]
+            .obs.set_index("cell_id")["nucleus_id"]
+            .loc[points["ucs_cell_id"][inside]]
+            .to_numpy()
+        )
         assert confidence[inside].mean() == pytest.approx(right.mean(), abs=0.05)
         assert right[confidence[inside] > 0.85].mean() > right[confidence[inside] < 0.6].mean() + 0.2
 

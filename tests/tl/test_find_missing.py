@@ -99,7 +99,9 @@ class TestResults:
     def test_a_model_finds_the_same_by_the_step_of_its_own(self):
         sdata = scene().sdata()
         model = ucs.tl.train(sdata, params=TINY, **QUIET)
-        one = ucs.tl.segment(sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET)
+        one = ucs.tl.segment(
+            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
+        )
         two = ucs.tl.find_missing(sdata, model, inplace=False, read={"check_alignment": False}, **QUIET)
         for key in ("ucs_cells", "ucs_missing_nuclei"):
             np.testing.assert_array_equal(one[key], two[key])
@@ -118,7 +120,9 @@ class TestResults:
         sdata = scene().sdata()
         del sdata["nucleus_labels"]
         sdata["nucleus_boundaries"] = frame
-        result = ucs.tl.segment(sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET)
+        result = ucs.tl.segment(
+            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
+        )
         obs = result["ucs_table"].obs
         assert set(obs["nucleus_id"][obs["is_missing_cell"]]) <= {""}
         assert_invariants(result)

@@ -9,14 +9,14 @@ import pandas as pd
 import pytest
 from helpers import cheap_copy
 from invariants import assert_invariants
-from scenes import SHORT, labels_of
+from scenes import PAPER_SHORT, SHORT, labels_of
 
 import ucs
 from ucs.methods import UCSModel
 
 QUIET = {"progress": False, "device": "cpu", "inplace": False}
 FAST = {**QUIET, "train": {"max_steps": 20}}
-PUBLISHED = {**QUIET, "train": SHORT, "background": 5.0}
+PUBLISHED = {**QUIET, "train": SHORT}
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,14 @@ class TestDefaultNets:
 class TestPublishedNets:
     @pytest.fixture(scope="class")
     def model(self, tissue, markers):
-        return ucs.tl.train(tissue, markers=markers, progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0})
+        return ucs.tl.train(
+            tissue,
+            markers=markers,
+            progress=False,
+            device="cpu",
+            method="paper",
+            params={**PAPER_SHORT},
+        )
 
     def test_segment_is_train_and_predict(self, tissue, markers, model, tmp_path):
         whole = ucs.tl.segment(tissue, markers=markers, **PUBLISHED)

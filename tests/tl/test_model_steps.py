@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, labels_of, model, scene
+from scenes import PAPER_TINY, TINY, labels_of, model, scene
 
 import ucs
 from ucs.methods.model import UCSModel
@@ -19,7 +19,7 @@ QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def trained() -> UCSModel:
-    return ucs.tl.train(scene().sdata(), seed=3, method="paper", params={**PAPER_TINY, "background": 5.0}, **QUIET)
+    return ucs.tl.train(scene().sdata(), seed=3, method="paper", params={**PAPER_TINY}, **QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def predicted(trained):
 
 
 def test_the_one_call_is_the_sum_of_its_steps(predicted):
-    at_once = ucs.tl.segment(scene().sdata(), seed=3, inplace=False, method="paper", params={**PAPER_TINY, "background": 5.0}, **QUIET)
+    at_once = ucs.tl.segment(
+        scene().sdata(), seed=3, inplace=False, method="paper", params={**PAPER_TINY}, **QUIET
+    )
     assert_same_cells(at_once, predicted)
     records = [sdata["ucs_table"].uns["ucs"] for sdata in (at_once, predicted)]
     for key in ("parameters", "model", "qc"):

@@ -12,7 +12,7 @@ from fields import cut_fields
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from region_runs import QUIET, scene_with, segment, train
-from scenes import TINY, X0, labels_of, scene
+from scenes import PAPER_TINY, TINY, X0, labels_of, scene
 
 import ucs
 from ucs.methods import RegionModels
@@ -49,13 +49,17 @@ class TestOneRegion:
 
     @pytest.mark.parametrize("warm_start", [False, True])
     def test_one_block(self, without, background, warm_start):
-        result = segment(scene().sdata(), regions=1200, method="paper", params={"warm_start": warm_start, "background": background})
+        result = segment(
+            scene().sdata(), regions=1200, method="paper", params={"warm_start": warm_start, "background": background}
+        )
         assert_same_but_for_the_column(result, without)
         assert (result["ucs_table"].obs["model_region"] == "r0c0").all()
 
     def test_one_value(self, without, background):
         sdata = scene().with_points(scene().points.assign(part="x")).sdata()
-        assert_same_but_for_the_column(segment(sdata, regions="part", method="paper", params={"background": background}), without)
+        assert_same_but_for_the_column(
+            segment(sdata, regions="part", method="paper", params={"background": background}), without
+        )
 
     def test_one_polygon(self, without, background):
         sdata = scene_with((-5, -5, 100, 100))
@@ -85,12 +89,16 @@ def one_tile(simulated, models):
 class TestInvariances:
     def test_regions_matter(self, simulated, one_tile, background):
         assert len(np.unique(one_tile["ucs_table"].obs["model_region"])) == 4
-        assert (labels_of(one_tile) != labels_of(segment(simulated, method="paper", params={"background": background}))).any()
+        assert (
+            labels_of(one_tile) != labels_of(segment(simulated, method="paper", params={"background": background}))
+        ).any()
         assert_invariants(one_tile)
 
     @pytest.mark.parametrize("tile_size", [96])
     def test_tiles_have_no_say(self, simulated, models, one_tile, tile_size):
-        assert_same_cells(ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": tile_size}, **QUIET), one_tile)
+        assert_same_cells(
+            ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": tile_size}, **QUIET), one_tile
+        )
 
     @pytest.mark.parametrize("threads", [3])
     def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):

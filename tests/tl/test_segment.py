@@ -13,7 +13,7 @@ import spatialdata as sd
 from geopandas import GeoDataFrame
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
+from scenes import PAPER_TINY, TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData
 from spatialdata.models import TableModel
 from spatialdata.transformations import Identity, get_transformation, set_transformation
@@ -323,7 +323,13 @@ def test_every_kind_of_background():
     methods = {}
     for background in ("auto", "paper", 7):
         sdata = world.sdata()
-        ucs.tl.segment(sdata, progress=False, method="paper", params={**PAPER_TINY, "background": background}, read={"check_alignment": False})
+        ucs.tl.segment(
+            sdata,
+            progress=False,
+            method="paper",
+            params={**PAPER_TINY, "background": background},
+            read={"check_alignment": False},
+        )
         methods[background] = sdata["ucs_table"].uns["ucs"]["model"]["background"]
     assert methods["auto"] == {"method": "density"}
     assert methods["paper"]["method"] == "paper"

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from zarr import Group
 
-    from ucs._read.sample import Sample
 
 _PREFIX, _NEW = ".ucs-write-", "new.zarr"
 _GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
@@ -126,12 +125,6 @@ def bytes_to_write(*, n_pixels: int, n_cells: int, n_entries: int) -> int:
         Numbers other than 0 in the table and its layers.
     """
     return round(_BYTES_PER_PIXEL * n_pixels + _BYTES_PER_CELL * n_cells + _BYTES_PER_ENTRY * n_entries)
-
-
-def least_bytes(sample: Sample) -> int:
-    """Return about how much the result of a sample takes in a store, before it is known."""
-    grid, n = sample.transcripts.grid, len(sample.nuclei.ids)
-    return bytes_to_write(n_pixels=grid.n_pixels, n_cells=n, n_entries=0)
 
 
 def _bytes_of(element: Any) -> int:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._utils.checks import listed
+from ucs._utils.checks import checked_planes, listed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -142,20 +142,6 @@ class TranscriptColumns:
 
 def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
     return next((name for name in names if name in there), None)
-
-
-def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...]:
-    """Return the planes asked for, ascending; raise ``ValueError`` if they are no numbers."""
-    if z_planes is None:
-        return ()
-    try:
-        planes = np.atleast_1d(np.asarray(z_planes, dtype=np.float64))
-    except (TypeError, ValueError):
-        planes = np.zeros(0)
-    if planes.ndim != 1 or len(planes) == 0 or not np.isfinite(planes).all():
-        msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
-        raise ValueError(msg)
-    return tuple(sorted({float(plane) for plane in planes}))
 
 
 def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -29,9 +30,30 @@ if TYPE_CHECKING:
     from ucs._kernels.bands import Raster
     from ucs._kernels.measure import Measures
     from ucs._read.sample import Sample
-    from ucs._run.predict import Prediction
     from ucs._utils.progress import Stages
     from ucs.options import OutputKeys
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Cells on the sample's grid.
+
+    Attributes
+    ----------
+    labels
+        ``(h, w)`` int32, the id of the nucleus that owns the pixel.
+    confidence
+        ``(h, w)`` uint8, 255 times the probability that a transcript there comes from the pixel's cell.
+    foreground
+        ``(h, w)`` uint8, 255 times the probability that the pixel lies in any cell; None if it is not wanted.
+    obs
+        What more is known of each nucleus, ``(n,)`` each: further columns of the table.
+    """
+
+    labels: Raster
+    confidence: Raster
+    foreground: Raster | None = None
+    obs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ucs._files.workspace import Workspace
     from ucs._read.regions import Regions
     from ucs._read.sample import Sample
-    from ucs._run.predict import Model, Prediction
+    from ucs._results.elements import Prediction
+    from ucs._run.predict import Model
     from ucs._utils.progress import Stages
 
 MISSING = "is_missing_cell"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._results.elements import Prediction
 from ucs._run.tiles import run_tiles
 from ucs._utils.checks import listed
 from ucs._utils.memory import release_unused
@@ -20,34 +20,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._files.workspace import Workspace
-    from ucs._kernels.bands import Raster
     from ucs._read.regions import Regions
     from ucs._utils.progress import Stages
     from ucs.methods.base import RasterSample
 
     Model = UCSModel | RegionModels
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Cells on the sample's grid.
-
-    Attributes
-    ----------
-    labels
-        ``(h, w)`` int32, the id of the nucleus that owns the pixel.
-    confidence
-        ``(h, w)`` uint8, 255 times the probability that a transcript there comes from the pixel's cell.
-    foreground
-        ``(h, w)`` uint8, 255 times the probability that the pixel lies in any cell; None if it is not wanted.
-    obs
-        What more is known of each nucleus, ``(n,)`` each: further columns of the table.
-    """
-
-    labels: Raster
-    confidence: Raster
-    foreground: Raster | None = None
-    obs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_model(model: object) -> Model:

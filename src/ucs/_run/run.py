@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucs._files.store import check_store, least_bytes
+from ucs._files.store import bytes_to_write, check_store
 from ucs._files.swap import check_space
 from ucs._files.workspace import Workspace, closing
 from ucs._read.regions import find_regions, read_regions
@@ -14,7 +14,6 @@ from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
 from ucs._results.write import add_elements
-from ucs._utils.elements import shallow_copy
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
 from ucs._run.missing import MISSING, add_missing_cells
@@ -24,6 +23,7 @@ from ucs._run.record import log_result, record_of
 from ucs._run.region_samples import raster_of
 from ucs._run.resume import begin_or_continue, drop_half_written, trained_once
 from ucs._run.training import Trained, train_model
+from ucs._utils.elements import shallow_copy
 from ucs._utils.memory import parse_limit, peak_memory, release_unused
 from ucs._utils.progress import Stages
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from ucs._read.regions import RegionRule, Regions
     from ucs._read.sample import Sample
     from ucs._read.source import Source
+    from ucs._results.elements import Prediction
     from ucs._results.write import Elements
     from ucs._run.arguments import Arguments
-    from ucs._run.predict import Prediction
 
 
 def run_segmentation(
@@ -178,7 +178,9 @@ class Run:
     def _make_room(self, sdata: SpatialData, sample: Sample, regions: Regions | None, workspace: Workspace) -> int:
         """See to it that all that follows has room, and return the side of the tiles."""
         if self.write:
-            check_space(Path(sdata.path), least_bytes(sample), "The result")
+            n_pixels, n_cells = sample.transcripts.grid.n_pixels, len(sample.nuclei.ids)
+            least = bytes_to_write(n_pixels=n_pixels, n_cells=n_cells, n_entries=0)
+            check_space(Path(sdata.path), least, "The result")
         if active_client(self.asked.compute.device) is not None:
             workspace.use_folder()
         training = self.asked.training

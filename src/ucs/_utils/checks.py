@@ -166,3 +166,19 @@ def check_option(value: object, name: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         msg = f"{name}={value!r} is unknown; pass {' or '.join(repr(one) for one in allowed)}."
         raise ValueError(msg)
+
+
+def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...]:
+    """Return the planes asked for, ascending; raise ``ValueError`` if they are no numbers."""
+    if z_planes is None:
+        return ()
+    import numpy as np
+
+    try:
+        planes = np.atleast_1d(np.asarray(z_planes, dtype=np.float64))
+    except (TypeError, ValueError):
+        planes = np.zeros(0)
+    if planes.ndim != 1 or len(planes) == 0 or not np.isfinite(planes).all():
+        msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
+        raise ValueError(msg)
+    return tuple(sorted({float(plane) for plane in planes}))

@@ -99,7 +99,7 @@ def _option(name: str, kind: Any, flag: str, text: str, default: Any, panel: str
     shown = None if default is None or isinstance(default, bool) else str(default)
     unset = False if kind is bool else None
     described = typer.Option(flag, help=text, show_default=shown or False, rich_help_panel=panel)
-    annotation: Any = Annotated[kind if kind is bool else kind | None, described]  # type: ignore[valid-type]
+    annotation: Any = Annotated[kind if kind is bool else kind | None, described]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=unset, annotation=annotation)
 
 

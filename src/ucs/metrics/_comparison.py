@@ -13,9 +13,9 @@ from ucs._evaluation.counts import Counts, counts_of
 from ucs._evaluation.rasters import CellRaster
 from ucs._evaluation.reference import shared_genes
 from ucs._evaluation.types import likeliest_types
-from ucs._read.markers import marker_matrix
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
+from ucs.methods.markers import marker_matrix
 from ucs.metrics._capture import capture_of
 from ucs.metrics._correlation import correlation_of
 from ucs.metrics._markers import markers_from_reference
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from ucs._evaluation.reference import Reference
     from ucs._evaluation.tissue import Tissue
-    from ucs._read.markers import Markers
+    from ucs.methods.markers import Markers
 
 _FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
 _DEPTH_QUANTILE = 0.25

@@ -11,8 +11,8 @@ import pandas as pd
 from ucs._evaluation.counts import Counts, counts_of
 from ucs._evaluation.detection import detection, found_together
 from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
-from ucs._read.markers import Markers, marker_matrix
 from ucs._utils.checks import check_positive
+from ucs.methods.markers import Markers, marker_matrix
 from ucs.metrics._markers import markers_from_reference
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from scipy import sparse
 from ucs._evaluation.counts import Counts, counts_of
 from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
 from ucs._evaluation.types import types_of
-from ucs._read.markers import Markers, marker_matrix
 from ucs._utils.checks import listed
+from ucs.methods.markers import Markers, marker_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from ucs._evaluation.rasters import CellRaster
     from ucs._evaluation.reference import Scale
-    from ucs._read.markers import Markers
     from ucs._read.platforms import Platform
+    from ucs.methods.markers import Markers
 
 EXPANSIONS = "nuclear expansion"
 

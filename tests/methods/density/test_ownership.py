@@ -49,9 +49,7 @@ def fit_oracle(transcripts, log_ratio, um_per_px):
     farthest = np.ceil(3 * sigma)
     rows, columns = np.mgrid[: transcripts.shape[0], : transcripts.shape[1]]
     out = np.zeros((*transcripts.shape, len(log_ratio)))
-    for i, j, g, n in zip(
-        transcripts.rows(), transcripts.column, transcripts.feature, transcripts.count, strict=True
-    ):
+    for i, j, g, n in zip(transcripts.rows(), transcripts.column, transcripts.feature, transcripts.count, strict=True):
         dy, dx = rows - i, columns - j
         near = (np.abs(dy) <= farthest) & (np.abs(dx) <= farthest)
         weight = np.where(near, 2 * np.exp(-(dy**2 + dx**2) / (2 * sigma**2)), 0)

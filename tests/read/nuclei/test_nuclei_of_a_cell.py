@@ -48,7 +48,9 @@ def by_nucleus():
 
 def segmented(nuclei, **options):
     sdata = make_sdata(nuclei, POINTS)
-    ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False}, compute={"device": "cpu"}, **options)
+    ucs.tl.segment(
+        sdata, progress=False, params=TINY, read={"check_alignment": False}, compute={"device": "cpu"}, **options
+    )
     return sdata
 
 
