@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.lattice import bounding_boxes, check_raster
-from ucs._kernels.transcripts import Window
+from ucs._kernels.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
