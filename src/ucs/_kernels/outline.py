@@ -69,8 +69,8 @@ def trace_window(
         Labels to trace.
     boxes
         ``(n + 1, 4)`` bounding boxes of all labels on the whole raster, as from
-        :func:`ucs._kernels.lattice.bounding_boxes`. Pixels beyond its box do not count for a label; labels with an empty
-        box are passed over.
+        :func:`ucs._kernels.lattice.bounding_boxes`. Pixels beyond its box do not count for a label; labels with an
+        empty box are passed over.
     window
         Its place on the raster, which the outlines are given on.
 
