@@ -117,7 +117,7 @@ def test_threads_have_no_say(monkeypatch, threads):
 
 
 def test_a_segment_split_is_the_same(monkeypatch):
-    monkeypatch.setattr(sorting, "_ENTRIES_AT_ONCE", 100)
+    monkeypatch.setattr(sorting, "_LARGEST_PIECE", 100)
     shape, n_features = (30, 20), 4
     whole = many(0, 1234, shape, n_features, counts=True)
     assert len(whole.split()) == 13

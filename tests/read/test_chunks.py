@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import errno
-import threading
-import time
-from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -15,46 +12,15 @@ from transcript_tables import assert_same, frame, many_points, read
 
 from ucs._files.scratch import ScratchFile
 from ucs._read import chunks as _chunks
-from ucs._read.chunks import in_order
+from ucs._utils import parallel
 
 WITH_COUNTS = pytest.mark.parametrize("counts", [False, True])
 
 
 class TestReadingAhead:
-    @pytest.fixture(params=[1, 2, 3, 9])
+    @pytest.fixture(params=[1, 2, 9])
     def threads(self, request, monkeypatch):
-        monkeypatch.setattr(_chunks, "n_threads", lambda: request.param)
-        monkeypatch.setattr(_chunks, "_MOST_READERS", 4)
-        return min(request.param, 4)
-
-    def test_in_order_and_not_far_ahead(self, threads):
-        begun, seen, lock = [0], [], threading.Lock()
-
-        def task(k):
-            with lock:
-                begun[0] += 1
-            time.sleep(0.002 * (k % 3))
-            return k
-
-        for k in in_order(partial(task, k) for k in range(20)):
-            seen.append(k)
-            with lock:
-                assert begun[0] <= len(seen) + threads
-        assert seen == list(range(20))
-
-    def test_the_first_error_is_raised(self, threads):
-        def task(k):
-            time.sleep(0.01 if k == 2 else 0)
-            if k >= 2:
-                raise ValueError(str(k))
-            return k
-
-        seen = []
-        with pytest.raises(ValueError, match="2"):
-            seen.extend(in_order(partial(task, k) for k in range(6)))
-
-    def test_none(self, threads):
-        assert list(in_order([])) == []
+        monkeypatch.setattr(parallel, "n_threads", lambda: request.param)
 
     def test_the_first_bad_partition_is_named(self, threads):
         points = many_points()

@@ -296,7 +296,7 @@ class TestStereoseq:
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
     whole = pd.concat([f for _, f in frames_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
-    monkeypatch.setattr("ucs._read.bins._ENTRIES_AT_ONCE", 37)
+    monkeypatch.setattr("ucs._read.bins._ROWS_OF_CHUNK", 37)
     pieces = [frame for _, frame in frames_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)

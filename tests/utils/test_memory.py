@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -56,13 +58,11 @@ class TestAuto:
 
     def test_the_tighter_one(self, monkeypatch):
         monkeypatch.setattr(_memory, "resident_memory", lambda: 100)
-        monkeypatch.setattr(_memory, "_available_on_machine", lambda: 5000)
+        monkeypatch.setattr(_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
         monkeypatch.setattr(_memory, "_available_in_group", lambda: 3000)
         assert parse_limit("auto") == 100 + 2700
         monkeypatch.setattr(_memory, "_available_in_group", lambda: None)
         assert parse_limit("auto") == 100 + 4500
-        monkeypatch.setattr(_memory, "_available_on_machine", lambda: None)
-        assert parse_limit("auto") is None
 
     def test_control_groups(self, tmp_path):
         def group(path, most, current, cached):

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.bands import bands
+from ucs._kernels.entries import row_runs
 from ucs._kernels.transcripts import ENTRIES_AT_ONCE
 from ucs._utils.pages import own_pages
 from ucs._utils.parallel import in_threads
@@ -72,9 +73,11 @@ def count_in_labels(
 
 def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Entries]:
     for row0, band in bands(labels):
-        for first, stop in _rows_of_entries(transcripts.row_start[row0 : row0 + len(band) + 1]):
+        for first, stop in row_runs(transcripts.row_start[row0 : row0 + len(band) + 1], ENTRIES_AT_ONCE):
             row_start = transcripts.row_start[row0 + first : row0 + stop + 1]
             entries = slice(int(row_start[0]), int(row_start[-1]))
+            if entries.start == entries.stop:
+                continue
             label = np.empty(entries.stop - entries.start, dtype=band.dtype)
             column, feature, count = (
                 array[entries] for array in (transcripts.column, transcripts.feature, transcripts.count)
@@ -82,17 +85,6 @@ def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Ent
             in_threads(_look_up, stop - first, band[first:stop], row_start, column, label)
             yield label, feature, count
             transcripts.release(row0 + first, row0 + stop)
-
-
-def _rows_of_entries(row_start: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Cut rows into runs with so many entries at most, if a single row has no more."""
-    first, n_rows = 0, len(row_start) - 1
-    while first < n_rows:
-        stop = int(np.searchsorted(row_start, row_start[first] + ENTRIES_AT_ONCE, side="right")) - 1
-        stop = min(max(stop, first + 1), n_rows)
-        if row_start[stop] > row_start[first]:
-            yield first, stop
-        first = stop
 
 
 def sum_entries(

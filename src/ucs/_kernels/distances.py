@@ -17,6 +17,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.lattice import boxes_by_block
+from ucs._kernels.measure import add_pixel, second_moments
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
@@ -58,12 +59,8 @@ def nucleus_axes(nuclei: NDArray[np.int32], n: int, *, strength: float) -> NDArr
     """
     sums = np.zeros((n + 1, 6))
     _raw_moments(nuclei, sums)
-    area = np.maximum(sums[:, 0], 1)
-    mean = sums[:, 1:3] / area[:, None]
-    # A pixel is a square: 1/12 is its own second moment.
-    rows = sums[:, 3] / area - mean[:, 0] ** 2 + 1 / 12
-    columns = sums[:, 4] / area - mean[:, 1] ** 2 + 1 / 12
-    mixed = sums[:, 5] / area - mean[:, 0] * mean[:, 1]
+    sums[:, 0] = np.maximum(sums[:, 0], 1)  # absent ids
+    columns, rows, mixed = second_moments(sums)
     half, spread = (columns + rows) / 2, np.hypot((columns - rows) / 2, mixed)
     angle = 0.5 * np.arctan2(2 * mixed, columns - rows)
     ratio = np.sqrt(np.maximum(half - spread, 1 / 12) / np.maximum(half + spread, 1 / 12))  # b / a
@@ -81,13 +78,7 @@ def _raw_moments(nuclei: NDArray, sums: NDArray) -> None:
                 continue
             if first[c, 0] < 0:
                 first[c, 0], first[c, 1] = i, j
-            y, x = float(i - first[c, 0]), float(j - first[c, 1])
-            sums[c, 0] += 1.0
-            sums[c, 1] += y
-            sums[c, 2] += x
-            sums[c, 3] += y * y
-            sums[c, 4] += x * x
-            sums[c, 5] += x * y
+            add_pixel(sums, c, float(j - first[c, 1]), float(i - first[c, 0]))
 
 
 def nearest_nuclei(

@@ -1,6 +1,6 @@
 """Entries of a sparse map: what collects them, and kernels that filter and sum them row by row.
 
-To keep some entries, one kernel of a pair counts them in each row, the other writes them once their places are known.
+To keep some entries, one kernel counts them in each row, another writes them once their places are known.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     Entries = tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
@@ -41,6 +43,28 @@ def empty_entries(n: int) -> Entries:
     return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
 
 
+def row_runs(row_start: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
+    """Cut rows into runs with at most so many entries together; a row with more is a run of its own.
+
+    Parameters
+    ----------
+    row_start
+        ``(n_rows + 1,)``: the entries of row ``i`` are ``row_start[i]:row_start[i + 1]``.
+    most
+        Entries of a run.
+
+    Yields
+    ------
+    The first row of each run and the one after its last.
+    """
+    first, n_rows = 0, len(row_start) - 1
+    while first < n_rows:
+        stop = int(np.searchsorted(row_start, row_start[first] + most, side="right")) - 1
+        stop = min(max(stop, first + 1), n_rows)
+        yield first, stop
+        first = stop
+
+
 class EntriesInMemory:
     """Collects columns, features and counts of a sparse map, of which there are at most ``most``."""
 
@@ -64,19 +88,30 @@ class EntriesInMemory:
 
 
 @njit(cache=True, nogil=True)
-def count_features(
-    first: int, stop: int, row_start: NDArray, column: NDArray, feature: NDArray, number: NDArray, n_kept: NDArray
+def count_kept(
+    first: int,
+    stop: int,
+    row_start: NDArray,
+    column: NDArray,
+    feature: NDArray,
+    number: NDArray,
+    mask: NDArray,
+    n_kept: NDArray,
 ) -> None:
-    """Count the entries of features whose new number is not negative."""
+    """Count in each row the entries whose feature has a new number of 0 or above and whose pixel a mask keeps.
+
+    A mask without rows keeps all pixels.
+    """
+    masked = len(mask) > 0
     for r in range(first, stop):
         n = 0
         for i in range(row_start[r], row_start[r + 1]):
-            n += number[feature[i]] >= 0
+            n += number[feature[i]] >= 0 and (not masked or mask[r, column[i]])
         n_kept[r] = n
 
 
 @njit(cache=True, nogil=True)
-def write_features(
+def write_kept(
     first: int,
     stop: int,
     row_start: NDArray,
@@ -84,56 +119,21 @@ def write_features(
     feature: NDArray,
     count: NDArray,
     number: NDArray,
-    out_start: NDArray,
-    out_column: NDArray,
-    out_feature: NDArray,
-    out_count: NDArray,
-) -> None:
-    """Write the entries of features whose new number is not negative, under this number."""
-    for r in range(first, stop):
-        out = out_start[r]
-        for i in range(row_start[r], row_start[r + 1]):
-            new = number[feature[i]]
-            if new >= 0:
-                out_column[out] = column[i]
-                out_feature[out] = new
-                out_count[out] = count[i]
-                out += 1
-
-
-@njit(cache=True, nogil=True)
-def count_pixels(
-    first: int, stop: int, row_start: NDArray, column: NDArray, feature: NDArray, mask: NDArray, n_kept: NDArray
-) -> None:
-    """Count the entries of pixels where a mask is true."""
-    for r in range(first, stop):
-        n = 0
-        for i in range(row_start[r], row_start[r + 1]):
-            n += mask[r, column[i]]
-        n_kept[r] = n
-
-
-@njit(cache=True, nogil=True)
-def write_pixels(
-    first: int,
-    stop: int,
-    row_start: NDArray,
-    column: NDArray,
-    feature: NDArray,
-    count: NDArray,
     mask: NDArray,
     out_start: NDArray,
     out_column: NDArray,
     out_feature: NDArray,
     out_count: NDArray,
 ) -> None:
-    """Write the entries of pixels where a mask is true."""
+    """Write the entries that :func:`count_kept` counts, under the new numbers of their features."""
+    masked = len(mask) > 0
     for r in range(first, stop):
         out = out_start[r]
         for i in range(row_start[r], row_start[r + 1]):
-            if mask[r, column[i]]:
+            new = number[feature[i]]
+            if new >= 0 and (not masked or mask[r, column[i]]):
                 out_column[out] = column[i]
-                out_feature[out] = feature[i]
+                out_feature[out] = new
                 out_count[out] = count[i]
                 out += 1
 

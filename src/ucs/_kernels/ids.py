@@ -76,6 +76,24 @@ def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int
     return dense, ids
 
 
+def renumbered(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the table that gives ids 1..n the ids 1..m of those kept, in their order, and 0 to the others.
+
+    Parameters
+    ----------
+    kept
+        ``(n,)``, of the ids from 1 on.
+
+    Returns
+    -------
+    ``(n + 1,)``, by id.
+    """
+    table = np.zeros(len(kept) + 1, dtype=np.int32)
+    np.cumsum(kept, out=table[1:])
+    table[1:][~kept] = 0
+    return table
+
+
 def pixels_of_ids(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
     """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Entries = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
-_ENTRIES_AT_ONCE = 1 << 20  # transcripts are shared out among threads in pieces of no more than these
+_LARGEST_PIECE = 1 << 20  # transcripts that one thread takes at a time, so that all threads end at about the same time
 _GROUPS_PER_THREAD = 8
 _INSERTION = 48  # rows up to this length are sorted by insertion,
 _SHORT = 1500  # up to this by bytes: to clear and add up a longer histogram would take longer than to sort them
@@ -65,7 +65,7 @@ class Segment:
                 self.row0,
                 self.column0,
             )
-            for at in (slice(i, i + _ENTRIES_AT_ONCE) for i in range(0, len(self.row), _ENTRIES_AT_ONCE))
+            for at in (slice(i, i + _LARGEST_PIECE) for i in range(0, len(self.row), _LARGEST_PIECE))
         ]
 
 

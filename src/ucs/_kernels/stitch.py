@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._kernels.components import lowest_connected
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -123,7 +125,7 @@ def stitch(
         *_chips(touching, undecided, area, chip),
     ]
     a, b = (np.concatenate(side) for side in zip(*links, strict=True))
-    object_of = _connected(a, b, len(area))
+    object_of = lowest_connected(a, b, len(area))
     alone = np.bincount(object_of, minlength=len(area))[object_of] == 1
     main = _largest(object_of, area)[object_of]
     main[(alone & (2 * area < full_area)) | (area == 0)] = 0
@@ -168,19 +170,6 @@ def _chips(
         chips, at = np.unique(own[small][order], return_index=True)
         links.append((chips, other[small][order][at]))
     return links
-
-
-def _connected(a: NDArray, b: NDArray, n: int) -> NDArray[np.int64]:
-    """Return the lowest of the ids that each of ``0..n - 1`` is linked with, directly or through others."""
-    lowest = np.arange(n)
-    while True:
-        before = lowest.copy()
-        least = np.minimum(lowest[a], lowest[b])
-        np.minimum.at(lowest, a, least)
-        np.minimum.at(lowest, b, least)
-        lowest = lowest[lowest]
-        if np.array_equal(before, lowest):
-            return lowest
 
 
 def _largest(group: NDArray, area: NDArray) -> NDArray[np.int64]:

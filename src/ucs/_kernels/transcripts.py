@@ -7,78 +7,30 @@ equal entries summed. The order in which transcripts arrive therefore has no say
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ucs._kernels import entries as _entries
-from ucs._kernels.entries import EntriesInMemory, empty_entries
+from ucs._kernels.entries import EntriesInMemory, empty_entries, row_runs
 from ucs._kernels.sorting import Segment, sort_segments
+from ucs._kernels.windows import Window
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from ucs._kernels.entries import Entries, EntryWriter, Storage
 
+__all__ = ["ENTRIES_AT_ONCE", "MapWriter", "TranscriptMap", "Window"]
+
 ENTRIES_AT_ONCE = 1_000_000
 """Entries that a pass in bounded memory looks at together."""
 
+_NO_MASK = np.zeros((0, 0), dtype=bool)
 _PIXELS_FOR_THREADS = 1 << 20  # to sum up fewer is done before threads have started
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of pixels ``[row0, row1) x [column0, column1)``; it may reach beyond the raster."""
-
-    row0: int
-    column0: int
-    row1: int
-    column1: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)``."""
-        return self.row1 - self.row0, self.column1 - self.column0
-
-    def grown(self, by: int) -> Window:
-        """Return the window with ``by`` pixels more on each side."""
-        return Window(self.row0 - by, self.column0 - by, self.row1 + by, self.column1 + by)
-
-    def clipped(self, shape: tuple[int, int]) -> Window:
-        """Return the part inside a raster of ``shape``."""
-        row0, column0 = min(max(self.row0, 0), shape[0]), min(max(self.column0, 0), shape[1])
-        row1, column1 = max(min(self.row1, shape[0]), row0), max(min(self.column1, shape[1]), column0)
-        return Window(row0, column0, row1, column1)
-
-    def meet(self, other: Window) -> Window:
-        """Return the part that lies in another window, too; empty if there is none."""
-        row0, column0 = max(self.row0, other.row0), max(self.column0, other.column0)
-        row1, column1 = max(min(self.row1, other.row1), row0), max(min(self.column1, other.column1), column0)
-        return Window(row0, column0, row1, column1)
-
-    def seen_from(self, other: Window) -> Window:
-        """Return the same pixels counted from the corner of another window."""
-        row0, column0 = other.row0, other.column0
-        return Window(self.row0 - row0, self.column0 - column0, self.row1 - row0, self.column1 - column0)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index of the window in a raster (only for a window inside it)."""
-        return slice(self.row0, self.row1), slice(self.column0, self.column1)
-
-    def read(self, raster: NDArray, fill: float = 0) -> NDArray:
-        """Read the window of a raster of shape ``(h, w)``; what lies outside is ``fill``."""
-        inside = self.clipped(raster.shape)
-        if inside == self:
-            return raster[self.slices]
-        out = np.full(self.shape, fill, dtype=raster.dtype)
-        rows = slice(inside.row0 - self.row0, inside.row1 - self.row0)
-        columns = slice(inside.column0 - self.column0, inside.column1 - self.column0)
-        out[rows, columns] = raster[inside.slices]
-        return out
 
 
 @dataclass(frozen=True)
@@ -163,7 +115,7 @@ class TranscriptMap:
         kept = number[np.asarray(keep, dtype=bool)]
         if len(kept) == self.n_features == n_features and np.array_equal(kept, np.arange(n_features)):
             return self
-        made = self._filtered(_entries.count_features, _entries.write_features, lambda *_: number, n_features)
+        made = self._filtered(number, n_features)
         return made if (np.diff(kept) > 0).all() else made._sorted_anew()
 
     def _sorted_anew(self) -> TranscriptMap:
@@ -176,21 +128,17 @@ class TranscriptMap:
             writer.append_map(made)
         return writer.finish()
 
-    def _filtered(
-        self,
-        count: Callable[..., Any],
-        write: Callable[..., Any],
-        argument_of: Callable[[int, int], NDArray],
-        n_features: int,
-    ) -> TranscriptMap:
-        """Keep entries by a pair of kernels; ``argument_of`` gives their last argument for rows."""
+    def _filtered(self, number: NDArray[np.int32], n_features: int, mask: NDArray | None = None) -> TranscriptMap:
+        """Keep the entries of features with a new number of 0 or above, and, if a mask is given, of its pixels."""
         made, writer = None, None if self.storage is None else self.writer(n_features)
         for row0, row1, band in self.bands(max(self.shape[0], 1) if writer is None else None):
-            n_rows, argument, n_kept = row1 - row0, argument_of(row0, row1), np.zeros(row1 - row0, dtype=np.int64)
-            in_threads(count, n_rows, band.row_start, band.column, band.feature, argument, n_kept)
+            n_rows, n_kept = row1 - row0, np.zeros(row1 - row0, dtype=np.int64)
+            rows = _NO_MASK if mask is None else np.asarray(mask[row0:row1], dtype=bool)
+            in_threads(_entries.count_kept, n_rows, band.row_start, band.column, band.feature, number, rows, n_kept)
             start = _row_start(n_kept)
             arrays = empty_entries(start[-1])
-            in_threads(write, n_rows, band.row_start, band.column, band.feature, band.count, argument, start, *arrays)
+            given = band.row_start, band.column, band.feature, band.count
+            in_threads(_entries.write_kept, n_rows, *given, number, rows, start, *arrays)
             made = TranscriptMap(band.shape, n_features, start, *arrays)
             if writer is not None:
                 writer.append_map(made)
@@ -217,19 +165,16 @@ class TranscriptMap:
         used before the next band is asked for: what is on disk is let go from memory then.
         """
         height, width = self.shape
-        row0 = 0
-        while row0 < height:
-            if rows_at_once is not None:
-                row1 = min(row0 + rows_at_once, height)
-            else:
-                most = self.row_start[row0] + ENTRIES_AT_ONCE
-                row1 = max(int(np.searchsorted(self.row_start, most, side="right")) - 1, row0 + 1)
+        if rows_at_once is None:
+            runs = row_runs(self.row_start, ENTRIES_AT_ONCE)
+        else:
+            runs = ((row0, min(row0 + rows_at_once, height)) for row0 in range(0, height, rows_at_once))
+        for row0, row1 in runs:
             start, stop = self.row_start[row0], self.row_start[row1]
             entries = self.column[start:stop], self.feature[start:stop], self.count[start:stop]
             row_start = self.row_start[row0 : row1 + 1] - start
             yield row0, row1, TranscriptMap((row1 - row0, width), self.n_features, row_start, *entries)
             self.release(row0, row1)
-            row0 = row1
 
     def release(self, row0: int, row1: int) -> None:
         """Release the memory that rows take where the map is not held in memory; they can still be read."""
@@ -271,11 +216,7 @@ class TranscriptMap:
         if mask.shape != self.shape:
             msg = f"The mask has shape {mask.shape}, the map {self.shape}."
             raise ValueError(msg)
-
-        def rows_of_mask(row0: int, row1: int) -> NDArray[np.bool_]:
-            return np.asarray(mask[row0:row1], dtype=bool)
-
-        return self._filtered(_entries.count_pixels, _entries.write_pixels, rows_of_mask, self.n_features)
+        return self._filtered(np.arange(self.n_features, dtype=np.int32), self.n_features, mask)
 
     def totals(self, window: Window | None = None) -> NDArray[np.int32]:
         """Return the count of all features together per pixel of ``window``, shape ``(h, w)``; 0 outside the raster."""

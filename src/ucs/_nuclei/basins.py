@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
+from ucs._kernels.measure import add_pixel
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _DIAGONAL = np.float32(np.sqrt(0.5))
-_N_SUMS = 6  # pixels, and the sums of x, y, x*x, y*y, x*y
 
 
 class Basins(NamedTuple):
@@ -238,7 +239,7 @@ def sums(labels: NDArray[np.int32], n: int, row0: int, column0: int) -> tuple[ND
     ``(n + 1, 6)`` number of pixels and sums of x, y, x*x, y*y, x*y, and ``(n + 1, 4)`` lowest row, lowest column,
     highest row, highest column, all in pixels of the raster. Both can be added up (or compared) over windows.
     """
-    total = np.zeros((n + 1, _N_SUMS), dtype=np.int64)
+    total = np.zeros((n + 1, 6), dtype=np.int64)
     box = np.empty((n + 1, 4), dtype=np.int64)
     box[:, :2], box[:, 2:] = np.iinfo(np.int64).max, -1
     h, w = labels.shape
@@ -249,12 +250,7 @@ def sums(labels: NDArray[np.int32], n: int, row0: int, column0: int) -> tuple[ND
             if k == 0:
                 continue
             x = column0 + j
-            total[k, 0] += 1
-            total[k, 1] += x
-            total[k, 2] += y
-            total[k, 3] += x * x
-            total[k, 4] += y * y
-            total[k, 5] += x * y
+            add_pixel(total, k, x, y)
             box[k, 0], box[k, 1] = min(box[k, 0], y), min(box[k, 1], x)
             box[k, 2], box[k, 3] = max(box[k, 2], y), max(box[k, 3], x)
     return total, box

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._kernels.components import lowest_connected
+from ucs._kernels.measure import second_moments
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -223,7 +226,7 @@ def _candidates(
     degree = np.diff(start)
     centre = np.repeat(np.arange(n), degree)  # of stars: a piece and all its neighbours
     stars = degree > 2
-    island = _islands(a, b, n)
+    island = lowest_connected(a, b, n)
     size = np.bincount(island, minlength=n)
     islands = size > 3
     offset = np.cumsum([0, len(a), len(three), n])
@@ -265,24 +268,6 @@ def _triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64]) -> NDArra
 
 
 @njit(cache=True, nogil=True)
-def _islands(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-    """Return the lowest piece that each of n pieces is connected to."""
-    root = np.arange(n)
-    for e in range(a.size):
-        p, q = a[e], b[e]
-        while root[p] != p:
-            root[p] = root[root[p]]
-            p = root[p]
-        while root[q] != q:
-            root[q] = root[root[q]]
-            q = root[q]
-        root[max(p, q)] = min(p, q)
-    for k in range(n):
-        root[k] = root[root[k]]
-    return root
-
-
-@njit(cache=True, nogil=True)
 def _find_triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64], out: NDArray[np.int64]) -> int:
     n = 0
     for a in range(start.size - 1):
@@ -301,17 +286,13 @@ def _find_triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64], out:
 
 
 def _ellipse(sums: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the share of the ellipse with the same second moments that is filled, and its width.
-
-    Each pixel counts as a unit square (second moment 1/12).
-    """
+    """Return the share of the ellipse with the same second moments that is filled, and its width."""
     n, x, y, xx, yy, xy = sums.T
     cx, cy = x // n, y // n  # whole numbers: moments about a near point, without loss
     x, xx = x - n * cx, xx - 2 * cx * x + n * cx * cx
     xy = xy - cx * y - cy * (x + n * cx) + n * cx * cy
     y, yy = y - n * cy, yy - 2 * cy * y + n * cy * cy
-    var_x, var_y = xx / n - (x / n) ** 2 + 1 / 12, yy / n - (y / n) ** 2 + 1 / 12
-    cov = xy / n - (x / n) * (y / n)
+    var_x, var_y, cov = second_moments(np.stack([n, x, y, xx, yy, xy], axis=1))
     root = np.sqrt((var_x - var_y) ** 2 + 4 * cov**2)
     minor = np.sqrt(np.maximum(var_x + var_y - root, 1 / 6) / 2)
     major = np.sqrt((var_x + var_y + root) / 2)

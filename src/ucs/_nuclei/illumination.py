@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._kernels.windows import tiles
 from ucs._nuclei.basins import block_means
-from ucs._nuclei.tiles import in_order, tiles
+from ucs._nuclei.tiles import MOST_THREADS
+from ucs._utils.parallel import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from ucs._nuclei.tiles import Raster, Window
+    from ucs._kernels.windows import Window
+    from ucs._nuclei.tiles import Raster
 
 _SAMPLE_UM = 1.0  # side of what is averaged before anything is compared, so that noise does not count
 _SAMPLES = 8  # samples along the side of a block
@@ -73,10 +77,10 @@ def measure_illumination(
     ranked = np.empty((*shape, len(_RANKS)), dtype=np.float32)
     varies = np.empty(shape, dtype=bool)
     grain = np.empty(shape)
-    for window, (values, differences) in zip(
-        windows, in_order(lambda w: _block_samples(raster, w, sample), windows), strict=True
-    ):
-        place = np.s_[window.top // side : -(-window.bottom // side), window.left // side : -(-window.right // side)]
+    samples = in_order((partial(_block_samples, raster, window, sample) for window in windows), most=MOST_THREADS)
+    for window, (values, differences) in zip(windows, samples, strict=True):
+        rows = slice(window.row0 // side, -(-window.row1 // side))
+        place = rows, slice(window.column0 // side, -(-window.column1 // side))
         low[place], ranked[place] = values[..., _LOW_RANK], values[..., _RANKS]
         varies[place], grain[place] = values[..., 0] != values[..., -1], differences
         advance()

@@ -9,8 +9,9 @@ import numpy as np
 
 from ucs._kernels.ids import densify
 from ucs._kernels.measure import moments
+from ucs._kernels.windows import tiles
 from ucs._nuclei.methods import checked_labels
-from ucs._nuclei.tiles import FoundNuclei, count_pixels, lazy_labels, new_store, renumbering, tiles
+from ucs._nuclei.tiles import FoundNuclei, count_pixels, lazy_labels, new_store, renumbering
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from ucs._nuclei.tiles import Raster, Window
+    from ucs._kernels.windows import Window
+    from ucs._nuclei.tiles import Raster
 
 _MARGIN_UM = 40.0
 _PERCENTILES = (1.0, 99.8)
@@ -111,11 +113,10 @@ def label_objects(
     store, n = new_store(raster.shape, tile_size, np.uint32), 0
     margin = int(np.ceil(_MARGIN_UM / um_per_px))
     for window in windows:
-        outer = window.grown(margin, raster.shape)
+        outer = window.grown(margin).clipped(raster.shape)
         pixels = raster.read(outer)
         labels = function(pixels if scaling is None else scaling(pixels))
-        shape = (outer.bottom - outer.top, outer.right - outer.left)
-        n = _write_own(store, checked_labels(labels, shape, name), window, outer, n)
+        n = _write_own(store, checked_labels(labels, outer.shape, name), window, outer, n)
         advance()
     area, first = np.zeros(n + 1, dtype=np.int64), np.full(n + 1, np.iinfo(np.int64).max)
     for window in windows:
@@ -131,9 +132,9 @@ def _write_own(store: zarr.Array, labels: NDArray, window: Window, outer: Window
     if len(ids) == 0:
         return n
     sums = moments(dense, len(ids))
-    own = window.within(outer)
+    own = window.seen_from(outer)
     column, row = sums[:, 1] // sums[:, 0], sums[:, 2] // sums[:, 0]
-    mine = (row >= own.top) & (row < own.bottom) & (column >= own.left) & (column < own.right)
+    mine = (row >= own.row0) & (row < own.row1) & (column >= own.column0) & (column < own.column1)
     written = np.asarray(store[outer.slices])
     taken = np.bincount(dense[written > 0], minlength=len(ids) + 1)[1:]
     mine &= taken <= _MOST_TAKEN * sums[:, 0]

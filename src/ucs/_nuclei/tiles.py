@@ -2,50 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ucs._nuclei.basins import block_means
-from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     import dask.array as da
     import zarr
     from numpy.typing import NDArray
 
-_MOST_THREADS = 8  # each holds a window and some ten rasters of its size
+    from ucs._kernels.windows import Window
 
-
-class Window(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a raster, the last ones excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """For indexing the raster."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def grown(self, margin: int, shape: tuple[int, ...]) -> Window:
-        """Return the window with a margin, as far as the raster goes."""
-        return Window(
-            max(self.top - margin, 0),
-            max(self.left - margin, 0),
-            min(self.bottom + margin, shape[0]),
-            min(self.right + margin, shape[1]),
-        )
-
-    def within(self, outer: Window) -> Window:
-        """Return the window in pixels of a window that holds it."""
-        return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
+MOST_THREADS = 8
+"""Windows that are worked on at a time: each takes some ten rasters of its size."""
 
 
 class FoundNuclei(NamedTuple):
@@ -53,36 +25,6 @@ class FoundNuclei(NamedTuple):
 
     labels: da.Array
     areas: NDArray[np.int64]
-
-
-def tiles(shape: tuple[int, int], side: int) -> list[Window]:
-    """Return tiles that share out the pixels of a raster, in raster order."""
-    h, w = shape
-    return [
-        Window(top, left, min(top + side, h), min(left + side, w))
-        for top in range(0, h, side)
-        for left in range(0, w, side)
-    ]
-
-
-def in_order(function: Callable[[Window], Any], windows: Sequence[Window]) -> Iterator[Any]:
-    """Yield a function's results in the order of the windows, a few of them being worked on at a time."""
-    threads = min(n_threads(), _MOST_THREADS, len(windows))
-    if threads <= 1:
-        yield from map(function, windows)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(function, window) for window in windows[: 2 * threads]]
-        try:
-            for k in range(len(windows)):
-                yield ahead[k].result()
-                ahead[k] = None  # type: ignore[call-overload] # its result is done with
-                if len(ahead) < len(windows):
-                    ahead.append(pool.submit(function, windows[len(ahead)]))
-        finally:
-            for task in ahead:
-                if task is not None:
-                    task.cancel()
 
 
 @dataclass(frozen=True)
@@ -118,7 +60,7 @@ class Raster:
             If a pixel is NaN or infinite.
         """
         f = self.factor
-        rows, columns = slice(window.top * f, window.bottom * f), slice(window.left * f, window.right * f)
+        rows, columns = slice(window.row0 * f, window.row1 * f), slice(window.column0 * f, window.column1 * f)
         # Not Dask's own threads: the windows are spread over threads already.
         pixels = np.asarray(self.image[:, rows, columns].compute(scheduler="synchronous"))
         if pixels.dtype.kind == "f":
@@ -188,4 +130,4 @@ def count_pixels(
     ids, start, n = np.unique(flat[pixel], return_index=True, return_counts=True)
     area[ids] += n
     row, column = np.divmod(pixel[start], labels.shape[1])
-    first[ids] = np.minimum(first[ids], (row + window.top) * width + column + window.left)
+    first[ids] = np.minimum(first[ids], (row + window.row0) * width + column + window.column0)

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ucs._kernels.windows import tiles
 from ucs._nuclei.basins import ascend, basin_quantiles, contacts, keep_above, normalise, sums
 from ucs._nuclei.clean import clean_labels
 from ucs._nuclei.fragments import Borders, Fragments, MergeLimits, group_fragments
 from ucs._nuclei.illumination import measure_illumination
 from ucs._nuclei.tiles import (
+    MOST_THREADS,
     FoundNuclei,
     count_pixels,
-    in_order,
     lazy_labels,
     new_store,
     renumbering,
-    tiles,
 )
+from ucs._utils.parallel import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,8 +29,9 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from ucs._kernels.windows import Window
     from ucs._nuclei.illumination import Illumination
-    from ucs._nuclei.tiles import Raster, Window
+    from ucs._nuclei.tiles import Raster
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
 _LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
@@ -175,21 +178,19 @@ def watershed(
         raise ValueError(msg)
     store = new_store(raster.shape, tile_size, np.uint64)
     found = []
-    for window, pieces in zip(
-        windows, in_order(lambda w: _find_pieces(raster, w, um_per_px, params, light), windows), strict=True
-    ):
+    tasks = (partial(_find_pieces, raster, window, um_per_px, params, light) for window in windows)
+    for window, pieces in zip(windows, in_order(tasks, most=MOST_THREADS), strict=True):
         store[window.slices] = pieces.labels
-        found.append(pieces._replace(labels=None))
+        found.append(pieces._replace(labels=np.zeros((0, 0), dtype=np.uint64)))
         advance()
     peaks, nucleus, n = _group(found, um_per_px, params)
     final = new_store(raster.shape, tile_size, np.uint32)
     area, first = np.zeros(n + 1, dtype=np.int64), np.full(n + 1, np.iinfo(np.int64).max)
     margin = int(np.ceil((params.longest + params.opening) / um_per_px)) + 2
-    for window, labels in zip(
-        windows, in_order(lambda w: _clean(store, w, margin, peaks, nucleus, params, um_per_px), windows), strict=True
-    ):
-        final[window.slices] = labels
-        count_pixels(labels, window, raster.shape[1], area, first)
+    cleaned = (partial(_clean, store, window, margin, peaks, nucleus, params, um_per_px) for window in windows)
+    for window, nuclei in zip(windows, in_order(cleaned, most=MOST_THREADS), strict=True):
+        final[window.slices] = nuclei
+        count_pixels(nuclei, window, raster.shape[1], area, first)
         advance()
     um2 = area * um_per_px**2
     kept = (um2 >= params.min_area) & (um2 <= params.max_area) & (area > 0)
@@ -206,10 +207,10 @@ def _find_pieces(
     smoothing, blob = params.smoothing / um_per_px, params.blob / um_per_px
     reach = int(np.ceil(params.reach / um_per_px))
     margin = 2 * reach + 2 + sum(int(_TRUNCATE * sigma + 0.5) for sigma in (smoothing, blob))
-    outer = window.grown(margin, raster.shape)
-    own = window.within(outer)
+    outer = window.grown(margin).clipped(raster.shape)
+    own = window.seen_from(outer)
     image = ndimage.gaussian_filter(raster.read_means(outer), smoothing, truncate=_TRUNCATE, mode="nearest")
-    value = normalise(image, light.background, light.level, outer.top, outer.left, light.side)
+    value = normalise(image, light.background, light.level, outer.row0, outer.column0, light.side)
     landscape = ndimage.gaussian_laplace(np.sqrt(value), blob, truncate=_TRUNCATE, mode="nearest")
     landscape *= np.float32(-(blob**2))
     basins = ascend(landscape, reach=reach, minimum=params.peak)
@@ -220,9 +221,9 @@ def _find_pieces(
     edge = np.maximum(floor + np.float32(params.edge) * (level - floor), contrast)
     keep_above(labels, value, np.where(level - floor < contrast, np.float32(np.inf), edge))
     mine = labels[own.slices]
-    total, box = sums(mine, n, window.top, window.left)
-    touching = contacts(labels, value, landscape, own)
-    peak = np.append(-1, (basins.row + outer.top) * raster.shape[1] + basins.column + outer.left)
+    total, box = sums(mine, n, window.row0, window.column0)
+    touching = contacts(labels, value, landscape, (own.row0, own.column0, own.row1, own.column1))
+    peak = np.append(-1, (basins.row + outer.row0) * raster.shape[1] + basins.column + outer.column0)
     # Pieces of which this tile owns no pixel may still touch one that does.
     here = np.flatnonzero(total[:, 0])
     height = np.append(np.float32(0), landscape[basins.row, basins.column])
@@ -272,9 +273,9 @@ def _clean(
     um_per_px: float,
 ) -> NDArray[np.uint32]:
     """Return a tile's nuclei, each opened, reduced to its largest part and filled."""
-    outer = window.grown(margin, store.shape)
+    outer = window.grown(margin).clipped(store.shape)
     raw = np.asarray(store[outer.slices])
     labels = np.zeros(raw.shape, dtype=np.uint32)
     inside = raw > 0
     labels[inside] = nucleus[np.searchsorted(peaks, raw[inside].astype(np.int64) - 1)]
-    return clean_labels(labels, round(params.opening / um_per_px))[window.within(outer).slices]
+    return clean_labels(labels, round(params.opening / um_per_px))[window.seen_from(outer).slices]

@@ -8,7 +8,8 @@ import numpy as np
 
 from ucs._kernels import alignment
 from ucs._kernels.ids import pixels_of_ids
-from ucs._kernels.transcripts import Window
+from ucs._kernels.windows import Window
+from ucs._nuclei.find import NUCLEUS_AREA_UM2
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 
 _ROWS_AT_ONCE = 1024
-_AREA_UM2 = (5.0, 500.0)  # median areas that nuclei, or small cells in their place, can have
 
 
 def check_size(
@@ -35,7 +35,7 @@ def check_size(
     """
     areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * um_per_px**2
     median = float(np.median(areas[areas > 0]))
-    low, high = _AREA_UM2
+    low, high = NUCLEUS_AREA_UM2
     if low <= median <= high:
         return
     units = [um_per_unit * np.sqrt(bound / median) for bound in (low, high)]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ucs._kernels.entries import row_runs
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 GENE, COUNT = "gene", "count"
 """Columns of the rows that a table is unrolled to."""
 
-_ENTRIES_AT_ONCE = 4_000_000
+_ROWS_OF_CHUNK = 4_000_000  # about 100 MB of rows: as large as usual partitions of points
 _OFF_LATTICE = 0.25  # of a bin
 _ARRAY = ["array_col", "array_row"]
 
@@ -67,10 +68,7 @@ def frames_of_bins(
     counts = _as_csr(table)
     position = positions_of_rows(sdata, key, table_key)
     genes = pd.Index(table.var_names.astype(str))
-    first = 0
-    while first < counts.shape[0]:
-        last = int(np.searchsorted(counts.indptr, counts.indptr[first] + _ENTRIES_AT_ONCE, side="right")) - 1
-        last = min(max(last, first + 1), counts.shape[0])
+    for first, last in row_runs(counts.indptr, _ROWS_OF_CHUNK):
         entries = slice(counts.indptr[first], counts.indptr[last])
         row = np.repeat(np.arange(first, last), np.diff(counts.indptr[first : last + 1]))
         frame = {
@@ -80,7 +78,6 @@ def frames_of_bins(
             COUNT: counts.data[entries],
         }
         yield f"tables[{table_key!r}], rows {first} to {last}", pd.DataFrame(frame)
-        first = last
 
 
 def _as_csr(table: AnnData) -> csr_matrix:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +14,8 @@ from ucs._kernels.transcripts import MapWriter, TranscriptMap
 from ucs._read.grid import pixel_index
 from ucs._utils.memory import check_fits_memory
 from ucs._utils.pages import in_own_pages, own_pages
-from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable
-
     from numpy.typing import NDArray
 
     from ucs._files.scratch import Scratch
@@ -28,9 +23,9 @@ if TYPE_CHECKING:
     from ucs._read.fields import Owner
     from ucs._read.grid import Grid
 
-T = TypeVar("T")
+MOST_READERS = 4
+"""Pieces that are read at a time: each is held as a whole."""
 
-_MOST_READERS = 4  # each holds a whole piece
 _MOST_SHORT = 2**16
 
 BAND = 64
@@ -149,29 +144,6 @@ def _bin(
 def _floating(values: NDArray) -> NDArray[np.floating]:
     dtype = values.dtype if values.dtype in (np.float32, np.float64) else np.float64
     return np.ascontiguousarray(values, dtype=dtype)
-
-
-def in_order(tasks: Iterable[Callable[[], T]]) -> Generator[T]:
-    """Call tasks in a few threads; return what they return in the order of the tasks, and no more ahead than threads.
-
-    An error of a task is raised in its turn, so the first of several is, whichever comes up first.
-    """
-    threads = min(n_threads(), _MOST_READERS)
-    if threads == 1:
-        for task in tasks:
-            yield task()
-        return
-    pool = ThreadPoolExecutor(threads)
-    try:
-        pending: deque[Future[T]] = deque()
-        for task in tasks:
-            pending.append(pool.submit(task))
-            if len(pending) == threads:
-                yield pending.popleft().result()
-        while pending:
-            yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from ucs._utils.checks import checked_planes, listed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
@@ -181,12 +181,16 @@ def _is_missing_as_text(feature: pd.Series) -> NDArray[np.bool_]:
     return feature.isin(_MISSING_AS_TEXT).to_numpy()
 
 
+def codes_of(names: Iterable[object], codes: dict[str, int]) -> NDArray[np.int32]:
+    """Return the number of each name; names that are new to ``codes`` get the next numbers."""
+    return np.array([codes.setdefault(str(name), len(codes)) for name in names], dtype=np.int32)
+
+
 def encode_features(feature: pd.Series, codes: dict[str, int]) -> NDArray[np.int32]:
     """Return the number of each row's feature; names that are new to ``codes`` get the next numbers."""
     if not isinstance(feature.dtype, pd.CategoricalDtype):
         feature = feature.astype("category")
-    new_code = np.array([codes.setdefault(str(c), len(codes)) for c in feature.cat.categories], dtype=np.int32)
-    return new_code[feature.cat.codes.to_numpy()]
+    return codes_of(feature.cat.categories, codes)[feature.cat.codes.to_numpy()]
 
 
 def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int32]:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ucs._read.nuclei.onto_grid import fill_geometries
+from ucs._kernels.ids import renumbered
+from ucs._read.nuclei.onto_grid import as_polygons, fill_geometries
 from ucs._utils.checks import listed, natural_order
 from ucs._utils.log import logger
 
@@ -238,8 +239,8 @@ def _without_empty(
         # Blocks beyond the tissue are nobody's mistake.
         say = logger.info if rule.kind == "blocks" else logger.warning
         say("%d of %d regions (%s) hold no nucleus and are left out: %s.", len(empty), len(names), rule, listed(empty))
-        number = np.concatenate([[0], np.where(occupied, np.cumsum(occupied), 0)])
-        labels, of_nucleus = number.astype(np.int32)[labels], number[of_nucleus]
+        number = renumbered(occupied)
+        labels, of_nucleus = number[labels], number[of_nucleus].astype(np.int64)
         names = [name for name, is_occupied in zip(names, occupied, strict=True) if is_occupied]
     return Regions(tuple(names), labels, of_nucleus, rule)
 
@@ -304,14 +305,8 @@ def fill_regions(
     ValueError
         If some are no polygons or have no value, or the element is not connected to the transcripts.
     """
-    import shapely
-
     element, grid = sdata.shapes[key], sample.transcripts.grid
-    geometry = element.geometry.to_numpy()
-    points = shapely.get_type_id(geometry) == 0
-    if points.any() and "radius" in element:
-        geometry = np.where(points, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
-    valid = np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
+    geometry, valid = as_polygons(element)
     if not valid.all():
         msg = (
             f"regions: {int((~valid).sum())} of {len(valid)} geometries of shapes[{key!r}] are no polygons or empty: "

@@ -12,11 +12,12 @@ import numpy as np
 from ucs._files.scratch import Scratch
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import TranscriptMap
-from ucs._read.chunks import BYTES_TO_SORT, Bands, Piece, compact, in_order
-from ucs._read.columns import TranscriptColumns, check_frame, order_features
+from ucs._read.chunks import BYTES_TO_SORT, MOST_READERS, Bands, Piece, compact
+from ucs._read.columns import TranscriptColumns, check_frame, codes_of, order_features
 from ucs._read.grid import Grid
 from ucs._utils.checks import listed
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, TRANSCRIPTS_SHARE, check_fits_memory, release_unused
+from ucs._utils.parallel import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -129,7 +130,7 @@ def read_transcripts(
                 yield partial(_read, where, read, part, step=step, um_per_unit=um_per_unit, owner=owner)
 
     try:
-        with closing(in_order(tasks())) as pieces:
+        with closing(in_order(tasks(), most=MOST_READERS)) as pieces:
             for done, piece in enumerate(pieces, start=1):
                 collected.add(piece, step=step, um_per_unit=um_per_unit)
                 update(done, max(n_pieces, done))
@@ -341,9 +342,7 @@ class Collected:
         """Return the code of each name; those that are new get the next ones."""
         # Names are as a rule the same in all pieces.
         if self._last_names is None or not self._last_names[0].equals(names):
-            codes = self.codes
-            code = np.array([codes.setdefault(str(name), len(codes)) for name in names], dtype=np.int32)
-            self._last_names = names, code
+            self._last_names = names, codes_of(names, self.codes)
         return self._last_names[1]
 
     def _spill_if_needed(self) -> None:

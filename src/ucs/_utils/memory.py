@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -72,7 +72,7 @@ def check_fits_memory(
     fixed = n_transcripts * BYTES_PER_TRANSCRIPT
     pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * bytes_per_pixel
     size = f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels"
-    if available is not None and pixel_bytes + fixed > available:
+    if pixel_bytes + fixed > available:
         finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
         msg = (
             f"{size}, which needs about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has "
@@ -96,7 +96,7 @@ def parse_limit(limit: str | float | None) -> int | None:
 
     Returns
     -------
-    Bytes that the process may hold; None if there is no limit, or ``"auto"`` where the system does not tell.
+    Bytes that the process may hold; None if there is no limit.
 
     Raises
     ------
@@ -109,8 +109,7 @@ def parse_limit(limit: str | float | None) -> int | None:
         return None
     if isinstance(limit, str):
         if limit.strip().lower() == "auto":
-            available = available_memory()
-            return None if available is None else resident_memory() + int(available * (1 - _RESERVE))
+            return resident_memory() + int(available_memory() * (1 - _RESERVE))
         n_bytes = _bytes_of(limit)
     elif isinstance(limit, bool | np.bool_) or not isinstance(limit, int | float | np.integer | np.floating):
         msg = f"memory_limit={limit!r} must be 'auto', a size such as '6 GiB', a number of bytes, or None."
@@ -137,19 +136,10 @@ def _bytes_of(text: str) -> float:
     raise ValueError(msg)
 
 
-def available_memory() -> int | None:
-    """Return the bytes that this process could take now, the machine's or its control group's; None if unknown."""
-    there = [n for n in (_available_on_machine(), _available_in_group()) if n is not None]
-    return min(there) if there else None
-
-
-def _available_on_machine() -> int | None:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
-        if found:
-            return int(found[1]) * 1024
-    return machine_memory()
+def available_memory() -> int:
+    """Return the bytes that this process could take now, on the machine and in its control group."""
+    on_machine, in_group = int(psutil.virtual_memory().available), _available_in_group()
+    return on_machine if in_group is None else min(on_machine, in_group)
 
 
 def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
@@ -171,32 +161,22 @@ def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path
     return min(left) if left else None
 
 
-def machine_memory() -> int | None:
-    """Return the machine's memory in bytes, or None if the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+def machine_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return int(psutil.virtual_memory().total)
 
 
 def resident_memory() -> int:
-    """Return the bytes that this process holds now; where the system does not tell, the most it has held, or 0."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Return the bytes that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held; 0 where the system does not tell."""
+    """Return the most bytes that this process has held."""
     try:
         import resource
     except ImportError:  # Windows
-        return 0
+        return int(psutil.Process().memory_info().peak_wset)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

@@ -7,13 +7,16 @@ once, as Dask does, or after a fork.
 from __future__ import annotations
 
 import os
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Generator, Iterable
+
+T = TypeVar("T")
 
 _PIECES_PER_THREAD = 8
 
@@ -40,3 +43,33 @@ def in_threads(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> Non
         tasks = [pool.submit(kernel, a, b, *arguments) for a, b in zip(edges[:-1], edges[1:], strict=True)]
         for task in tasks:
             task.result()
+
+
+def in_order(tasks: Iterable[Callable[[], T]], *, most: int) -> Generator[T]:
+    """Call tasks in threads; yield their results in the order of the tasks, and work no further ahead than threads.
+
+    If several tasks fail, the error of the first of them is raised, whichever comes up first.
+
+    Parameters
+    ----------
+    tasks
+        What to call.
+    most
+        Upper bound of the number of threads, as each task holds memory.
+    """
+    threads = min(n_threads(), most)
+    if threads == 1:
+        for task in tasks:
+            yield task()
+        return
+    pool = ThreadPoolExecutor(threads)
+    try:
+        pending: deque[Future[T]] = deque()
+        for task in tasks:
+            pending.append(pool.submit(task))
+            if len(pending) == threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ucs._nuclei.find import StainImage, find_in_image
+from ucs._nuclei.find import find_in_image
 from ucs._nuclei.methods import WATERSHED, check_method, name_of
 from ucs._read.nuclei.field_images import find_in_fields
-from ucs._read.nuclei.stain import find_stain, pixel_size
+from ucs._read.nuclei.stain import find_stain, pixel_size, stain_image
 from ucs._read.platforms import FOV, fields_of_view, pattern_of, resolve_platform
 from ucs._utils.checks import check_at_least, check_free_keys, check_name, listed
 from ucs._utils.log import logger
@@ -49,7 +49,7 @@ def nuclei_from_image(
     stages = Stages(progress=progress)
     if images:
         stains = {
-            field: StainImage.of(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
+            field: stain_image(find_stain(sdata, key, channel), pixel_size(sdata, key, um_per_px))
             for field, key in images.items()
         }
         with stages.stage("nuclei", unit="field") as update:
@@ -67,7 +67,7 @@ def nuclei_from_image(
     um_per_px = pixel_size(sdata, source.key, um_per_px)
     with stages.stage("nuclei", unit="tile") as update:
         found = find_in_image(
-            StainImage.of(source, um_per_px),
+            stain_image(source, um_per_px),
             sdata.images[source.key],
             method,
             options,

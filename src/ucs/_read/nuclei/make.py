@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._nuclei.find import NoNucleiError, StainImage
+from ucs._nuclei.find import NoNucleiError
 from ucs._read.nuclei.field_images import find_in_fields
 from ucs._read.nuclei.rows import nuclei_from_rows
-from ucs._read.nuclei.stain import Stain, find_stain
+from ucs._read.nuclei.stain import Stain, find_stain, stain_image
 from ucs._read.platforms import FOV
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
@@ -131,7 +131,7 @@ def stain_of(sdata: SpatialData, source: Source, part: Part) -> tuple[Stain, flo
 def _from_images(
     sdata: SpatialData, source: Source, update: Callable[[int, int], None]
 ) -> tuple[dict[str, DataArray], list[str]]:
-    images = {part.name: StainImage.of(*stain_of(sdata, source, part)) for part in source.parts}
+    images = {part.name: stain_image(*stain_of(sdata, source, part)) for part in source.parts}
     found, empty = find_in_fields(sdata, images, update=update)
     return {name: of_field.element for name, of_field in found.items()}, empty
 

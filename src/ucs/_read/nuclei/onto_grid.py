@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._kernels.fill import fill_polygons
-from ucs._kernels.ids import densify, ids_in, pixels_of_ids
+from ucs._kernels.ids import densify, ids_in, pixels_of_ids, renumbered
 from ucs._kernels.resample import sample_labels, source_window
 from ucs._utils.checks import check_ids, listed
 from ucs._utils.elements import shallow_copy
@@ -171,15 +171,9 @@ def _choose_level(
 def _from_shapes(
     element: GeoDataFrame, grid_to_shapes: NDArray[np.float64], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.int32], NDArray, int]:
-    import shapely
-
     check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
     element = element.sort_index()  # the order of rows must not decide overlaps
-    geometry = element.geometry.to_numpy()
-    circles = shapely.get_type_id(geometry) == 0  # polygons may have a column of that name too
-    if circles.any() and "radius" in element:
-        geometry = np.where(circles, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
-    polygonal = np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
+    geometry, polygonal = as_polygons(element)
     if not polygonal.all():
         logger.warning(
             "shapes[%r]: %d geometries are no polygons and are left out: %s",
@@ -192,9 +186,18 @@ def _from_shapes(
     labels = fill_geometries(geometry, to_grid, shape)
     areas = pixels_of_ids(labels, len(index))[1:]
     n_outside = _warn_without_pixels(geometry, index, areas, to_grid, shape, name)
-    new_id = np.concatenate([[0], np.cumsum(areas > 0)]).astype(np.int32)
-    new_id[1:][areas == 0] = 0
-    return new_id[labels], index[areas > 0], n_outside
+    return renumbered(areas > 0)[labels], index[areas > 0], n_outside
+
+
+def as_polygons(element: GeoDataFrame) -> tuple[NDArray, NDArray[np.bool_]]:
+    """Return the geometries of shapes, circles as polygons of 64 corners, and which are polygons and not empty."""
+    import shapely
+
+    geometry = element.geometry.to_numpy()
+    points = shapely.get_type_id(geometry) == 0
+    if points.any() and "radius" in element:  # polygons may have a column of that name, too
+        geometry = np.where(points, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
+    return geometry, np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)
 
 
 def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:

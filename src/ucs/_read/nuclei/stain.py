@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._nuclei.find import StainImage
 from ucs._read.platforms import Platform, resolve_platform
 from ucs._read.source import find_source
 from ucs._read.unit import find_um_per_unit
@@ -221,3 +222,10 @@ def working_level(stain: Stain, um_per_px: float) -> tuple[DataArray, tuple[floa
         if um_per_px * max(factor) <= _COARSEST_UM:
             chosen, scale = level, factor
     return chosen.transpose("c", "y", "x")[stain.positions], scale
+
+
+def stain_image(stain: Stain, um_per_px: float) -> StainImage:
+    """Return the level of a stain to find nuclei in; ``um_per_px`` is the side of a pixel of its finest level."""
+    level, (along_y, along_x) = working_level(stain, um_per_px)
+    level_um = um_per_px * float(np.sqrt(along_y * along_x))
+    return StainImage(stain.key, level, np.diag([along_x, along_y, 1.0]), level_um)
