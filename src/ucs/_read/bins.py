@@ -7,6 +7,7 @@ grid is laid along them, so that one bin is one pixel: see :func:`lattice`.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +16,7 @@ import pandas as pd
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
     from geopandas import GeoDataFrame
@@ -46,10 +47,10 @@ def tables_of(sdata: SpatialData, key: str) -> list[str]:
     return [name for name, table in sdata.tables.items() if annotated(table)[0] == key]
 
 
-def frames_of_bins(
+def pieces_of_bins(
     sdata: SpatialData, key: str, table_key: str, columns: TranscriptColumns
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Read bins piece by piece, one row for each entry of the table: see :meth:`ucs._read.elements.Part.frames`.
+) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+    """Go through bins piece by piece, one row for each entry of the table: see :meth:`ucs._read.elements.Part.pieces`.
 
     Raises
     ------
@@ -71,16 +72,25 @@ def frames_of_bins(
     while first < counts.shape[0]:
         last = int(np.searchsorted(counts.indptr, counts.indptr[first] + _ENTRIES_AT_ONCE, side="right")) - 1
         last = min(max(last, first + 1), counts.shape[0])
-        entries = slice(counts.indptr[first], counts.indptr[last])
-        row = np.repeat(np.arange(first, last), np.diff(counts.indptr[first : last + 1]))
-        frame = {
+        read = partial(_entries, counts, position, genes, columns.gene, first, last)
+        yield f"tables[{table_key!r}], rows {first} to {last}", read
+        first = last
+
+
+def _entries(
+    counts: csr_matrix, position: NDArray[np.float64], genes: pd.Index, gene_key: str, first: int, last: int
+) -> pd.DataFrame:
+    """Return the entries of some rows of a table."""
+    entries = slice(counts.indptr[first], counts.indptr[last])
+    row = np.repeat(np.arange(first, last), np.diff(counts.indptr[first : last + 1]))
+    return pd.DataFrame(
+        {
             "x": position[row, 0],
             "y": position[row, 1],
-            columns.gene: pd.Categorical.from_codes(counts.indices[entries], categories=genes),
+            gene_key: pd.Categorical.from_codes(counts.indices[entries], categories=genes),
             COUNT: counts.data[entries],
         }
-        yield f"tables[{table_key!r}], rows {first} to {last}", pd.DataFrame(frame)
-        first = last
+    )
 
 
 def _as_csr(table: AnnData) -> csr_matrix:
