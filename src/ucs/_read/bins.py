@@ -7,6 +7,7 @@ grid is laid along them, so that one bin is one pixel: see :func:`lattice`.
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from ucs._kernels.entries import row_runs
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from anndata import AnnData
     from geopandas import GeoDataFrame
@@ -47,10 +48,10 @@ def tables_of(sdata: SpatialData, key: str) -> list[str]:
     return [name for name, table in sdata.tables.items() if annotated(table)[0] == key]
 
 
-def frames_of_bins(
+def pieces_of_bins(
     sdata: SpatialData, key: str, table_key: str, columns: TranscriptColumns
-) -> Iterator[tuple[str, pd.DataFrame]]:
-    """Read bins piece by piece, one row for each entry of the table: see :meth:`ucs._read.elements.Part.frames`.
+) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+    """Go through bins piece by piece, one row for each entry of the table: see :meth:`ucs._read.elements.Part.pieces`.
 
     Raises
     ------
@@ -69,15 +70,24 @@ def frames_of_bins(
     position = positions_of_rows(sdata, key, table_key)
     genes = pd.Index(table.var_names.astype(str))
     for first, last in row_runs(counts.indptr, _ROWS_OF_CHUNK):
-        entries = slice(counts.indptr[first], counts.indptr[last])
-        row = np.repeat(np.arange(first, last), np.diff(counts.indptr[first : last + 1]))
-        frame = {
+        read = partial(_entries, counts, position, genes, columns.gene, first, last)
+        yield f"tables[{table_key!r}], rows {first} to {last}", read
+
+
+def _entries(
+    counts: csr_matrix, position: NDArray[np.float64], genes: pd.Index, gene_key: str, first: int, last: int
+) -> pd.DataFrame:
+    """Return the entries of some rows of a table."""
+    entries = slice(counts.indptr[first], counts.indptr[last])
+    row = np.repeat(np.arange(first, last), np.diff(counts.indptr[first : last + 1]))
+    return pd.DataFrame(
+        {
             "x": position[row, 0],
             "y": position[row, 1],
-            columns.gene: pd.Categorical.from_codes(counts.indices[entries], categories=genes),
+            gene_key: pd.Categorical.from_codes(counts.indices[entries], categories=genes),
             COUNT: counts.data[entries],
         }
-        yield f"tables[{table_key!r}], rows {first} to {last}", pd.DataFrame(frame)
+    )
 
 
 def _as_csr(table: AnnData) -> csr_matrix:

@@ -134,7 +134,7 @@ def _bin(
         return
     piece.lower, piece.upper = np.array([x0, y0]), np.array([x1, y1])
     # Before pixels are counted: on a far too fine grid their numbers would not fit into 32 bits.
-    check_fits_memory((piece.upper - piece.lower) / step, step * um_per_unit, 0)
+    check_fits_memory((piece.upper - piece.lower) / step, step * um_per_unit, 0, bytes_per_pixel=0)
     piece.row0, piece.column0 = int(pixel_index(y0, step)), int(pixel_index(x0, step))
     piece.row, piece.column = own_pages(n, np.int32), own_pages(n, np.int32)
     piece.feature = own_pages(n, np.uint16 if len(piece.names) <= _MOST_SHORT else np.int32)

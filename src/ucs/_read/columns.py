@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 LARGEST_COUNT = 2**31 - 1
 
-_MISSING_AS_TEXT = ("nan", "None", "<NA>")
+MISSING_AS_TEXT = ("nan", "None", "<NA>")
 """What missing names become when ``PointsModel.parse`` makes categories of a column that has none yet."""
 
 
@@ -176,9 +176,9 @@ def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> 
 
 
 def _is_missing_as_text(feature: pd.Series) -> NDArray[np.bool_]:
-    if isinstance(feature.dtype, pd.CategoricalDtype) and not feature.cat.categories.isin(_MISSING_AS_TEXT).any():
+    if isinstance(feature.dtype, pd.CategoricalDtype) and not feature.cat.categories.isin(MISSING_AS_TEXT).any():
         return np.zeros(len(feature), dtype=bool)
-    return feature.isin(_MISSING_AS_TEXT).to_numpy()
+    return feature.isin(MISSING_AS_TEXT).to_numpy()
 
 
 def codes_of(names: Iterable[object], codes: dict[str, int]) -> NDArray[np.int32]:

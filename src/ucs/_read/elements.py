@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 import dask
 import numpy as np
 
-from ucs._read.bins import frames_of_bins
+from ucs._read.bins import pieces_of_bins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pandas as pd
+    from dask.delayed import Delayed
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -83,18 +84,23 @@ class Part:
         Pieces may be read in any order and from several threads.
         """
         if self.table_key is not None:
-            for where, frame in frames_of_bins(sdata, self.key, self.table_key, self.columns):
-                yield where, partial(_itself, frame)
+            yield from pieces_of_bins(sdata, self.key, self.table_key, self.columns)
             return
-        # Several threads may read; none of them needs threads of its own. A scheduler that someone has chosen, such as
-        # a cluster that holds the points in its memory, is respected.
-        scheduler = dask.base.get_scheduler() or "synchronous"
+        for where, partition in self.partitions(sdata):
+            yield where, partial(read_partition, partition)
+
+    def partitions(self, sdata: SpatialData) -> Iterator[tuple[str, Delayed]]:
+        """Go through the partitions of a points element, none of which is read: where each comes from, and its rows."""
         for number, partition in enumerate(sdata.points[self.key][self.columns.names()].to_delayed()):
-            yield f"points[{self.key!r}], partition {number}", partial(partition.compute, scheduler=scheduler)
+            yield f"points[{self.key!r}], partition {number}", partition
 
 
-def _itself(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame
+def read_partition(partition: Delayed) -> pd.DataFrame:
+    """Read a partition, in one of several threads: it needs no threads of its own.
+
+    A scheduler that someone has chosen, such as a cluster that holds the points in its memory, is respected.
+    """
+    return partition.compute(scheduler=dask.base.get_scheduler() or "synchronous")
 
 
 def place(x: NDArray, y: NDArray, matrix: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

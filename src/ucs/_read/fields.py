@@ -15,6 +15,7 @@ import numpy as np
 
 from ucs._read.elements import place
 from ucs._read.platforms import FOV
+from ucs._read.row_groups import find_row_groups
 from ucs._read.unit import raster_size
 from ucs._utils.transformations import transformation_matrix
 
@@ -153,7 +154,11 @@ def _box_of_rasters(
 
 def _box_of_positions(sdata: SpatialData, part: Part) -> tuple[float, float, float, float]:
     lower, upper = np.full(2, np.inf), np.full(2, -np.inf)
-    for partition in sdata.points[part.key][["x", "y"]].to_delayed():
+    positions = sdata.points[part.key][["x", "y"]]
+    row_groups = find_row_groups(positions, ["x", "y"])
+    for some in row_groups or ():
+        lower, upper = np.minimum(lower, some.lower), np.maximum(upper, some.upper)
+    for partition in positions.to_delayed() if row_groups is None else ():
         position = partition.compute().to_numpy(dtype=np.float64)
         lower = np.fmin(lower, np.fmin.reduce(position, axis=0, initial=np.inf))
         upper = np.fmax(upper, np.fmax.reduce(position, axis=0, initial=-np.inf))

@@ -127,7 +127,7 @@ def read_transcripts(
         for k, part in enumerate(parts):
             owner = None if fields is None else fields.owner(k)
             for where, read in part.pieces(sdata):
-                yield partial(_read, where, read, part, step=step, um_per_unit=um_per_unit, owner=owner)
+                yield partial(read_piece, where, read, part, step=step, um_per_unit=um_per_unit, owner=owner)
 
     try:
         with closing(in_order(tasks(), most=MOST_READERS)) as pieces:
@@ -135,18 +135,19 @@ def read_transcripts(
                 collected.add(piece, step=step, um_per_unit=um_per_unit)
                 update(done, max(n_pieces, done))
         release_unused()
-        return _on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
+        return on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
     finally:
         collected.close()
 
 
-def _read(where: str, read: Callable[[], pd.DataFrame], part: Part, **options: Any) -> Piece:
+def read_piece(where: str, read: Callable[[], pd.DataFrame], part: Part, **options: Any) -> Piece:
+    """Read, check and bin a piece; ``options`` are those of :func:`ucs._read.chunks.compact`."""
     frame = read()
     check_frame(frame, part.columns, where=where)
     return compact(frame, part, **options)
 
 
-def _on_grid(
+def on_grid(
     collected: Collected,
     platform: Platform,
     *,
@@ -154,6 +155,7 @@ def _on_grid(
     um_per_unit: float,
     parts: Sequence[Part],
 ) -> Transcripts:
+    """Bring collected transcripts onto the smallest grid; raise ``ValueError`` if nothing is left to work with."""
     where = f"points[{', '.join(repr(part.key) for part in parts)}]"
     _check_planes(collected, parts[0].columns, where)
     if not collected.occurring:
