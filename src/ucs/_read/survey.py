@@ -18,12 +18,13 @@ from dask.delayed import Delayed
 
 from ucs._files.scratch import Scratch
 from ucs._kernels.transcripts import TranscriptMap, Window
+from ucs._read.chunks import MOST_READERS
 from ucs._read.columns import MISSING_AS_TEXT, order_features
 from ucs._read.elements import read_partition
 from ucs._read.fields import find_fields
 from ucs._read.grid import Grid, pixel_index
 from ucs._read.row_groups import find_categories, find_row_groups
-from ucs._read.transcripts import MOST_READERS, Collected, Transcripts, on_grid, read_piece
+from ucs._read.transcripts import Collected, Transcripts, on_grid, read_piece
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory, parse_limit, release_unused
