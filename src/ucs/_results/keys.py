@@ -48,7 +48,7 @@ class OutputKeys:
         if self.points_confidence == self.points_column:
             msg = f"points_column_added and points_confidence_added are both {self.points_column!r}; they must differ."
             raise ValueError(msg)
-        for part in source.parts:
+        for part in source.elements:
             check_free_column(sdata, part, self.points_column, overwrite=overwrite)
             if self.points_confidence is not None:
                 argument = "points_confidence_added"

@@ -96,13 +96,13 @@ def rasterize(
     )
     transcripts = read_transcripts(
         sdata,
-        source.parts,
+        source.elements,
         source.platform,
         resolution=source.resolution,
         um_per_unit=source.um_per_unit,
         fields=find_fields(sdata, source),
     )
-    to_home, transformations = source.home(sdata)
+    to_home, transformations = source.output_frame(sdata)
     chosen = choose_genes(genes, [transcripts])
     keep = np.isin(transcripts.genes + transcripts.controls, chosen)  # both in alphabetical order
     h, w = transcripts.grid.shape

@@ -175,7 +175,7 @@ def missing_nuclei_element(sdata: SpatialData, sample: Sample, missing: NDArray[
 
     ``missing`` tells which of the sample's nuclei they are, ``(n,)``.
     """
-    to_home, transformations = sample.source.home(sdata)
+    to_home, transformations = sample.source.output_frame(sdata)
     return labels_element(
         sample.nuclei.labels,
         sample.transcripts.grid.transformations(transformations, to_home),
