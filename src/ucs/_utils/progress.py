@@ -21,15 +21,15 @@ def stage(
     Parameters
     ----------
     name
-        Shown before the bar, and the key in ``timings``.
+        Label of the bar, and key in ``timings``.
     timings
         Receives the seconds that the stage took.
     progress
         Whether to show a bar.
     unit
-        Of what is counted.
+        Unit of the count.
     detail
-        Shown behind the name: what of several it is.
+        Text behind the name, to distinguish several bars of one stage.
 
     Yields
     ------
