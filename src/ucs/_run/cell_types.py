@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._kernels.count import count_in_labels
-from ucs._read.markers import marker_matrix, markers_by_type
+from ucs._read.markers import marker_table, markers_by_type
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs.methods.cell_types import types_by_markers
@@ -126,14 +126,3 @@ def marks_of(sample: Sample, markers: Mapping[str, Sequence[str]] | None) -> Mar
     logger.info("Markers of %d types; %d of %d nuclei have one of them.", len(types), (kind >= 0).sum(), len(kind))
     type_of = np.concatenate([[-1], kind]).astype(np.int16)
     return Marks(mark_pixels(sample.transcripts.map, is_marker, types), type_of)
-
-
-def marker_table(
-    markers: Mapping[str, Sequence[str]], genes: Sequence[str]
-) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return the types that have a marker among genes, and ``(types, genes)``; see :func:`marker_matrix`."""
-    index = pd.Index(genes)
-    of_type = marker_matrix(markers, index)
-    is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
-    is_marker[:, index.get_indexer(of_type.columns)] = of_type.to_numpy()
-    return of_type.index.tolist(), is_marker
