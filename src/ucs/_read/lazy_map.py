@@ -79,7 +79,7 @@ def lazy_counts(
     groups, tiles = f"transcripts-{token}", f"transcript-tiles-{token}"
     graph: dict[Any, Any] = {}
     for k, one in enumerate(stretches):
-        task = partial(_group, where=one.where, part=one.part, owner=one.owner, window=one.window, layout=layout)
+        task = partial(_group, where=one.where, part=one.element, owner=one.owner, window=one.window, layout=layout)
         graph[groups, k] = task, one.rows.key if isinstance(one.rows, Delayed) else (one.rows,)
     chunks = tuple(tuple(min(tile_size, size - start) for start in range(0, size, tile_size)) for size in (h, w))
     reaching = layout.reaching(stretches)

@@ -12,7 +12,9 @@ from ucs._utils.checks import listed
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
 Markers: TypeAlias = "Mapping[str, Iterable[str]] | pd.DataFrame"
 _TYPE_COLUMNS = ("type", "cell_type", "celltype", "cluster", "group")
@@ -61,6 +63,15 @@ def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -
     kept = genes[genes.isin(list(named))]
     rows = {name: kept.isin(list(chosen)) for name, chosen in of_type.items() if name not in without}
     return pd.DataFrame.from_dict(rows, orient="index", columns=kept).astype(bool)
+
+
+def marker_table(markers: Markers, genes: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the types that have a marker among the genes, and ``(types, genes)``; see :func:`marker_matrix`."""
+    index = pd.Index(genes)
+    of_type = marker_matrix(markers, index)
+    is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
+    is_marker[:, index.get_indexer(of_type.columns)] = of_type.to_numpy()
+    return of_type.index.tolist(), is_marker
 
 
 def markers_by_type(markers: Markers) -> dict[str, list[str]]:

@@ -103,15 +103,11 @@ def sample_nuclei(sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.floa
 def _from_labels(
     element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.int32], NDArray]:
-    source, matrix = _choose_level(element, grid_to_labels)
-    if source.ndim != 2 or not np.issubdtype(source.dtype, np.integer):
-        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {source.ndim}D {source.dtype}."
-        raise ValueError(msg)
+    source, matrix = choose_level(element, grid_to_labels, name)
     sampled = np.zeros(shape, dtype=source.dtype)
     seen: list[NDArray] = []
-    for row0, part, origin in _read_parts(source, matrix, shape):
-        rows = sampled[row0 : row0 + _READ_ROWS]
-        rows[:] = sample_labels(part, matrix, rows.shape, row0=row0, source_origin=origin)
+    for rows, part, origin in read_strips(source, matrix, shape):
+        sampled[rows] = sample_labels(part, matrix, sampled[rows].shape, row0=rows.start, source_origin=origin)
         seen.append(ids_in(part))
     dense, ids = densify(sampled, overwrite=True)
     missing = np.setdiff1d(np.concatenate([np.zeros(0, dtype=source.dtype), *seen]), ids)
@@ -121,16 +117,16 @@ def _from_labels(
     return dense, ids
 
 
-def _read_parts(
+def read_strips(
     source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
-) -> Iterator[tuple[int, NDArray, tuple[int, int]]]:
-    """Yield strips of labels, which may exceed memory: first row of the grid, labels, and their origin."""
+) -> Iterator[tuple[slice, NDArray, tuple[int, int]]]:
+    """Yield strips of labels, which may exceed memory: rows of the grid, labels, and their origin."""
     for row0 in range(0, shape[0], _READ_ROWS):
         row1 = min(row0 + _READ_ROWS, shape[0])
         window = (row0, 0, row1, shape[1])
         top, left, bottom, right = source_window(matrix, window, (source.sizes["y"], source.sizes["x"]))
         if bottom > top and right > left:
-            yield row0, np.asarray(source[top:bottom, left:right]), (top, left)
+            yield slice(row0, row1), np.asarray(source[top:bottom, left:right]), (top, left)
 
 
 def _with_centre_on_grid(
@@ -140,7 +136,7 @@ def _with_centre_on_grid(
     if len(ids) == 0:
         return ids
     to_grid, found = np.linalg.inv(matrix), []
-    for _, part, (top, left) in _read_parts(source, matrix, shape):
+    for _, part, (top, left) in read_strips(source, matrix, shape):
         row, column = np.nonzero(np.isin(part, ids))
         position = to_grid[:2, :2] @ np.stack([column + left + 0.5, row + top + 0.5]) + to_grid[:2, 2:]
         inside = (position >= 0).all(axis=0) & (position[0] < shape[1]) & (position[1] < shape[0])
@@ -148,15 +144,25 @@ def _with_centre_on_grid(
     return np.unique(np.concatenate(found))
 
 
-def _choose_level(
-    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64]
+def choose_level(
+    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], name: str
 ) -> tuple[DataArray, NDArray[np.float64]]:
-    """Return the array to sample and the matrix from grid pixels to its pixels."""
+    """Return the array to sample and the matrix from grid pixels to its pixels.
+
+    Raises
+    ------
+    ValueError
+        If it is no 2D array of integers.
+    """
     from xarray import DataTree
 
-    if not isinstance(element, DataTree):
-        return element, grid_to_labels
-    levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
+    if isinstance(element, DataTree):
+        levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
+    else:
+        levels = [element]
+    if levels[0].ndim != 2 or not np.issubdtype(levels[0].dtype, np.integer):
+        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {levels[0].ndim}D {levels[0].dtype}."
+        raise ValueError(msg)
     full = np.array(levels[0].shape, dtype=float)
     chosen, matrix = levels[0], grid_to_labels
     for level in levels[1:]:
@@ -171,9 +177,7 @@ def _choose_level(
 def _from_shapes(
     element: GeoDataFrame, grid_to_shapes: NDArray[np.float64], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.int32], NDArray, int]:
-    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
-    element = element.sort_index()  # overlaps must not depend on the order of rows
-    geometry, polygonal = as_polygons(element)
+    element, geometry, polygonal = areas_of(element, name)
     if not polygonal.all():
         logger.warning(
             "shapes[%r]: %d geometries are not polygons and are dropped: %s",
@@ -198,6 +202,19 @@ def as_polygons(element: GeoDataFrame) -> tuple[NDArray, NDArray[np.bool_]]:
     if points.any() and "radius" in element:  # polygons may have a column of that name
         geometry = np.where(points, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
     return geometry, np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)
+
+
+def areas_of(element: GeoDataFrame, name: str) -> tuple[GeoDataFrame, NDArray, NDArray[np.bool_]]:
+    """Return shapes by ascending id, their geometries with circles as polygons, and which of these have an area.
+
+    Raises
+    ------
+    ValueError
+        If ids repeat or are negative.
+    """
+    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
+    element = element.sort_index()  # the order of rows must not decide overlaps
+    return element, *as_polygons(element)
 
 
 def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
