@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.checks import choose_one, listed, natural_order
@@ -253,8 +253,34 @@ def platforms() -> pd.DataFrame:
     """Return the platforms as a table; see :func:`ucs.platforms`."""
     import pandas as pd
 
-    rows = [{f.name: getattr(platform, f.name) for f in fields(platform)} for platform in PLATFORMS.values()]
-    return pd.DataFrame(rows).set_index("name")
+    return pd.DataFrame([_described(platform) for platform in PLATFORMS.values()]).set_index("name")
+
+
+def _described(platform: Platform) -> dict[str, Any]:
+    """Return what people need to know of a platform."""
+    quality = f"{platform.quality_column} >= {platform.minimum_quality:g}" if platform.quality_column else ""
+    return {
+        "name": platform.name,
+        "transcripts": ", ".join(_readable(key) for key in platform.points_keys or platform.table_keys),
+        "nuclei": ", ".join(_readable(key) for key in platform.nuclei_keys),
+        "gene column": " or ".join(platform.gene_columns),
+        "count column": " or ".join(platform.count_columns),
+        "quality": quality,
+        "z planes": " or ".join(platform.plane_columns),
+        "um per unit": platform.um_per_unit,
+        "resolution in um": platform.bin_um or platform.resolution,
+        "readers": ", ".join(platform.readers),
+        "parameters": platform.params,
+    }
+
+
+def _readable(pattern: str) -> str:
+    """Return the pattern of a key as people write it: ``*`` for any text."""
+    pattern = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern)
+    pattern = re.sub(r"\(\?i:(.*)\)", r"\1", pattern)
+    pattern = re.sub(r"\((\w+)\|(\w+)\)\??", r"\1", pattern)  # either spelling
+    pattern = re.sub(r"\([^()]*\)\?", "*", pattern)
+    return re.sub(r"\.[+*]", "*", pattern)
 
 
 def pattern_of(template: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -61,6 +62,9 @@ def check_one_object(sdata: object) -> None:
     """Raise ``TypeError`` unless it is a SpatialData object."""
     from spatialdata import SpatialData
 
+    if isinstance(sdata, str | Path):
+        msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
+        raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
         msg = (
             f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
