@@ -12,7 +12,7 @@ import pandas as pd
 
 from ucs._kernels.binning import bin_positions, extent
 from ucs._read.grid import pixel_index
-from ucs._utils.memory import check_fits_memory, in_own_pages, own_pages
+from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory, in_own_pages, own_pages
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ def _bin(
         return
     piece.lower, piece.upper = np.array([x0, y0]), np.array([x1, y1])
     # Before pixels are counted: on a far too fine grid their numbers would not fit into 32 bits.
-    check_fits_memory((piece.upper - piece.lower) / step, step * um_per_unit, 0, bytes_per_pixel=0)
+    extent_px = (piece.upper - piece.lower) / step
+    check_fits_memory(extent_px, step * um_per_unit, 0, bytes_per_pixel=BYTES_PER_PIXEL_IN_PARTS)
     piece.row0, piece.column0 = int(pixel_index(y0, step)), int(pixel_index(x0, step))
     piece.row, piece.column = own_pages(n, np.int32), own_pages(n, np.int32)
     piece.feature = own_pages(n, np.uint16 if len(piece.names) <= _MOST_SHORT else np.int32)
