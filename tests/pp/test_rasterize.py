@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
+from scenes import AFFINES, affine, make_points, scene
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from scenes import AFFINES, affine, make_points, scene
 from ucs._read.platforms import XENIUM
 
 

@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import pytest
 import spatialdata as sd
 from dask.callbacks import Callback
+from fields import cut_fields
+from scenes import affine, make_points, rotation, scene, translation
 from spatialdata import SpatialData
 from spatialdata.models import PointsModel
 
 import ucs
-from fields import cut_fields
-from scenes import affine, make_points, rotation, scene, translation
-from ucs._read.find_source import find_source
 from ucs._read.platforms import XENIUM
 from ucs._read.row_groups import find_categories, find_row_groups
+from ucs._read.source import find_source
 from ucs._read.transcripts import read_transcripts
 
 COLUMNS = ["x", "y", "feature_name", "qv"]

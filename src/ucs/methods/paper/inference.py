@@ -49,6 +49,7 @@ class PixelScores:
         *,
         n_models: int = 1,
         reach: int,
+        wanted: NDArray[np.bool_] | None = None,
     ) -> PixelScores:
         """Make room for the blocks that nuclei reach, those of each model by themselves.
 
@@ -64,12 +65,24 @@ class PixelScores:
             Number of models.
         reach
             Distance in pixels beyond which nothing is asked.
+        wanted
+            ``(n_blocks,)`` the blocks that are asked at all; all if None.
         """
         start, ids = boxes_by_block(boxes, reach, BLOCK, *count_blocks(shape))
         asked = np.zeros((n_models, len(start) - 1), dtype=bool)
         asked[model[ids], np.repeat(np.arange(len(start) - 1), np.diff(start))] = True
+        if wanted is not None:
+            asked &= wanted
         foreground, scalar = BlockValues.empty(shape, asked), BlockValues.empty(shape, asked)
         return cls(foreground, scalar)
+
+    def foreground_probability(self) -> NDArray[np.uint8]:
+        """Return 255 times p_fg, ``(h, w)``: the highest of the models that were asked; 0 where none was."""
+        out = np.zeros(self.foreground.shape, dtype=np.uint8)
+        for number in range(len(self.foreground.index)):
+            logit = self.foreground.raster(number, fill=-np.inf)
+            np.maximum(out, np.rint(255 / (1 + np.exp(-logit))).astype(np.uint8), out=out)
+        return out
 
     @property
     def n_blocks(self) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import torch
 from torch.nn import functional
 
 from ucs.methods.device import autocast, one_thread
+from ucs.methods.optimize import cosine_schedule
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.pairs import training_pairs
@@ -22,12 +22,11 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ucs.methods.params import TrainParams
+    from ucs.methods.paper.params import PaperParams
 
     Progress = Callable[[int, int], None]
 
 _HELD_OUT_PATCHES = 6
-_RISE = 10  # steps over which the learning rate rises
 
 
 @dataclass
@@ -57,7 +56,7 @@ class Trained:
 
 def train_nets(
     data: Sequence[TrainingData],
-    params: TrainParams,
+    params: PaperParams,
     *,
     device: torch.device,
     seed: int = 0,
@@ -81,7 +80,6 @@ def train_nets(
     progress
         Called with ``(steps done, steps at most)``.
     """
-    params = params.filled(density=False)
     if start is None:
         foreground, cell = new_nets(data[0].transcripts.n_features, seed, marked=data[0].marks is not None)
     else:
@@ -114,7 +112,7 @@ def new_nets(n_genes: int, seed: int, *, marked: bool = False) -> tuple[Foregrou
 
 
 def _train_foreground(
-    net: ForegroundNet, patches: PatchSource, params: TrainParams, device: torch.device, progress: Callable[[int], None]
+    net: ForegroundNet, patches: PatchSource, params: PaperParams, device: torch.device, progress: Callable[[int], None]
 ) -> Curve:
     squares = patches.held_out_patches(_HELD_OUT_PATCHES)
     held_out = (
@@ -144,7 +142,7 @@ def _train_cell(
     net: CellNet,
     foreground: ForegroundNet,
     patches: PatchSource,
-    params: TrainParams,
+    params: PaperParams,
     device: torch.device,
     progress: Callable[[int], None],
 ) -> Curve:
@@ -195,7 +193,7 @@ def _cell_examples(
     patch: Patch,
     foreground: ForegroundNet,
     patches: PatchSource,
-    params: TrainParams,
+    params: PaperParams,
     device: torch.device,
     *,
     training: bool,
@@ -283,7 +281,7 @@ def marker_loss(logits: Tensor, nucleus: Tensor, mark: Tensor) -> Tensor:
 
 
 def _adam(
-    net: nn.Module, learning_rate: float, max_steps: int, params: TrainParams
+    net: nn.Module, learning_rate: float, max_steps: int, params: PaperParams
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LRScheduler]:
     """Return Adam and its schedule: a short rise, then a cosine down to 0 at the last step."""
     parameters = list(net.parameters())
@@ -295,12 +293,7 @@ def _adam(
         # In one pass over the weights, of which there are 256 per gene, without copies on the way.
         fused=parameters[0].device.type in ("cpu", "cuda"),
     )
-    rise = min(_RISE, max_steps)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return optimizer, cosine_schedule(optimizer, max_steps)
 
 
 def _optimise(
@@ -309,7 +302,7 @@ def _optimise(
     draw_loss: Callable[[], Tensor],
     held_out_loss: Callable[[], float] | None,
     max_steps: int,
-    params: TrainParams,
+    params: PaperParams,
     progress: Callable[[int], None],
 ) -> Curve:
     """Take steps until the held-out loss no longer falls, and go back to its best point."""
