@@ -19,18 +19,8 @@ if TYPE_CHECKING:
 __version__ = version("spatialdata-ucs")
 
 __all__ = [
-    "Platform",
-    "__version__",
-    "datasets",
-    "io",
-    "methods",
-    "metrics",
-    "options",
-    "pl",
-    "platforms",
-    "pp",
-    "tl",
-]
+    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl"
+]  # fmt: skip
 
 
 def platforms() -> pd.DataFrame:

@@ -143,12 +143,12 @@ class TestVisiumHD:
         segmented(run, model=model).write(tmp_path / "bins.zarr")
         again = read_zarr(tmp_path / "bins.zarr")
         assert (again[SQUARES]["ucs_cell_id"] > 0).any()
-        assert find_source(again).parts[0].table_key == "square_002um"
+        assert find_source(again).elements[0].table_key == "square_002um"
 
     @pytest.mark.parametrize("key", [None, "square_002um", SQUARES])
     def test_the_table_or_its_bins_may_be_named(self, run, key):
         source = find_source(run, key)
-        part = source.parts[0]
+        part = source.elements[0]
         assert (part.key, part.table_key, source.resolution, source.um_per_unit) == (SQUARES, "square_002um", 2.0, 1.0)
 
     def test_coarser_pixels_hold_several_bins_and_finer_ones_are_refused(self, run):
@@ -270,8 +270,8 @@ class TestStereoseq:
         sdata.attrs.clear()
         source = find_source(sdata)
         assert source.platform is PLATFORMS["stereoseq"]
-        assert (source.parts[0].key, source.parts[0].table_key) == ("bin1_genes", "bin1_table")
-        assert find_source(sdata, "bin1_genes").parts[0].table_key == "bin1_table"
+        assert (source.elements[0].key, source.elements[0].table_key) == ("bin1_genes", "bin1_table")
+        assert find_source(sdata, "bin1_genes").elements[0].table_key == "bin1_table"
 
     def test_the_registered_image_is_the_stain(self):
         from ucs._read.nuclei.stain import find_stain
@@ -316,4 +316,4 @@ def test_generic_points_without_genes_but_with_a_table():
     elements["counts"].uns["spatialdata_attrs"]["region"] = "spots"
     renamed = SpatialData.init_from_elements(elements)
     source = find_source(renamed, "spots", um_per_unit=0.5)
-    assert source.parts[0].table_key == "counts"
+    assert source.elements[0].table_key == "counts"

@@ -41,6 +41,23 @@ def check_not_negative(array: NDArray, name: str) -> None:
         raise ValueError(f"{name} holds the negative id {array.min()}: ids must be positive, 0 = background.")
 
 
+def checked_image(labels: ArrayLike, name: str) -> NDArray[np.integer]:
+    """Return a label image ``(height, width)`` in memory; raise as :func:`checked_ids`, or if it is not 2D."""
+    image = np.asarray(checked_ids(labels, name))
+    if image.ndim != 2:
+        raise ValueError(f"{name} has shape {image.shape}: a label image (height, width) is needed.")
+    return image
+
+
+def checked_side(um_per_px: float | None, sdata: object | None) -> float:
+    """Return the side of a pixel of arrays in um, 1 if None; raise ``ValueError`` if given with an object."""
+    if not (um_per_px is None or 0 < um_per_px < np.inf):
+        raise ValueError(f"um_per_px={um_per_px} given: the side of a pixel in um must be positive and finite.")
+    if um_per_px is not None and sdata is not None:
+        raise ValueError("um_per_px= is known where sdata= is given: leave it out.")
+    return um_per_px or 1.0
+
+
 def checked_thresholds(thresholds: Iterable[float]) -> list[float]:
     """Return thresholds as a list, or raise ``ValueError`` unless each lies in (0, 1]."""
     levels = [float(level) for level in thresholds]

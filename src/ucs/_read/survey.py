@@ -24,7 +24,7 @@ from ucs._read.elements import read_partition
 from ucs._read.fields import find_fields
 from ucs._read.grid import Grid, pixel_index
 from ucs._read.row_groups import find_categories, find_row_groups
-from ucs._read.transcripts import Collected, Transcripts, on_grid, read_piece
+from ucs._read.transcripts import TranscriptAccumulator, Transcripts, on_grid, read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory, parse_limit, release_unused
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._read.chunks import Piece
-    from ucs._read.elements import Part
+    from ucs._read.chunks import TranscriptChunk
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
     from ucs._read.row_groups import RowGroups
     from ucs._read.source import Source
@@ -54,7 +54,7 @@ class Stretch:
         They come from, for messages.
     rows
         A partition of a Dask frame, or what reads them.
-    part, owner
+    element, owner
         As in :func:`ucs._read.chunks.compact`.
     window
         Pixels, counted from the intrinsic origin, outside of which they have no transcripts.
@@ -62,7 +62,7 @@ class Stretch:
 
     where: str
     rows: Delayed | Callable[[], pd.DataFrame]
-    part: Part
+    element: PointsElement
     owner: Owner | None
     window: Window = _NOWHERE
 
@@ -102,7 +102,7 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
         As :func:`ucs._read.transcripts.read_transcripts`; but what is wrong with rows is found when they are read.
     """
     fields = find_fields(sdata, source)
-    owners = [None if fields is None else fields.owner(k) for k in range(len(source.parts))]
+    owners = [None if fields is None else fields.owner(k) for k in range(len(source.elements))]
     try:
         if with_counts:
             raise _NotInMetadataError("the variability of genes is measured on their counts")
@@ -112,39 +112,39 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
     return _from_rows(sdata, source, owners, with_counts=with_counts)
 
 
-def window_of(piece: Piece) -> Window:
-    """Return the pixels that the transcripts of a piece, one at least, lie in, counted from the intrinsic origin."""
-    row1, column1 = piece.row0 + int(piece.row.max()) + 1, piece.column0 + int(piece.column.max()) + 1
-    return Window(piece.row0, piece.column0, row1, column1)
+def window_of(chunk: TranscriptChunk) -> Window:
+    """Return the pixels that the transcripts of a chunk, one at least, lie in, counted from the intrinsic origin."""
+    row1, column1 = chunk.row0 + int(chunk.row.max()) + 1, chunk.column0 + int(chunk.column.max()) + 1
+    return Window(chunk.row0, chunk.column0, row1, column1)
 
 
 def _from_metadata(
     sdata: SpatialData, source: Source, owners: Sequence[Owner | None]
 ) -> tuple[Transcripts, list[Stretch]]:
-    row_groups = [_row_groups(sdata, part) for part in source.parts]
+    row_groups = [_row_groups(sdata, element) for element in source.elements]
     genes, controls = _features(source, row_groups)
     step, n_rows, stretches = source.resolution / source.um_per_unit, 0, []
-    for part, owner, of_part in zip(source.parts, owners, row_groups, strict=True):
+    for element, owner, of_part in zip(source.elements, owners, row_groups, strict=True):
         for some in of_part:
-            read, where = partial(some.read, part.columns.names()), f"points[{part.key!r}], {some}"
-            stretches.append(Stretch(where, read, part, owner, _window_of_rows(some, part, step)))
+            read, where = partial(some.read, element.columns.names()), f"points[{element.key!r}], {some}"
+            stretches.append(Stretch(where, read, element, owner, _window_of_rows(some, element, step)))
             n_rows += some.n_rows
     grid = _grid(stretches, source, step)
     nothing = TranscriptMap.from_segments([], shape=grid.shape, n_features=len(genes) + len(controls))
     return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), stretches
 
 
-def _row_groups(sdata: SpatialData, part: Part) -> list[RowGroups]:
-    """Return the row groups of a part; raise if they are not all that it takes."""
-    columns = part.columns
-    if part.table_key is not None:
+def _row_groups(sdata: SpatialData, element: PointsElement) -> list[RowGroups]:
+    """Return the row groups of a element; raise if they are not all that it takes."""
+    columns = element.columns
+    if element.table_key is not None:
         raise _NotInMetadataError("they are the entries of a table")
     if columns.planes:
         raise _NotInMetadataError("no metadata list the planes in z")
     judges = [name for name in (columns.is_gene, columns.category) if name is not None]
     if judges:
         raise _NotInMetadataError(f"they tell by {listed(judges)} whether they are of a gene")
-    row_groups = find_row_groups(sdata.points[part.key], columns.names())
+    row_groups = find_row_groups(sdata.points[element.key], columns.names())
     if not row_groups:
         raise _NotInMetadataError("no statistics of Parquet files tell where they lie")
     return row_groups
@@ -153,10 +153,10 @@ def _row_groups(sdata: SpatialData, part: Part) -> list[RowGroups]:
 def _features(source: Source, row_groups: Sequence[Sequence[RowGroups]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return all genes and all controls that metadata list."""
     names: set[str] = set()
-    for part, of_part in zip(source.parts, row_groups, strict=True):
-        categories = find_categories(of_part, part.columns.gene)
+    for element, of_part in zip(source.elements, row_groups, strict=True):
+        categories = find_categories(of_part, element.columns.gene)
         if categories is None:
-            raise _NotInMetadataError(f"no metadata list the values of {part.columns.gene!r}")
+            raise _NotInMetadataError(f"no metadata list the values of {element.columns.gene!r}")
         names |= categories - set(MISSING_AS_TEXT)  # an error where a row has them
     codes = {name: code for code, name in enumerate(names)}
     _, genes, controls = order_features(codes, np.ones(len(codes), dtype=bool), source.platform, {})
@@ -165,10 +165,10 @@ def _features(source: Source, row_groups: Sequence[Sequence[RowGroups]]) -> tupl
     return genes, controls
 
 
-def _window_of_rows(some: RowGroups, part: Part, step: float) -> Window:
+def _window_of_rows(some: RowGroups, element: PointsElement, step: float) -> Window:
     """Return the pixels that rows may lie in: neither placing nor rounding moves any of them beyond the corners."""
     (x0, y0), (x1, y1) = some.lower, some.upper
-    x, y = part.place(pd.DataFrame({"x": [x0, x1, x0, x1], "y": [y0, y0, y1, y1]}))
+    x, y = element.place(pd.DataFrame({"x": [x0, x1, x0, x1], "y": [y0, y0, y1, y1]}))
     row, column = pixel_index(y, step), pixel_index(x, step)
     return Window(int(row.min()), int(column.min()), int(row.max()) + 1, int(column.max()) + 1)
 
@@ -188,28 +188,28 @@ def _from_rows(
 ) -> tuple[Transcripts, list[Stretch]]:
     sizes = {"step": source.resolution / source.um_per_unit, "um_per_unit": source.um_per_unit}
     unseen = [
-        Stretch(where, rows, part, owner)
-        for part, owner in zip(source.parts, owners, strict=True)
-        for where, rows in (part.partitions(sdata) if part.table_key is None else part.pieces(sdata))
+        Stretch(where, rows, element, owner)
+        for element, owner in zip(source.elements, owners, strict=True)
+        for where, rows in (element.partitions(sdata) if element.table_key is None else element.chunks(sdata))
     ]
-    tasks = (partial(read_piece, one.where, one.read, one.part, owner=one.owner, **sizes) for one in unseen)
-    collected, stretches = Collected(parse_limit("auto"), Scratch()), []
+    tasks = (partial(read_chunk, one.where, one.read, one.element, owner=one.owner, **sizes) for one in unseen)
+    accumulated, stretches = TranscriptAccumulator(parse_limit("auto"), Scratch()), []
     try:
-        with closing(in_order(tasks, most=MOST_READERS)) as pieces:
-            for stretch, piece in zip(unseen, pieces, strict=True):
-                collected.add(piece, **sizes)
-                if len(piece.row):
-                    stretches.append(replace(stretch, window=window_of(piece)))
+        with closing(in_order(tasks, most=MOST_READERS)) as chunks:
+            for stretch, chunk in zip(unseen, chunks, strict=True):
+                accumulated.add(chunk, **sizes)
+                if len(chunk.row):
+                    stretches.append(replace(stretch, window=window_of(chunk)))
                 if not with_counts:
-                    collected.pieces.clear()
+                    accumulated.chunks.clear()
         release_unused()
         transcripts = on_grid(
-            collected,
+            accumulated,
             source.platform,
             resolution=source.resolution,
             um_per_unit=source.um_per_unit,
-            parts=source.parts,
+            elements=source.elements,
         )
     finally:
-        collected.close()
+        accumulated.close()
     return transcripts, stretches

@@ -8,6 +8,8 @@ from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
+import numpy as np
+
 from ucs._utils.checks import is_number, listed
 
 if TYPE_CHECKING:
@@ -57,10 +59,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value = getattr(self, one.name)
-            if isinstance(value, list):  # what JSON and Zarr make of tuples
-                value = tuple(value)
-                object.__setattr__(self, one.name, value)
+            value = _plain(getattr(self, one.name))
+            object.__setattr__(self, one.name, value)
             _check_field(one, value, f"{self.argument}[{one.name!r}]")
 
     def __repr__(self) -> str:
@@ -123,6 +123,15 @@ def option_fields(cls: type[Options]) -> list[Field[Any]]:
     return [one for one in fields(cls) if one.default is not MISSING]
 
 
+def _plain(value: Any) -> Any:
+    """Return a tuple for a list, which JSON and Zarr make of tuples, and Python's numbers for NumPy's, for JSON's sake."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if isinstance(value, tuple):
+        return tuple(_plain(one) for one in value)
+    return value.item() if isinstance(value, np.generic) else value
+
+
 def _same(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
@@ -146,8 +155,8 @@ def _check_field(one: Field[Any], value: Any, name: str) -> None:
         if not (isinstance(value, tuple) and len(value) == len(default)):
             msg = f"{name}={value!r} must be {len(default)} numbers."
             raise ValueError(msg)
-        for number in value:
-            _check_number(number, name, meta, whole=isinstance(default[0], int))
+        for k, number in enumerate(value):
+            _check_number(number, f"{name}[{k}]", meta, whole=isinstance(default[0], int))
     elif _has_bounds(meta):
         _check_number(value, name, meta, whole=isinstance(default, int))
     elif isinstance(default, str) and not isinstance(value, str | Path):
@@ -164,7 +173,7 @@ def _check_number(value: Any, name: str, meta: Mapping[str, Any], *, whole: bool
     words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
     says = " and ".join(f"{word} {meta[bound]:g}" for bound, word in words.items() if meta[bound] is not None)
     kind = "a whole number" if whole else "a number"
-    if not number or (whole and value != int(value)):
+    if not number or (whole and not isinstance(value, int)):
         msg = f"{name}={value!r} must be {kind}, {says}."
         raise (ValueError if number else TypeError)(msg)
     low, high, over, under = (meta[bound] for bound in ("least", "most", "above", "below"))

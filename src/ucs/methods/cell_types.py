@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from ucs._kernels.count import count_in_labels
 from ucs._utils.log import logger
-from ucs.methods.markers import marker_matrix
+from ucs.methods.markers import marker_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -155,14 +154,3 @@ def memberships(
         return None
     _, is_marker = marker_table(rasters[0].markers, genes)
     return [lambda counts: types_by_markers(counts, is_marker) for _ in rasters]
-
-
-def marker_table(
-    markers: Mapping[str, Sequence[str]], genes: Sequence[str]
-) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return the types that have a marker among genes, and ``(types, genes)``; see :func:`marker_matrix`."""
-    index = pd.Index(genes)
-    of_type = marker_matrix(markers, index)
-    is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
-    is_marker[:, index.get_indexer(of_type.columns)] = of_type.to_numpy()
-    return of_type.index.tolist(), is_marker

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.detection import common_depth
 from ucs._evaluation.rasters import CellRaster
 from ucs._evaluation.reference import shared_genes
 from ucs._evaluation.types import likeliest_types
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from ucs.methods.markers import Markers
 
 _FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
-_DEPTH_QUANTILE = 0.25
+_DEPTH = 10.0  # where there are no nuclei to take one from
 
 
 class CountedCells(NamedTuple):
@@ -126,13 +128,10 @@ class ComparisonMetrics:
             If markers or reference share too few genes with the tissue.
         """
         reference, is_marker = _of_tissue(tissue, reference, markers)
-        placed = None
-        if nuclei is not None:
-            placed = _placed(tissue, nuclei)
-            if depth is None:
-                totals = np.asarray(placed.matrix.sum(axis=1)).ravel()
-                depth = max(1.0, float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE))) if totals.any() else None
-        depth = 10.0 if depth is None else float(depth)
+        placed = None if nuclei is None else _placed(tissue, nuclei)
+        if depth is None and placed is not None:
+            depth = common_depth(placed.matrix)
+        depth = _DEPTH if depth is None else float(depth)
         return cls(tissue, nuclei, placed, truth, thresholds, is_marker, reference, depth)
 
     @cached_property
@@ -209,7 +208,8 @@ class ComparisonMetrics:
             return likeliest_types(counts, reference)[0]
         nuclear = cells._replace(labels=np.where(self.nuclei.labels > 0, cells.labels, 0).astype(np.int32))
         genes = pd.Index(self.tissue.genes)
-        of_nuclei = counts._replace(matrix=counts_of_raster(self.tissue, nuclear), genes=genes).only(counts.genes)
+        matrix = csr_array(self.tissue.count(nuclear), dtype=np.float64)
+        of_nuclei = counts._replace(matrix=matrix, genes=genes).only(counts.genes)
         types, _ = likeliest_types(of_nuclei, reference)
         enough = np.asarray(of_nuclei.matrix.sum(axis=1)).ravel() >= _FEWEST_TO_TYPE
         return pd.Categorical.from_codes(np.where(enough, types.codes, -1), dtype=types.dtype)
@@ -231,13 +231,6 @@ def _of_tissue(
                 listed(found),
             )
     return reference, None if markers is None else marker_matrix(markers, genes)
-
-
-def counts_of_raster(tissue: Tissue, cells: CellRaster) -> Any:
-    """Return counts, cells x genes, in the form that :class:`Counts` holds."""
-    from scipy.sparse import csr_array
-
-    return csr_array(tissue.count(cells), dtype=np.float64)
 
 
 def _placed(tissue: Tissue, cells: CellRaster) -> Placed:
