@@ -95,7 +95,7 @@ class Tissue:
         source = self.source
         return read_transcripts(
             self.sdata,
-            source.parts,
+            source.elements,
             source.platform,
             resolution=source.resolution,
             um_per_unit=source.um_per_unit,
@@ -169,7 +169,7 @@ class Tissue:
         """Return labels on the raster as an element of the object, with the transformations of the transcripts."""
         from spatialdata.models import Labels2DModel
 
-        to_home, transformations = self.source.home(self.sdata)
+        to_home, transformations = self.source.output_frame(self.sdata)
         return Labels2DModel.parse(
             labels, dims=("y", "x"), transformations=self.grid.transformations(transformations, to_home)
         )
@@ -179,7 +179,7 @@ class Tissue:
         from spatialdata import SpatialData
 
         held = copy(self)
-        parts = {part.key: self.sdata[part.key] for part in self.source.parts}
+        parts = {part.key: self.sdata[part.key] for part in self.source.elements}
         held.sdata = SpatialData.init_from_elements({**parts, **elements})
         return held
 

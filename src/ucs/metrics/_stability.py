@@ -114,7 +114,7 @@ def _with_points(tissue: Tissue, share: float, seed: int) -> SpatialData:
     from ucs._utils.elements import shallow_copy
 
     sdata = shallow_copy(tissue.sdata)
-    for part in tissue.source.parts:
+    for part in tissue.source.elements:
         if part.table_key is not None:
             msg = f"{part.key!r} holds bins: transcripts can only be taken away from points."
             raise ValueError(msg)
@@ -146,7 +146,7 @@ def _thin(frame: pd.DataFrame, count: str | None, share: float, seed: tuple[int,
 def _n_transcripts(sdata: SpatialData, tissue: Tissue) -> int:
     """Count molecules, whatever their quality."""
     n = 0
-    for part in tissue.source.parts:
+    for part in tissue.source.elements:
         points, count = sdata.points[part.key], part.columns.count
         n += len(points) if count is None else int(points[count].sum().compute())
     return n

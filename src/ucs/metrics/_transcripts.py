@@ -134,7 +134,7 @@ def _looked_up(tissue: Tissue, cells: CellRaster, column: str) -> tuple[NDArray,
     names = cells.ids if cells.ids.dtype.kind in "iu" else np.arange(1, len(cells.ids) + 1)
     names = np.concatenate([np.zeros(1, names.dtype), names])
     found: list[tuple[NDArray, NDArray]] = []
-    for k, part in enumerate(tissue.source.parts):
+    for k, part in enumerate(tissue.source.elements):
         if part.table_key is not None:
             raise ValueError(f"{part.key!r} holds bins, not transcripts of known origin.")
         points = tissue.sdata.points[part.key]

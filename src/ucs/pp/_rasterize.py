@@ -122,7 +122,7 @@ def rasterize(
     )
     transcripts, stretches = survey(sdata, source, with_counts=is_by_variability(genes))
     chosen = choose_genes(genes, [transcripts])
-    to_home, transformations = source.home(sdata)
+    to_home, transformations = source.output_frame(sdata)
     array = lazy_counts(transcripts, stretches, chosen, tile_size=int(tile_size), gene_chunk=gene_chunk)
     return Image2DModel.parse(
         array,

@@ -269,7 +269,7 @@ class TestLeftOut:
         )
         nuclei = read(sdata_of(frame))
         assert nuclei.ids.tolist() == ["a"]
-        assert "2 geometries are no polygons and are left out: 'empty', 'line'" in caplog.text
+        assert "2 geometries are not polygons and are dropped: 'empty', 'line'" in caplog.text
 
 
 class TestGeometries:
