@@ -1,11 +1,12 @@
 """Distances to nuclei that follow the nuclei's shape (paper, equation 11 and text: the scaled softmask).
 
-A long nucleus lies in a long cell. The vector from a pixel to a point of the nucleus is therefore split along the axes
-of the nucleus' ellipse, its part along the long axis shrunk by ``k`` and its part along the short axis stretched by
-``1 / k``, with ``k = (b / a) ** strength`` for half-axes ``a >= b``: a circle is left as it is, and the longer the
-nucleus the more of what lies beyond its tips is near. (Read literally the paper's factor, the root of the eccentricity,
-divides by zero for a circle and does nothing for a needle.) The distance is that to the nearest pixel of the nucleus in
-this measure. The ellipse is that of equal second moments.
+An elongated nucleus usually belongs to an elongated cell. The vector from a pixel to a point of the nucleus is
+therefore split along the axes of the nucleus' ellipse; the component along the major axis is multiplied by ``k`` and
+the component along the minor axis divided by ``k``, with ``k = (b / a) ** strength`` for half-axes ``a >= b``.
+Distances to circles do not change; the more elongated a nucleus, the nearer are pixels beyond its tips. (Read
+literally, the paper's factor, the root of the eccentricity, divides by zero for a circle and does nothing for a
+needle.) The distance of a pixel is the smallest to any pixel of the nucleus. The ellipse has the second moments of the
+nucleus.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 128
+"""Side in pixels of the blocks that threads take: nuclei that reach several blocks are processed again in each."""
 
 
 @dataclass(frozen=True)
