@@ -15,7 +15,7 @@ from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._read.bins import lattice, named_size, pieces_of_bins
+from ucs._read.bins import chunks_of_bins, lattice, named_size
 from ucs._read.columns import TranscriptColumns
 from ucs._read.platforms import PLATFORMS
 from ucs._read.sample import find_source, prepare
@@ -284,20 +284,20 @@ class TestStereoseq:
     def test_points_of_a_store_may_number_each_partition_anew(self):
         sdata = stereoseq_sdata(scene())
         columns = TranscriptColumns("gene", "count")
-        once = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        once = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         points = sdata["bin1_genes"].repartition(npartitions=3).map_partitions(lambda part: part.reset_index(drop=True))
         points.attrs.update(sdata["bin1_genes"].attrs)
         del sdata["bin1_genes"]
         sdata["bin1_genes"] = points
-        again = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        again = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         pd.testing.assert_frame_equal(again, once)
 
 
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
-    whole = pd.concat([read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
+    whole = pd.concat([read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
     monkeypatch.setattr("ucs._read.bins._ROWS_OF_CHUNK", 37)
-    pieces = [read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)]
+    pieces = [read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)
     assert whole["count"].sum() == run["square_002um"].X.sum()

@@ -67,7 +67,7 @@ class Platform:
     params
         Parameters that differ from the defaults, by method.
     thresholds
-        The default of ``threshold``, by method, where it differs from the method's own.
+        Default of ``threshold``, by method, where it differs from that of the method.
     """
 
     name: str
