@@ -1,4 +1,4 @@
-"""Marker genes of cell types, in the forms in which people keep them."""
+"""Marker genes of cell types, as mappings and as long or wide tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GENE_COLUMNS = ("gene", "genes", "marker", "names", "feature")
 
 
 def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -> pd.DataFrame:
-    """Return which genes of a table are markers of which types; what is unknown is said and left out.
+    """Return which genes of a table are markers of which types; unknown genes are left out and logged.
 
     Parameters
     ----------
@@ -31,18 +31,19 @@ def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -
         genes (``gene``, ``marker``, ...); or a wide one of 0 and 1 (or booleans), types x genes, whose types are its
         index or such a column.
     genes
-        Those of the table.
+        Genes of the table.
     fewest_types
-        How many types must have a marker in the table.
+        Number of types that must have a marker in the table.
 
     Returns
     -------
-    Booleans, types x genes: types with a marker and genes that are one, in the order given and in that of the table.
+    Booleans, types x genes: the types that have a marker, in the order given, and the genes that are one, in the order
+    of the table.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If ``markers`` is none of these.
     ValueError
         If too few types have a marker in the table.
     """
@@ -80,7 +81,7 @@ def markers_by_type(markers: Markers) -> dict[str, list[str]]:
     Raises
     ------
     TypeError, ValueError
-        If it is none of these.
+        If ``markers`` is none of these.
     """
     if isinstance(markers, Mapping):
         for name, genes in markers.items():

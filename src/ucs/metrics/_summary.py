@@ -1,4 +1,4 @@
-"""The paper's baseline characteristics of a segmentation."""
+"""Baseline characteristics of a segmentation, as in the paper."""
 
 from __future__ import annotations
 
@@ -30,38 +30,45 @@ def summary(
         Counts, cells x genes; or the key of a table of ``sdata``, or of labels or shapes, in which the transcripts are
         then counted.
     area_um2
-        Area of each cell; ``obs["area_um2"]`` if None.
+        ``(n_cells,)`` areas; ``obs["area_um2"]`` if None.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
     A series with
 
-    - ``n_cells``: number of cells,
-    - ``n_transcripts``: transcripts in cells,
-    - ``area_um2``, ``transcripts_per_cell``, ``transcripts_per_um2``, ``genes_per_cell``: medians over the cells; the
-      means are under the same names with ``mean_`` before them. Genes are those with a transcript in the cell.
+    - ``n_cells``, ``n_transcripts``: numbers of cells and of transcripts in cells,
+    - ``area_um2``, ``transcripts_per_cell``, ``transcripts_per_um2``, ``genes_per_cell`` (genes with a transcript in
+      the cell): medians over the cells,
+    - ``mean_area_um2``, ...: the means of these four.
 
-    The paper's transcripts per pixel are ``transcripts_per_um2`` times the area of a pixel. Without areas both figures
+    The paper's transcripts per pixel are ``transcripts_per_um2`` times the area of a pixel. Without areas the figures
     that need them are NaN.
 
     Raises
     ------
     ValueError
-        If areas are not one per cell, or not positive.
+        If there is not one area per cell, or an area is not positive.
 
     References
     ----------
-    The paper, figures of baseline characteristics (cell number, assigned transcripts, area, transcripts per cell,
-    transcripts per pixel, genes per cell).
+    The paper's figures of baseline characteristics: cell number, assigned transcripts, area, transcripts per cell,
+    transcripts per pixel, genes per cell.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> found = summary(pd.DataFrame({"A": [3, 0], "B": [1, 2]}), area_um2=[10, 20])
+    >>> found[["n_cells", "transcripts_per_um2"]].tolist()
+    [2.0, 0.25]
     """
     counts = counts_of(table, sdata)
     return summary_of(counts, _areas(counts, area_um2))
 
 
 def summary_of(counts: Counts, area_um2: np.ndarray) -> pd.Series:
-    """Return the characteristics of counted cells with known areas (NaN if not)."""
+    """Return the characteristics of counted cells with areas ``(n_cells,)``, NaN if unknown; see :func:`summary`."""
     per_cell = pd.DataFrame(
         {
             AREA: area_um2,
