@@ -103,10 +103,10 @@ def mecr(
     0.3333333333333333
     """
     counts = counts_of(table, sdata)
-    return mecr_of(counts, exclusive_markers(counts, markers, reference, type_key, scale), depth=depth)
+    return mecr_of(counts, _exclusive_markers(counts, markers, reference, type_key, scale), depth=depth)
 
 
-def exclusive_markers(
+def _exclusive_markers(
     counts: Counts,
     markers: Markers | None,
     reference: AnnData | pd.DataFrame | Reference | None,

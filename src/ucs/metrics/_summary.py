@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ucs._evaluation.tissue import Tissue
 
-AREA = "area_um2"
+_AREA = "area_um2"
 
 
 def summary(
@@ -71,13 +71,13 @@ def summary_of(counts: Counts, area_um2: np.ndarray) -> pd.Series:
     """Return the characteristics of counted cells with areas ``(n_cells,)``, NaN if unknown; see :func:`summary`."""
     per_cell = pd.DataFrame(
         {
-            AREA: area_um2,
+            _AREA: area_um2,
             "transcripts_per_cell": np.asarray(counts.matrix.sum(axis=1)).ravel(),
             "genes_per_cell": np.diff(counts.matrix.indptr),
         }
     )
-    per_cell["transcripts_per_um2"] = per_cell["transcripts_per_cell"] / per_cell[AREA]
-    per_cell = per_cell[[AREA, "transcripts_per_cell", "transcripts_per_um2", "genes_per_cell"]]
+    per_cell["transcripts_per_um2"] = per_cell["transcripts_per_cell"] / per_cell[_AREA]
+    per_cell = per_cell[[_AREA, "transcripts_per_cell", "transcripts_per_um2", "genes_per_cell"]]
     totals = {"n_cells": len(per_cell), "n_transcripts": per_cell["transcripts_per_cell"].sum()}
     return pd.concat([pd.Series(totals), per_cell.median(), per_cell.mean().add_prefix("mean_")])
 
@@ -85,9 +85,9 @@ def summary_of(counts: Counts, area_um2: np.ndarray) -> pd.Series:
 def _areas(counts: Counts, area_um2: ArrayLike | None) -> np.ndarray:
     n = counts.matrix.shape[0]
     if area_um2 is None:
-        if AREA not in counts.obs:
+        if _AREA not in counts.obs:
             return np.full(n, np.nan)
-        area_um2 = counts.obs[AREA].to_numpy()
+        area_um2 = counts.obs[_AREA].to_numpy()
     areas = np.asarray(area_um2, dtype=np.float64)
     if areas.shape != (n,):
         msg = f"area_um2 has shape {areas.shape}: one area for each of the {n} cells is needed."
