@@ -130,7 +130,8 @@ class UCSModel:
         foreground: ForegroundNet | DensityNet
         cell: CellNet | KindNet
         if description.get("nets", "published") == "published":  # the only ones when models did not yet say which
-            foreground, cell = ForegroundNet(n_genes), CellNet(marked=bool(description.get("markers")))
+            foreground = ForegroundNet(n_genes, convolutions=params.encoder_convolutions)
+            cell = CellNet(marked=bool(description.get("markers")))
         else:
             foreground = DensityNet(params.density_width)
             cell = KindNet(len(weights["cell.log_share"]), n_genes)
@@ -191,7 +192,7 @@ class UCSModel:
             raise ValueError(msg)
         weights = published.state_dict()
         first = "embedding.layers.0.weight"  # (256, n_genes)
-        foreground = ForegroundNet(len(genes))
+        foreground = ForegroundNet(len(genes), convolutions=published.convolutions)
         foreground.load_state_dict({**weights, first: weights[first][:, torch.from_numpy(index).long()]})
         return foreground.eval(), cell
 

@@ -22,7 +22,8 @@ class TrainParams:
     batch_size: int = 1
     """Patches per step of the Foreground Predict Net."""
     max_steps: int = 0
-    """Steps of the first net at most; 0 is the default of each: 300 of the density net, 120 of the published one."""
+    """Steps of the first net at most; 0 is the default of each: 300 of the density net; of the published one as many as
+    patches cover the tissue, 120 at least and 480 at most."""
     evaluate_every: int = 20
     """Steps between two looks at the held-out patches."""
     patience: int = 3
@@ -53,10 +54,15 @@ class TrainParams:
     marker_weight: float = 0.01
     """Weight of the cross-entropy between q and the mask of markers, if there are any (the paper states none). Most
     pixels of a cell have no marker, so the term draws q to 0 there: 0.01 does no harm, with 1 cells wither."""
-    cell_patches: int = 48
-    """Patches on which the Cell Predict Net is trained."""
-    cell_steps: int = 200
-    """Steps of the Cell Predict Net at most."""
+    encoder_convolutions: int = 1
+    """3 x 3 convolutions in each of the four blocks of the published encoder, 1 (the paper's text) or 2."""
+    softmask: str = "scaled"
+    """How softmasks of the published nets follow the shape of nuclei: ``"scaled"`` with the exponent ``stretch``,
+    ``"literal"`` by the root of the eccentricity as the paper has it, or ``"plain"``, not at all."""
+    cell_patches: int = 0
+    """Patches on which the Cell Predict Net is trained; 0: as many as cover the tissue, 48 at least and 192 at most."""
+    cell_steps: int = 0
+    """Steps of the Cell Predict Net at most; 0: four for each patch of the tissue, 200 at least and 400 at most."""
     cell_learning_rate: float = 5e-3
     """Adam's learning rate for the Cell Predict Net at its highest; it has 2,700 weights and sees fixed features."""
     min_nuclei: int = 50
@@ -74,8 +80,8 @@ class TrainParams:
             ("density_width", 1),
             ("evaluate_every", 1),
             ("patience", 1),
-            ("cell_patches", 1),
-            ("cell_steps", 1),
+            ("cell_patches", 0),
+            ("cell_steps", 0),
             ("min_nuclei", 1),
             ("reach", 1),
         ):
@@ -91,6 +97,12 @@ class TrainParams:
             raise ValueError(msg)
         if not 0 <= self.stretch <= 1:
             msg = f"TrainParams.stretch={self.stretch!r} must lie between 0 (plain distances) and 1."
+            raise ValueError(msg)
+        if self.encoder_convolutions not in (1, 2):
+            msg = f"TrainParams.encoder_convolutions={self.encoder_convolutions!r} must be 1 or 2."
+            raise ValueError(msg)
+        if self.softmask not in ("scaled", "literal", "plain"):
+            msg = f"TrainParams.softmask={self.softmask!r} must be 'scaled', 'literal' or 'plain'."
             raise ValueError(msg)
         if not 0 < self.threshold < 1:
             msg = f"TrainParams.threshold={self.threshold!r} must lie between 0 and 1."
@@ -141,9 +153,17 @@ class TrainParams:
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
         return replace(cls(**defaults), **given)
 
+    @property
+    def softmask_strength(self) -> float | str:
+        """What :func:`ucs._kernels.distances.nucleus_axes` is to be asked for."""
+        return {"scaled": self.stretch, "plain": 0.0}.get(self.softmask, self.softmask)
+
     def filled(self, *, density: bool) -> TrainParams:
-        """Return parameters with the defaults of the density net, or else of the published one, where 0 is given."""
-        steps, rate = (300, 3e-3) if density else (120, 3e-4)
+        """Return parameters with the defaults of the density net, or else of the published one, where 0 is given.
+
+        Steps of the published nets stay 0, since they depend on the tissue.
+        """
+        steps, rate = (300, 3e-3) if density else (0, 3e-4)
         return replace(self, max_steps=self.max_steps or steps, learning_rate=self.learning_rate or rate)
 
     def as_dict(self) -> dict[str, Any]:

@@ -13,14 +13,16 @@ With markers (paper), ``logit q_c(p) = w f(p) s_c(p) + w2 m_c(p) + b``, m_c(p) =
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
+from ucs._kernels.distances import signed_distance
 from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._utils.parallel import in_threads
-from ucs.methods.paper.softmask import sigmoid, signed_distance, softmask
+from ucs.methods.paper.softmask import sigmoid, softmask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 def assign_pixels(
     nuclei: NDArray[np.int32],
     boxes: NDArray[np.int64],
+    axes: NDArray[np.float64],
     scalar: BlockValues,
     *,
     model: NDArray[np.integer],
@@ -39,7 +42,7 @@ def assign_pixels(
     bias: NDArray[np.float64],
     tau: float,
     reach: int,
-    threshold: float = 0.0,
+    threshold: float = 0.5,
     marks: Marks | None = None,
     mark_weight: NDArray[np.float64] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
@@ -51,6 +54,8 @@ def assign_pixels(
         ``(h, w)`` nucleus ids 1..n, 0 elsewhere. A pixel of a nucleus always belongs to it.
     boxes
         ``(n + 1, 4)`` of :func:`ucs._kernels.lattice.bounding_boxes`.
+    axes
+        ``(n + 1, 3)`` of :func:`ucs._kernels.distances.nucleus_axes`: how distances follow the shape of each nucleus.
     scalar
         f(p) of every model, on the blocks that its nuclei reach.
     model
@@ -62,14 +67,24 @@ def assign_pixels(
     reach
         R, in pixels between pixel centres.
     threshold
-        Added to the background's logit: above 0 cells become smaller.
+        Share of the background's odds in the decision, between 0 and 1: the higher, the smaller are cells, and towards
+        1 they shrink to their nucleus. ``log(threshold / (1 - threshold))`` is added to the background's logit, so 0.5
+        is the paper's decision.
     marks, mark_weight
         Markers and types of the nuclei, and ``(n_models,)`` what a marker of its type adds to a nucleus' logit.
 
     Returns
     -------
     ``(labels, probability)``: ``(h, w)`` int32, and uint8 with ``round(255 q)`` of the owner (0 where there is none).
+
+    Raises
+    ------
+    ValueError
+        If the threshold is not between 0 and 1, or scores are missing where a nucleus reaches.
     """
+    if not 0 < threshold < 1:
+        msg = f"threshold={threshold!r} must lie between 0 and 1; 0.5 is the paper's decision."
+        raise ValueError(msg)
     block_rows, block_columns = count_blocks(nuclei.shape)
     start, ids = boxes_by_block(boxes, reach, BLOCK, block_rows, block_columns)
     labels = np.zeros(nuclei.shape, dtype=np.int32)
@@ -80,12 +95,12 @@ def assign_pixels(
         np.asarray(bias, dtype=np.float64),
     )
     _check_asked(scalar, models[0], start, ids)
-    numbers = (float(tau), int(reach), float(threshold), block_columns)
+    numbers = (float(tau), int(reach), math.log(threshold / (1 - threshold)), block_columns)
     if marks is None:
         marked = (np.zeros((0, 0), dtype=np.uint8), np.full(len(boxes), -1, dtype=np.int16), np.zeros_like(models[1]))
     else:
         marked = (marks.bits, marks.type_of, np.asarray(mark_weight, dtype=np.float64))
-    arrays = (nuclei, boxes, scalar.blocks, scalar.index, *models, *marked)
+    arrays = (nuclei, boxes, axes, scalar.blocks, scalar.index, *models, *marked)
     in_threads(_assign_blocks, len(start) - 1, *arrays, *numbers, start, ids, labels, probability)
     return labels, probability
 
@@ -105,6 +120,7 @@ def _assign_blocks(
     stop: int,
     nuclei: NDArray,
     boxes: NDArray,
+    axes: NDArray,
     scalar: NDArray,
     index: NDArray,
     model: NDArray,
@@ -115,7 +131,7 @@ def _assign_blocks(
     mark_weight: NDArray,
     tau: float,
     reach: int,
-    threshold: float,
+    shift: float,
     block_columns: int,
     start: NDArray,
     ids: NDArray,
@@ -130,6 +146,7 @@ def _assign_blocks(
             _assign_block(
                 nuclei,
                 boxes,
+                axes,
                 scalar,
                 index[:, k],
                 model,
@@ -140,7 +157,7 @@ def _assign_blocks(
                 mark_weight,
                 tau,
                 reach,
-                threshold,
+                shift,
                 top,
                 left,
                 ids[start[k] : start[k + 1]],
@@ -153,6 +170,7 @@ def _assign_blocks(
 def _assign_block(
     nuclei: NDArray,
     boxes: NDArray,
+    axes: NDArray,
     scalar: NDArray,
     index: NDArray,
     model: NDArray,
@@ -163,7 +181,7 @@ def _assign_block(
     mark_weight: NDArray,
     tau: float,
     reach: int,
-    threshold: float,
+    shift: float,
     top: int,
     left: int,
     candidates: NDArray,
@@ -183,7 +201,7 @@ def _assign_block(
         m = model[c]
         f = scalar[index[m]]
         distance = np.empty((row1 - row0, column1 - column0), dtype=np.float64)
-        signed_distance(nuclei, boxes[c], c, row0, column0, distance, float(reach))
+        signed_distance(nuclei, boxes[c], c, axes[c], row0, column0, distance, float(reach))
         for a in range(row1 - row0):
             i = row0 - top + a
             for b in range(column1 - column0):
@@ -212,7 +230,7 @@ def _assign_block(
                 continue
             # Background = mean(1 - q), so 1 - background = mean(q): its logit needs both sums and no subtraction
             # from 1.
-            background = np.log(free[i, j]) - np.log(owned[i, j]) + threshold
+            background = np.log(free[i, j]) - np.log(owned[i, j]) + shift
             if best_logit[i, j] > background:
                 probability[i, j] = np.uint8(np.rint(255.0 * sigmoid(best_logit[i, j])))
             else:

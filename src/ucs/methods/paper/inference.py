@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.special import expit
 
 from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
 from ucs.methods.device import autocast, each_in_one_thread
 from ucs.methods.paper.block_values import BlockValues
-from ucs.methods.paper.foreground import HALO
 from ucs.methods.paper.patches import read_transcripts
 
 if TYPE_CHECKING:
@@ -126,6 +126,20 @@ def score_pixels(
     each_in_one_thread(score, batches, enter, device)
 
 
+def foreground_probability(scores: PixelScores, window: Window | None = None) -> NDArray[np.uint8]:
+    """Return ``round(255 p_fg)`` of a window inside the raster (all of it if None), ``(a, b)``.
+
+    Where several models were asked it is the highest of theirs; where no nucleus reaches, and none was asked, it is 0.
+    """
+    shape = scores.foreground.shape
+    out = np.zeros(shape if window is None else window.shape, dtype=np.uint8)
+    where = (slice(None), slice(None)) if window is None else window.slices
+    for model in range(len(scores.foreground.index)):
+        logit = scores.foreground.raster(model, fill=-np.inf)[where]
+        np.maximum(out, np.rint(255 * expit(logit)).astype(np.uint8), out=out)
+    return out
+
+
 def blocks_at_once(device: torch.device, tile_size: int) -> int:
     """Return how many blocks go through the nets at once."""
     return 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
@@ -144,7 +158,7 @@ def _score(
     cell: CellNet,
     device: torch.device,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    batch = read_transcripts(transcripts, [window.grown(HALO) for window in windows]).to(device)
+    batch = read_transcripts(transcripts, [window.grown(foreground.halo) for window in windows]).to(device)
     with autocast(device):
         features = foreground.features(batch)
     # The two heads decide by small differences: they stay in float32.
