@@ -1,8 +1,8 @@
-"""Print what the paper's networks give: ``python -m benchmarks.accuracy.paper [--regimes ...] [--real prostate breast]``.
+"""Print what the paper's networks give: ``python -m benchmarks.accuracy.paper [--regimes ...] [--real prostate]``.
 
-Cells of simulated tissue are scored against the truth beside the best nuclear expansion, whose radius is chosen for each
-sample with the truth. ``--encoder 1 2`` and ``--softmask scaled literal plain`` compare the readings of the paper's text,
-``--thresholds`` shows the size dial on one model, and ``--pictures FOLDER`` draws cells over transcripts.
+Cells of simulated tissue are scored against the truth beside the best nuclear expansion, whose radius is chosen for
+each sample with the truth. ``--encoder 1 2`` and ``--softmask scaled literal plain`` compare the readings of the
+paper's text, ``--thresholds`` shows the size dial on one model, ``--pictures FOLDER`` draws cells over transcripts.
 """
 
 from __future__ import annotations
@@ -69,6 +69,7 @@ class Result:
             model=np.zeros(n + 1, dtype=np.int64),
             weight=np.array([weight]),
             bias=np.array([bias]),
+            temperature=self.trained.cell.temperature.numpy()[None],
             tau=params.tau,
             reach=params.reach,
             threshold=threshold,
@@ -162,9 +163,7 @@ def main() -> None:
         print(pd.DataFrame(rows[-len(found) :]).to_string(index=False, header=False, float_format="%.3f"), flush=True)
     for name, seed in itertools.product(options.real, options.seeds):
         real = SAMPLES[name]()
-        source = find_source(
-            real.sdata, nuclei_key=real.nuclei_key, um_per_unit=real.um_per_unit, resolution=real.resolutions[0]
-        )
+        source = find_source(real.sdata, um_per_unit=real.um_per_unit, resolution=real.resolutions[0])
         options.name = f"{name} {seed}"
         found = run(prepare(real.sdata, source, real.nuclei_key), None, real.sdata, seed, options)
         rows += [{"sample": name, "seed": seed, **row} for row in found]

@@ -8,6 +8,13 @@ probabilities: where several ``q_c`` have rounded to 1 the order of the nuclei w
 With several models, one per region of the tissue, each nucleus brings the ``q_c`` of its own model: f, w and b are
 those of the model that judges it. So the border of a region, at which models change, is no border of cells.
 
+The threshold, which the paper does not have, makes cells smaller or larger. On a pixel that the paper gives to a cell
+the margin is the best candidate's logit less the background's. On any other it is the logit of the candidate with the
+largest softmask less the background's, and that candidate becomes the owner: where ``w f(p) < 0`` the largest q is that
+of the farthest nucleus, and close to ``sigmoid(b)`` however far from cells the pixel lies. A pixel is cell where the
+sigmoid of margin / temperature is above the threshold. At 0.5 that is the paper's decision; a higher threshold only
+takes pixels away, a lower one only adds some.
+
 With markers (paper), ``logit q_c(p) = w f(p) s_c(p) + w2 m_c(p) + b``, m_c(p) = 1 where a marker of c's type is on p.
 """
 
@@ -40,6 +47,7 @@ def assign_pixels(
     model: NDArray[np.integer],
     weight: NDArray[np.float64],
     bias: NDArray[np.float64],
+    temperature: NDArray[np.float64],
     tau: float,
     reach: int,
     threshold: float = 0.5,
@@ -62,14 +70,16 @@ def assign_pixels(
         ``(n + 1,)``, which model judges each nucleus.
     weight, bias
         ``(n_models,)``, ``w`` and ``b`` of each model's head.
+    temperature
+        ``(n_models,)``, in units of logits: how far the threshold reaches in each model
+        (:attr:`ucs.methods.paper.cell.CellNet.temperature`).
     tau
         Softness in pixels.
     reach
         R, in pixels between pixel centres.
     threshold
-        Share of the background's odds in the decision, between 0 and 1: the higher, the smaller are cells, and towards
-        1 they shrink to their nucleus. ``log(threshold / (1 - threshold))`` is added to the background's logit, so 0.5
-        is the paper's decision.
+        Between 0 and 1: the higher, the smaller are cells; towards 1 they shrink to their nucleus. 0.5 is the paper's
+        decision.
     marks, mark_weight
         Markers and types of the nuclei, and ``(n_models,)`` what a marker of its type adds to a nucleus' logit.
 
@@ -93,9 +103,10 @@ def assign_pixels(
         np.asarray(model, dtype=np.int64),
         np.asarray(weight, dtype=np.float64),
         np.asarray(bias, dtype=np.float64),
+        math.log(threshold / (1 - threshold)) * np.asarray(temperature, dtype=np.float64),
     )
     _check_asked(scalar, models[0], start, ids)
-    numbers = (float(tau), int(reach), math.log(threshold / (1 - threshold)), block_columns)
+    numbers = (float(tau), int(reach), block_columns)
     if marks is None:
         marked = (np.zeros((0, 0), dtype=np.uint8), np.full(len(boxes), -1, dtype=np.int16), np.zeros_like(models[1]))
     else:
@@ -126,12 +137,12 @@ def _assign_blocks(
     model: NDArray,
     weight: NDArray,
     bias: NDArray,
+    margin: NDArray,
     bits: NDArray,
     type_of: NDArray,
     mark_weight: NDArray,
     tau: float,
     reach: int,
-    shift: float,
     block_columns: int,
     start: NDArray,
     ids: NDArray,
@@ -152,12 +163,12 @@ def _assign_blocks(
                 model,
                 weight,
                 bias,
+                margin,
                 bits,
                 type_of,
                 mark_weight,
                 tau,
                 reach,
-                shift,
                 top,
                 left,
                 ids[start[k] : start[k + 1]],
@@ -176,12 +187,12 @@ def _assign_block(
     model: NDArray,
     weight: NDArray,
     bias: NDArray,
+    margin: NDArray,
     bits: NDArray,
     type_of: NDArray,
     mark_weight: NDArray,
     tau: float,
     reach: int,
-    shift: float,
     top: int,
     left: int,
     candidates: NDArray,
@@ -193,6 +204,9 @@ def _assign_block(
     free = np.zeros((h, w), dtype=np.float64)  # sum of 1 - q
     best_logit = np.full((h, w), -np.inf)
     best_distance = np.full((h, w), -np.inf)
+    nearest = np.zeros((h, w), dtype=np.int32)
+    near_logit = np.zeros((h, w), dtype=np.float64)
+    near_distance = np.full((h, w), -np.inf)
     for c in candidates:  # ascending: sums have one order, and the lower id wins a tie of logit and distance
         row0, row1 = max(boxes[c, 0] - reach, top), min(boxes[c, 2] + reach, top + h)
         column0, column1 = max(boxes[c, 1] - reach, left), min(boxes[c, 3] + reach, left + w)
@@ -219,6 +233,10 @@ def _assign_block(
                     best_logit[i, j] = logit
                     best_distance[i, j] = d
                     labels[i, j] = c
+                if d > near_distance[i, j]:
+                    near_distance[i, j] = d
+                    near_logit[i, j] = logit
+                    nearest[i, j] = c
     for i in range(h):
         for j in range(w):
             nucleus = nuclei[top + i, left + j]
@@ -230,8 +248,11 @@ def _assign_block(
                 continue
             # Background = mean(1 - q), so 1 - background = mean(q): its logit needs both sums and no subtraction
             # from 1.
-            background = np.log(free[i, j]) - np.log(owned[i, j]) + shift
-            if best_logit[i, j] > background:
-                probability[i, j] = np.uint8(np.rint(255.0 * sigmoid(best_logit[i, j])))
+            background = np.log(free[i, j]) - np.log(owned[i, j])
+            logit = best_logit[i, j]
+            if not logit > background:
+                labels[i, j], logit = nearest[i, j], near_logit[i, j]
+            if logit - background > margin[model[labels[i, j]]]:
+                probability[i, j] = np.uint8(np.rint(255.0 * sigmoid(logit)))
             else:
                 labels[i, j] = 0

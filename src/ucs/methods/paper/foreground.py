@@ -48,9 +48,7 @@ class PixelTranscripts:
 
     def to(self, device: torch.device) -> PixelTranscripts:
         """Copy to a device."""
-        return PixelTranscripts(
-            self.pixel_start.to(device), self.gene.to(device), self.count.to(device), self.shape
-        )
+        return PixelTranscripts(self.pixel_start.to(device), self.gene.to(device), self.count.to(device), self.shape)
 
 
 class TranscriptEmbedding(nn.Module):
@@ -150,9 +148,7 @@ class ForegroundNet(nn.Module):
             raise ValueError(msg)
         self.embedding = TranscriptEmbedding(n_genes)
         widths = (64, *encoder)
-        self.blocks = nn.ModuleList(
-            _block(a, b, convolutions) for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(_block(a, b, convolutions) for a, b in zip(widths[:-1], widths[1:], strict=True))
         self.convolutions = convolutions
         self.halo = len(encoder) * convolutions
         """What an input must have more than its output, in pixels on each side."""

@@ -162,11 +162,19 @@ class SamplePatches:
         """Return at most ``n`` held-out squares."""
         return [self.window(square) for square in self.held_out[:n]]
 
-    def window(self, square: int, shift: Sequence[int] | NDArray[np.int64] = (0, 0)) -> Window:
-        """Return the window that lies ``shift`` pixels below and right of a square."""
+    def window(self, square: int) -> Window:
+        """Return a square; the last ones of a row or column may reach beyond the raster."""
         row, column = divmod(int(square), self._lattice_columns)
-        row0, column0 = row * self.size + int(shift[0]), column * self.size + int(shift[1])
-        return Window(row0, column0, row0 + self.size, column0 + self.size)
+        return self._window(row * self.size, column * self.size)
+
+    def about(self, square: int, shift: NDArray[np.int64]) -> Window:
+        """Return the window ``shift`` pixels below and right of a square, moved onto the raster where that has room."""
+        room = np.maximum(np.array(self.data.nuclei.shape) - self.size, 0)
+        row, column = divmod(int(square), self._lattice_columns)
+        return self._window(*np.clip(np.array([row, column]) * self.size + shift, 0, room))
+
+    def _window(self, row: int, column: int) -> Window:
+        return Window(int(row), int(column), int(row) + self.size, int(column) + self.size)
 
     def labels(self, window: Window, *, training: bool) -> NDArray[np.int8]:
         """Return 1 for nucleus pixels, 0 for background, ``IGNORED`` elsewhere, ``(size, size)``.
@@ -236,7 +244,7 @@ class PatchSource:
         chosen = self.random.choice(len(self), size=n, p=weight / weight.sum())
         shifts = self.random.integers(-(self.size // 2), self.size - self.size // 2, size=(n, 2))
         return [
-            Patch(int(self._sample[k]), self.samples[self._sample[k]].window(self._square[k], shift))
+            Patch(int(self._sample[k]), self.samples[self._sample[k]].about(self._square[k], shift))
             for k, shift in zip(chosen, shifts, strict=True)
         ]
 

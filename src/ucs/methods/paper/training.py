@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     Progress = Callable[[int, int], None]
 
+_LEAST_TEMPERATURE = 1e-3  # of a net that says the same of every pair
 _RISE = 10  # steps over which the learning rate rises
 
 STEPS_PER_PATCH = 1.0
@@ -154,9 +155,7 @@ def train_nets(
     return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
 
 
-def new_nets(
-    n_genes: int, seed: int, *, marked: bool = False, convolutions: int = 1
-) -> tuple[ForegroundNet, CellNet]:
+def new_nets(n_genes: int, seed: int, *, marked: bool = False, convolutions: int = 1) -> tuple[ForegroundNet, CellNet]:
     """Return untrained nets, whose weights depend on the seed alone; ``marked`` if there are markers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
@@ -222,9 +221,13 @@ def _train_cell(
     order = patches.random.permutation(len(training))
     turn = 0
 
+    def logits_of(example: tuple[Tensor, ...]) -> Tensor:
+        features, pixel, _, softmask, _, mark = example
+        return net(features, pixel, softmask, mark.clamp_min(0))
+
     def loss_of(example: tuple[Tensor, ...]) -> Tensor:
-        features, pixel, nucleus, softmask, label, mark = example
-        logits = net(features, pixel, softmask, mark.clamp_min(0))
+        _, _, nucleus, _, label, mark = example
+        logits = logits_of(example)
         loss = cell_loss(logits, nucleus, label, params.cell_weights)
         return loss + params.marker_weight * marker_loss(logits, nucleus, mark) if net.marked else loss
 
@@ -242,7 +245,11 @@ def _train_cell(
         return Curve()
     steps = schedule.cell_steps
     adam = _adam(net, params.cell_learning_rate, steps, params)
-    return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
+    curve = _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
+    with torch.no_grad():
+        squares = torch.cat([logits_of(example).square() for example in training])
+        net.temperature.fill_(max(float(squares.mean().sqrt()), _LEAST_TEMPERATURE))
+    return curve
 
 
 def _inside(patches: PatchSource, drawn: list[Patch]) -> list[Patch]:
