@@ -77,7 +77,6 @@ def simulated_copy(simulated: SpatialData) -> Callable[[], SpatialData]:
     return lambda: cheap_copy(simulated)
 
 
-
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """Torch's threads wait in a loop: beside other work on few processors, two of them are ten times as slow as one."""

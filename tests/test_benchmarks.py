@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
 import scenes
+
 import ucs
 from ucs._read.sample import find_source, prepare
 
@@ -71,8 +71,7 @@ def test_errors_of_advantages_are_those_of_the_gap_and_not_of_the_curves():
     from benchmarks.accuracy.uncertainty import errors_of_advantages
 
     from ucs._evaluation.rasters import CellRaster
-    from ucs.metrics import Tissue, expand_nuclei
-    from ucs.metrics._yardstick import Yardstick
+    from ucs.metrics import ComparisonMetrics, Tissue, expand_nuclei
 
     sdata = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=60, seed=1)
     sample = prepare(sdata, find_source(sdata))
@@ -85,10 +84,10 @@ def test_errors_of_advantages_are_those_of_the_gap_and_not_of_the_curves():
     cells["same"] = cells["4 um"]
     half = np.where(np.arange(nuclei.shape[1]) % 2 == 0, cells["8 um"].labels, nuclei)  # striped
     cells["other"] = raster(half)
-    yardstick = Yardstick.of(Tissue(sdata, resolution=1.0), nuclei=raster(nuclei))
-    table = pd.DataFrame.from_dict({name: yardstick.measure(one, name) for name, one in cells.items()}, orient="index")
+    metrics = ComparisonMetrics.of(Tissue(sdata, resolution=1.0), nuclei=raster(nuclei))
+    table = pd.DataFrame.from_dict({name: metrics.measure(one, name) for name, one in cells.items()}, orient="index")
     table["curve"] = ["expansion"] * 4 + ["ucs"] * 2
-    errors = errors_of_advantages(yardstick, cells, table, ours="ucs", baseline="expansion", draws=5)
+    errors = errors_of_advantages(metrics, cells, table, ours="ucs", baseline="expansion", draws=5)
     assert list(errors) == ["spurious_coexpression"]
     assert errors.loc["same"].item() == pytest.approx(0, abs=1e-12)
     assert 0 < errors.loc["other"].item() < 0.2

@@ -89,9 +89,7 @@ def test_crops_of_the_slide_have_its_densities(data_dir):
     fine = slide.labels({None: {"array-location": [(0, 470), (0, 470)]}})
     centres = ((np.arange(100) + 0.5) / 0.2125).astype(int)
     centres = centres[centres < 470]
-    np.testing.assert_array_equal(
-        fine[np.ix_(centres, centres)], slide.nuclei.mask[: len(centres), : len(centres)]
-    )
+    np.testing.assert_array_equal(fine[np.ix_(centres, centres)], slide.nuclei.mask[: len(centres), : len(centres)])
 
 
 def test_a_clone_can_be_written_to(tmp_path):

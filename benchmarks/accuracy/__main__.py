@@ -34,7 +34,8 @@ def truth_on_grid(sdata: SpatialData, sample: Sample) -> NDArray:
     """Sample the true cells at the pixel centres of the grid."""
     to_labels = np.linalg.inv(transformation_matrix(sdata, "true_cells", sample.source.points_key))
     return sample_labels(
-        np.asarray(sdata.labels["true_cells"]), to_labels @ sample.transcripts.grid.px_to_intrinsic,
+        np.asarray(sdata.labels["true_cells"]),
+        to_labels @ sample.transcripts.grid.px_to_intrinsic,
         sample.transcripts.grid.shape,
     )
 
@@ -67,8 +68,13 @@ def expansions(truth: NDArray, sdata: SpatialData, sample: Sample) -> list[dict]
     """Score nuclear expansion by every radius, and return the best by F1 at IoU 0.7."""
     um_per_px = sample.transcripts.grid.um_per_px
     rows = [
-        score(f"expansion {radius:g} um", ucs.metrics.expand_nuclei(sample.nuclei.labels, radius, um_per_px=um_per_px),
-              truth, sdata, sample)
+        score(
+            f"expansion {radius:g} um",
+            ucs.metrics.expand_nuclei(sample.nuclei.labels, radius, um_per_px=um_per_px),
+            truth,
+            sdata,
+            sample,
+        )
         for radius in RADII_UM
     ]
     best = max(rows, key=lambda row: row["F1@0.7"])
@@ -84,7 +90,13 @@ def run(regime: str, seed: int, size: float, resolution: float, backgrounds: lis
     for background in backgrounds:
         start = time.perf_counter()
         result = ucs.tl.segment(
-            sdata, background=background, resolution=resolution, seed=seed, inplace=False, progress=False
+            sdata,
+            resolution=resolution,
+            seed=seed,
+            inplace=False,
+            progress=False,
+            method="paper",
+            params={"background": background},
         )
         seconds = time.perf_counter() - start
         labels = np.asarray(result.labels["ucs_cells"])

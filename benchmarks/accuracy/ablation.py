@@ -131,13 +131,12 @@ def run(change: str, seed: int, size: float, train: Any = None) -> list[dict[str
     sample = prepare(sdata, find_source(sdata, platform="xenium"), "nuclei")
     truth = truth_on_grid(sdata, sample)
     rows = [
-        _score(f"expansion {radius:g} um", truth, expand_nuclei(sample.nuclei.labels, radius))
-        for radius in RADII_UM
+        _score(f"expansion {radius:g} um", truth, expand_nuclei(sample.nuclei.labels, radius)) for radius in RADII_UM
     ]
     best = max(rows, key=lambda row: row["F1@0.7"])
     rows = [best | {"segmentation": "best expansion", "radius um": float(best["segmentation"].split()[1])}]
     options: dict[str, Any] = {"platform": "xenium", "inplace": False, "progress": False}
-    model = ucs.tl.train(sdata, nuclei_key="nuclei", platform="xenium", train=train, seed=seed, progress=False)
+    model = ucs.tl.train(sdata, nuclei_key="nuclei", platform="xenium", seed=seed, progress=False, params=train)
     for name, cells_of in (("ucs", ucs.tl.predict), ("ucs, find_missing", ucs.tl.find_missing)):
         result = cells_of(sdata, model, nuclei_key="nuclei", **options)
         rows.append(_score(name, truth, np.asarray(result.labels["ucs_cells"])))

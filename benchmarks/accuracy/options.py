@@ -34,7 +34,7 @@ def softmask(shape: str, seed: int, size: float) -> list[dict[str, Any]]:
     truth = truth_on_grid(sdata, sample)
     rows = []
     for kind in SOFTMASKS:
-        result = ucs.tl.segment(sdata, softmask=kind, seed=seed, inplace=False, progress=False)
+        result = ucs.tl.segment(sdata, seed=seed, inplace=False, progress=False, params={"shape_exponent": 0.0})
         rows.append({"tissue": shape} | score(kind, np.asarray(result.labels["ucs_cells"]), truth, sdata, sample))
     return rows
 
@@ -46,10 +46,7 @@ def softmask_on_prostate(resolution: float, seed: int) -> list[dict[str, Any]]:
     agreement = Agreement(real, Tissue(real.sdata, resolution=resolution), sample)
     rows = []
     for kind in SOFTMASKS:
-        result = ucs.tl.segment(
-            real.sdata, nuclei_key=real.nuclei_key, resolution=resolution, softmask=kind, seed=seed, inplace=False,
-            progress=False,
-        )  # fmt: skip
+        result = ucs.tl.segment(real.sdata, nuclei_key=real.nuclei_key, resolution=resolution, seed=seed, inplace=False, progress=False, params={"shape_exponent": 0.0})  # fmt: skip
         found = agreement.of(np.asarray(result.labels["ucs_cells"]))
         row = {"F1@0.5": found["F1@0.5 all"], "F1@0.7": found["F1@0.7 all"], "transcript F1": found["transcript F1"]}
         rows.append({"tissue": f"prostate, {resolution:g} um per pixel", "segmentation": kind} | row)
@@ -68,7 +65,7 @@ def stability_of_real(name: str) -> pd.DataFrame:
 
     def run(sdata: Any) -> Any:
         return ucs.tl.segment(
-            sdata, nuclei_key=real.nuclei_key, um_per_unit=real.um_per_unit, inplace=False, progress=False
+            sdata, nuclei_key=real.nuclei_key, inplace=False, progress=False, read={"um_per_unit": real.um_per_unit}
         )
 
     return subsample_stability(real.sdata, run).reset_index().assign(tissue=name)

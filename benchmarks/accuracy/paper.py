@@ -32,9 +32,9 @@ from ucs._read.sample import find_source, prepare
 from ucs.methods.paper.assign import assign_pixels
 from ucs.methods.paper.find_background import find_background
 from ucs.methods.paper.inference import PixelScores, score_pixels
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData
 from ucs.methods.paper.training import Trained, train_nets
-from ucs.methods.params import TrainParams
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ class Result:
     """Trained nets on one sample, before the decision."""
 
     sample: Sample
-    params: TrainParams
+    params: PaperParams
     trained: Trained
     scores: PixelScores
     distance_um: float
@@ -77,7 +77,7 @@ class Result:
         return refine_cells(labels, nuclei, bounding_boxes(labels, n))
 
 
-def learn(sample: Sample, background: str | float, params: TrainParams, seed: int) -> Result:
+def learn(sample: Sample, background: str | float, params: PaperParams, seed: int) -> Result:
     """Train both nets on all genes of a sample and score its pixels."""
     start = time.perf_counter()
     nuclei, transcripts = sample.nuclei.labels, sample.transcripts
@@ -99,7 +99,7 @@ def run(sample: Sample, truth: NDArray | None, sdata: Any, seed: int, options: a
     """Score every reading of the paper on one sample."""
     rows = [] if truth is None else expansions(truth, sdata, sample)
     for encoder, softmask, background in itertools.product(options.encoder, options.softmask, options.backgrounds):
-        params = TrainParams(encoder_convolutions=encoder, softmask=softmask)
+        params = PaperParams(encoder_convolutions=encoder, softmask=softmask)
         result = learn(sample, float(background) if background[0].isdigit() else background, params, seed)
         curve = result.trained.foreground_curve
         for threshold in options.thresholds:
@@ -143,8 +143,8 @@ def main() -> None:
     parser.add_argument("--real", nargs="*", default=[], choices=list(SAMPLES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
     parser.add_argument("--size", type=float, default=300.0, help="side of the tissue in um")
-    parser.add_argument("--encoder", type=int, nargs="+", default=[TrainParams.encoder_convolutions])
-    parser.add_argument("--softmask", nargs="+", default=[TrainParams.softmask])
+    parser.add_argument("--encoder", type=int, nargs="+", default=[PaperParams.encoder_convolutions])
+    parser.add_argument("--softmask", nargs="+", default=[PaperParams.softmask])
     parser.add_argument("--backgrounds", nargs="+", default=["auto"], help="auto, paper, or distances in um")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.5])
     parser.add_argument("--pictures", type=Path, help="folder for pictures")

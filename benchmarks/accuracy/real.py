@@ -22,11 +22,10 @@ from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold,
 from benchmarks.accuracy.samples import DATA, RADII_UM, SAMPLES, RealSample
 from benchmarks.accuracy.uncertainty import errors_of_advantages
 from ucs._evaluation.rasters import CellRaster
+from ucs._evaluation.reference import as_reference
 from ucs._read.sample import find_source, prepare
-from ucs.metrics import Tissue, expand_nuclei, match, transcript_assignment
-from ucs.metrics._yardstick import Yardstick
+from ucs.metrics import ComparisonMetrics, Tissue, expand_nuclei, match, transcript_assignment
 from ucs.pl._purity_capture import PURITIES
-from ucs.tl._compare import fitted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,19 +46,19 @@ def measure(
     source = find_source(real.sdata, um_per_unit=real.um_per_unit, resolution=resolution)
     sample = prepare(real.sdata, source, real.nuclei_key)
     tissue = Tissue(real.sdata, um_per_unit=real.um_per_unit, resolution=resolution)
-    yardstick = _yardstick(real, tissue, sample)
+    metrics = _metrics(real, tissue, sample)
     agreement = None if real.truth_key is None else Agreement(real, tissue, sample)
     start = time.perf_counter()
     model = ucs.tl.train(
         real.sdata,
         nuclei_key=real.nuclei_key,
-        um_per_unit=real.um_per_unit,
         resolution=resolution,
-        train=train,
         progress=False,
+        params=train,
+        read={"um_per_unit": real.um_per_unit},
     )
     seconds = time.perf_counter() - start
-    rows = {name: yardstick.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
+    rows = {name: metrics.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
     default = default_threshold(model)
     curves = [(EXPANSION, f"nuclei + {radius:g} um", radius, _expanded(sample, radius)) for radius in radii]
     curves += [
@@ -68,22 +67,21 @@ def measure(
     ]
     cells = {name: CellRaster(labels, sample.nuclei.ids, resolution) for _, name, _, labels in curves}
     for curve, name, value, labels in curves:
-        row = yardstick.measure(cells[name], name)
+        row = metrics.measure(cells[name], name)
         row |= {} if agreement is None else agreement.of(labels)
         is_default = curve == OURS and value == default
         rows[name] = row | {"curve": curve, "value": value, "is_default": is_default}
     table = pd.DataFrame.from_dict(rows, orient="index")
-    errors = errors_of_advantages(yardstick, cells, table, ours=OURS, baseline=EXPANSION)
+    errors = errors_of_advantages(metrics, cells, table, ours=OURS, baseline=EXPANSION)
     return table.join(errors.add_prefix(ERROR)), seconds
 
 
-def _yardstick(real: RealSample, tissue: Tissue, sample: Sample) -> Yardstick:
+def _metrics(real: RealSample, tissue: Tissue, sample: Sample) -> ComparisonMetrics:
     known = None
     if real.reference is not None:
-        known = ucs._evaluation.reference.as_reference(real.reference, type_key=real.type_key, scale=real.scale)
-    reference, markers = fitted(tissue, known, real.markers)
+        known = as_reference(real.reference, type_key=real.type_key, scale=real.scale)
     nuclei = CellRaster(sample.nuclei.labels, sample.nuclei.ids, sample.transcripts.grid.um_per_px)
-    return Yardstick.of(tissue, nuclei=nuclei, markers=markers, reference=reference)
+    return ComparisonMetrics.of(tissue, nuclei=nuclei, markers=real.markers, reference=known)
 
 
 def _expanded(sample: Sample, radius: float) -> NDArray[np.int32]:
@@ -161,9 +159,7 @@ def draw(table: pd.DataFrame, title: str, path: Path) -> None:
     from matplotlib import pyplot as plt
 
     purities = [name for name in PURITIES if name in table]
-    figure, axes = plt.subplots(
-        1, len(purities), figsize=(5 * len(purities), 4), layout="constrained", squeeze=False
-    )
+    figure, axes = plt.subplots(1, len(purities), figsize=(5 * len(purities), 4), layout="constrained", squeeze=False)
     radius = table["value"].where(table["curve"] == EXPANSION)
     for ax, name in zip(axes[0], purities, strict=True):
         ucs.pl.purity_capture(table.assign(radius_um=radius), purity=name, ax=ax)
@@ -183,9 +179,7 @@ def run(names: Sequence[str], options: argparse.Namespace) -> None:
             print(f"\n{name}: left out, {error}")
             continue
         for resolution in real.resolutions:
-            table, seconds = measure(
-                real, resolution, radii=tuple(options.radii), thresholds=tuple(options.thresholds)
-            )
+            table, seconds = measure(real, resolution, radii=tuple(options.radii), thresholds=tuple(options.thresholds))
             print(f"\n{name}, {resolution:g} um per pixel, trained in {seconds:.0f} s")
             report(table)
             if options.figures is not None:

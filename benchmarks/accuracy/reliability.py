@@ -39,7 +39,12 @@ def measure(regime: str, seed: int, size: float, resolution: float) -> tuple[pd.
     """Return the frame of the transcripts in cells and that of the cells of one simulated sample."""
     sdata = ucs.datasets.simulate(width_um=size, height_um=size, seed=seed, **ucs.datasets.REGIMES[regime])
     out = ucs.tl.segment(
-        sdata, resolution=resolution, seed=seed, inplace=False, progress=False, points_confidence_added="confidence"
+        sdata,
+        resolution=resolution,
+        seed=seed,
+        inplace=False,
+        progress=False,
+        key_added={"confidence_column": "confidence"},
     )
     table = out.tables["ucs_table"]
     nucleus = pd.Series(table.obs["nucleus_id"].to_numpy(), index=table.obs["cell_id"].to_numpy())

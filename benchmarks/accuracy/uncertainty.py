@@ -13,25 +13,25 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.accuracy.curves import advantage
-from ucs.metrics._yardstick import Counted
+from ucs.metrics._comparison import CountedCells
 from ucs.pl._purity_capture import PURITIES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._evaluation.rasters import CellRaster
-    from ucs.metrics._yardstick import Yardstick
+    from ucs.metrics import ComparisonMetrics
 
 
-def drawn(cells: Counted, rows: NDArray[np.int64]) -> Counted:
+def drawn(cells: CountedCells, rows: NDArray[np.int64]) -> CountedCells:
     """Return some of the cells, in any order and number."""
     counts = cells.counts
     counts = counts._replace(matrix=counts.matrix[rows], cells=counts.cells[rows], obs=counts.obs.iloc[rows])
-    return Counted(counts, cells.half[rows], None if cells.types is None else cells.types.take(rows))
+    return CountedCells(counts, cells.half[rows], None if cells.types is None else cells.types.take(rows))
 
 
 def errors_of_advantages(
-    yardstick: Yardstick,
+    metrics: ComparisonMetrics,
     cells: dict[str, CellRaster],
     table: pd.DataFrame,
     *,
@@ -46,7 +46,7 @@ def errors_of_advantages(
 
     Parameters
     ----------
-    yardstick
+    metrics
         What measured ``table``.
     cells
         The segmentations of both curves by the names of their rows.
@@ -57,14 +57,14 @@ def errors_of_advantages(
     draws, seed
         How often cells are drawn, and the seed.
     """
-    counted = {name: yardstick.count(one, name) for name, one in cells.items()}
+    counted = {name: metrics.count(one, name) for name, one in cells.items()}
     n = len(next(iter(counted.values())).half)
     captured = {name: one.counts.matrix.sum() for name, one in counted.items()}
     random, found = np.random.default_rng(seed), []
     for _ in range(draws):
         rows = random.integers(0, n, n)
         again_counted = {name: drawn(one, rows) for name, one in counted.items()}
-        again = pd.DataFrame({name: yardstick.purities(one, name) for name, one in again_counted.items()}).T
+        again = pd.DataFrame({name: metrics.purities(one, name) for name, one in again_counted.items()}).T
         purities = [purity for purity in again if purity in PURITIES]
         share = pd.Series({name: one.counts.matrix.sum() / captured[name] for name, one in again_counted.items()})
         again["curve"] = table["curve"].reindex(again.index)

@@ -64,7 +64,7 @@ def run(store: Path, background: str) -> dict[str, Any]:
 
     sdata = sd.read_zarr(store)
     before, start = peak_gib(), time.process_time()
-    ucs.tl.segment(sdata, background=background, progress=False)
+    ucs.tl.segment(sdata, progress=False, method="paper", params={"background": background})
     table = sdata.tables["ucs_table"]
     used = table.uns["ucs"]
     return {

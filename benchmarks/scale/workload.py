@@ -190,9 +190,7 @@ def make_slide(mpx: int, seed: int = 0) -> Slide:
     whole = read_nuclei(seed)
     h, w = whole.mask.shape
     per_nucleus = N_TRANSCRIPTS * (1 - BACKGROUND - CONTROLS) / len(whole.weight)
-    return Slide(
-        crop(whole, mpx), seed, per_nucleus, N_TRANSCRIPTS * BACKGROUND / (h * w), alias_tables(whole.weights)
-    )
+    return Slide(crop(whole, mpx), seed, per_nucleus, N_TRANSCRIPTS * BACKGROUND / (h * w), alias_tables(whole.weights))
 
 
 def write_slide(path: Path, mpx: int, *, seed: int = 0, threads: int = 1) -> None:

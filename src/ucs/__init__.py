@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import pandas as pd
 
-    from ucs import datasets, io, methods, metrics, pl, pp, tl
+    from ucs import datasets, io, methods, metrics, options, pl, pp, tl
+    from ucs._read.platforms import Platform
 
 __version__ = version("spatialdata-ucs")
 
-__all__ = ["__version__", "datasets", "io", "methods", "metrics", "pl", "platforms", "pp", "tl"]
+__all__ = [
+    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl"
+]  # fmt: skip
 
 
 def platforms() -> pd.DataFrame:
@@ -29,7 +30,11 @@ def platforms() -> pd.DataFrame:
     return known()
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
+    if name == "Platform":
+        from ucs._read.platforms import Platform
+
+        return Platform
     if name in __all__:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -32,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     sdata = ucs.datasets.simulate(width_um=60, height_um=60, seed=1)
     sdata.write(folder / "sample.zarr")
-    model = ucs.tl.train(sdata, train=QUICK, progress=False)
+    model = ucs.tl.train(sdata, progress=False, params=QUICK)
     model.save(folder / "model")
     shutil.copytree(folder / "sample.zarr", folder / "segmented.zarr")
     ucs.tl.segment(sd.read_zarr(folder / "segmented.zarr"), model=model, write=True, progress=False)

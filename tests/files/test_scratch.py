@@ -7,7 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from ucs._files.scratch import EntriesInMemory, EntriesOnDisk, Scratch, release_pages
+from ucs._files.scratch import EntriesOnDisk, Scratch, release_pages
+from ucs._kernels.entries import EntriesInMemory
 
 
 def test_what_is_written_is_read(tmp_path):

@@ -38,6 +38,7 @@ def assert_canonical(matrix):
 @given(st.data(), st.integers(0, 5), st.integers(1, 40), st.sampled_from([1, 3, 10**6]))
 def test_sums_of_entries_are_those_by_hand(data, n, n_features, least):
     """In one pass over all labels, or in several over some of them."""
+
     def entries():
         m = data.draw(st.integers(0, 30))
         highs = (n, n_features - 1, 3)

@@ -39,9 +39,7 @@ def test_absent_ids_have_no_centroid():
     assert found[:, 0].tolist() == [0, 1, 0]
     np.testing.assert_array_equal(centroids(found), [[np.nan] * 2, [2.5, 1.5], [np.nan] * 2])
     np.testing.assert_array_equal(eccentricities(found), [np.nan, 0, np.nan])
-    np.testing.assert_array_equal(
-        measure(labels, 3, np.full((5, 6), 51, dtype=np.uint8)).mean(), [np.nan, 0.2, np.nan]
-    )
+    np.testing.assert_array_equal(measure(labels, 3, np.full((5, 6), 51, dtype=np.uint8)).mean(), [np.nan, 0.2, np.nan])
 
 
 def test_eccentricity_of_known_shapes():

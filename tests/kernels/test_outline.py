@@ -10,12 +10,19 @@ from scipy import ndimage
 
 from ucs._kernels.fill import fill_polygons
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.outline import outlines_to_polygons, trace_outlines, trace_window, windows_of_boxes
+from ucs._kernels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._kernels.windows import Window
 
 # Few labels on few pixels: diagonal contacts, rings, nested labels and contacts with the border are everywhere.
 label_images = st.integers(1, 3).flatmap(
     lambda n: hnp.arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 9)), elements=st.integers(0, n))
 )
+
+
+def trace(labels):
+    """The outlines of all labels, as from one window."""
+    n = int(labels.max(initial=0))
+    return trace_window(labels, np.arange(1, n + 1), bounding_boxes(labels, n), Window(0, 0, *labels.shape))
 
 
 def rings_of(outlines, cell):
@@ -40,7 +47,7 @@ def pixels_dissolved(mask):
 @settings(max_examples=300)
 @given(label_images)
 def test_outlines_are_the_labels(labels):
-    coordinates, ring_offsets, cell_ring_offsets, ids = outlines = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, ids = outlines = trace(labels)
     polygons = outlines_to_polygons(coordinates, ring_offsets, cell_ring_offsets)
     np.testing.assert_array_equal(ids, np.setdiff1d(labels, 0))
     assert ids.dtype == np.int32
@@ -65,16 +72,9 @@ def test_outlines_are_the_labels(labels):
             assert (horizontal != np.roll(horizontal, 1)).all()  # each vertex is a corner
 
 
-@given(label_images)
-def test_boxes_may_be_given(labels):
-    boxes = bounding_boxes(labels, int(labels.max()) + 1)  # one more than there are
-    for given_boxes, computed in zip(trace_outlines(labels, boxes=boxes), trace_outlines(labels), strict=True):
-        np.testing.assert_array_equal(given_boxes, computed)
-
-
 @given(label_images, st.tuples(st.integers(1, 9), st.integers(1, 9)))
 def test_traced_in_windows_they_are_the_same(labels, side):
-    coordinates, ring_offsets, cell_ring_offsets, ids = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, ids = trace(labels)
     boxes = bounding_boxes(labels, int(labels.max()) + 1)
     seen = []
     for asked, window in windows_of_boxes(boxes, side):
@@ -93,7 +93,7 @@ def test_traced_in_windows_they_are_the_same(labels, side):
 def test_one_pixel():
     labels = np.zeros((3, 4), dtype=np.int32)
     labels[1, 2] = 7
-    coordinates, ring_offsets, cell_ring_offsets, ids = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, ids = trace(labels)
     np.testing.assert_array_equal(coordinates, [[3, 1], [3, 2], [2, 2], [2, 1], [3, 1]])
     assert (ring_offsets.tolist(), cell_ring_offsets.tolist(), ids.tolist()) == ([0, 5], [0, 1], [7])
 
@@ -116,7 +116,7 @@ def test_one_pixel():
 )
 def test_contacts_at_corners(rows, n_parts, n_holes):
     labels = np.array([[int(v) for v in row] for row in rows], dtype=np.int32)
-    coordinates, ring_offsets, cell_ring_offsets, _ = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, _ = trace(labels)
     (polygon,) = outlines_to_polygons(coordinates, ring_offsets, cell_ring_offsets)
     parts = shapely.get_parts(polygon)
     assert shapely.is_valid(polygon)
@@ -128,7 +128,7 @@ def test_affine_that_flips_keeps_holes():
     labels = np.ones((5, 5), dtype=np.int32)
     labels[1:4, 1:4] = 0
     labels[2, 2] = 1
-    coordinates, ring_offsets, cell_ring_offsets, _ = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, _ = trace(labels)
     (polygon,) = outlines_to_polygons(coordinates * [2.0, -0.5] + [1e6, -1e6], ring_offsets, cell_ring_offsets)
     assert shapely.is_valid(polygon)
     assert polygon.area == 17
@@ -139,7 +139,7 @@ def test_random_large_image_against_shapely():
     rng = np.random.default_rng(1)
     noise = ndimage.gaussian_filter(rng.normal(size=(120, 150)), 1)
     labels = np.digitize(noise, np.quantile(noise, [0.4, 0.6, 0.9])).astype(np.int32)
-    coordinates, ring_offsets, cell_ring_offsets, ids = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, ids = trace(labels)
     polygons = outlines_to_polygons(coordinates, ring_offsets, cell_ring_offsets)
     assert shapely.is_valid(polygons).all()
     for label, polygon in zip(ids, polygons, strict=True):
@@ -148,14 +148,15 @@ def test_random_large_image_against_shapely():
 
 def test_boxes_restrict_the_trace():
     labels = np.ones((4, 4), dtype=np.int32)
-    coordinates, *_ = trace_outlines(labels, boxes=np.array([[0, 0, 0, 0], [1, 1, 3, 4]]))
+    boxes = np.array([[0, 0, 0, 0], [1, 1, 3, 4]])
+    coordinates, *_ = trace_window(labels, np.array([1]), boxes, Window(0, 0, 4, 4))
     np.testing.assert_array_equal([coordinates.min(axis=0), coordinates.max(axis=0)], [[1, 1], [4, 3]])
 
 
 @pytest.mark.parametrize("shape", [(0, 0), (3, 0), (4, 5)])
 def test_no_labels(shape):
     labels = np.zeros(shape, dtype=np.int32)
-    coordinates, ring_offsets, cell_ring_offsets, ids = trace_outlines(labels)
+    coordinates, ring_offsets, cell_ring_offsets, ids = trace(labels)
     assert (coordinates.shape, ring_offsets.tolist(), cell_ring_offsets.tolist(), ids.tolist()) == (
         (0, 2),
         [0],
@@ -163,15 +164,3 @@ def test_no_labels(shape):
         [],
     )
     assert len(outlines_to_polygons(coordinates, ring_offsets, cell_ring_offsets)) == 0
-
-
-def test_bad_input():
-    labels = np.array([[0, 3], [-1, 0]])
-    with pytest.raises(ValueError, match="n = 3, but range from -1 to 3"):
-        trace_outlines(labels)
-    with pytest.raises(ValueError, match="2-D integer raster, not 2-D float64"):
-        trace_outlines(labels.astype(float))
-    with pytest.raises(ValueError, match="not 1-D"):
-        trace_outlines(labels[0])
-    with pytest.raises(ValueError, match="boxes must lie within"):
-        trace_outlines(abs(labels), boxes=np.array([[0, 0, 0, 0], [0, 0, 2, 3]]))

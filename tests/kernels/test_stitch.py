@@ -31,9 +31,7 @@ def stitched(views: list[NDArray], field: NDArray) -> NDArray:
     twice = Sightings.of(
         *(
             np.concatenate(side)
-            for side in zip(
-                *((of[at], labels[at], np.full(at.sum(), k), field[at]) for of, at, k in seen), strict=True
-            )
+            for side in zip(*((of[at], labels[at], np.full(at.sum(), k), field[at]) for of, at, k in seen), strict=True)
         )
     )
     area = np.bincount(labels.ravel(), minlength=n + 1)

@@ -232,7 +232,7 @@ def assert_same(one, other):
 
 def on_disk(transcripts, folder):
     """The same map in temporary files."""
-    writer = module.MapWriter(transcripts.shape, transcripts.n_features, scratch=Scratch(folder))
+    writer = module.MapWriter(transcripts.shape, transcripts.n_features, storage=Scratch(folder))
     for _, _, band in transcripts.bands(7):
         writer.append_map(band)
     return writer.finish()
@@ -285,7 +285,7 @@ def test_a_map_on_disk_is_a_map(tmp_path, few_at_once, n_transcripts):
     for index in (np.array([0, 9, 1, 9, 2]), np.array([2, 9, 0, 9, 1])):
         keep = np.array([True, False, True, False, True])
         selected = stored.select(keep, index, 3)
-        assert selected.scratch is stored.scratch
+        assert selected.storage is stored.storage
         assert_same(selected, made.select(keep, index, 3))
 
 

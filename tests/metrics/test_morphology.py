@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rasters import random_nuclei
 from skimage.morphology import convex_hull_image
 
-from rasters import random_nuclei
 from ucs._evaluation.hull import hull_sizes
 from ucs._kernels.ids import densify
 from ucs.metrics import expand_nuclei, morphology

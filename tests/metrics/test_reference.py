@@ -9,8 +9,8 @@ from anndata import AnnData
 from scipy import sparse
 
 from ucs._evaluation.reference import as_reference
+from ucs.methods.markers import marker_matrix
 from ucs.metrics import markers_from_reference, reference_correlation, transfer_types
-from ucs.metrics._markers import marker_matrix
 
 GENES = [f"G{k}" for k in range(12)]
 

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scenes import PAPER_TINY, scene
 from spatialdata.models import Labels2DModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from scenes import TINY, scene
 from ucs.metrics import Tissue, expand_nuclei, subsample_stability
 from ucs.metrics._stability import _with_points
 
@@ -37,7 +37,14 @@ def test_by_a_segmentation_that_follows_the_transcripts():
 
 def test_the_default_is_our_segmentation():
     def briefly(sdata):
-        return ucs.tl.segment(sdata, train=TINY, background=5.0, inplace=False, progress=False, device="cpu")
+        return ucs.tl.segment(
+            sdata,
+            inplace=False,
+            progress=False,
+            method="paper",
+            params={**PAPER_TINY},
+            compute={"device": "cpu"},
+        )
 
     sdata = scene().sdata()
     full = briefly(sdata)

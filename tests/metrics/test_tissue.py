@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scenes import AFFINES, X0, Y0, affine, boxes, make_sdata, scaling, scene, translation
 from spatialdata.models import Labels2DModel, ShapesModel, TableModel
 
 import ucs
-from scenes import AFFINES, X0, Y0, affine, boxes, make_sdata, scaling, scene, translation
 from ucs.metrics import Tissue, capture, match, mecr, morphology, seams, summary
 
 POINTS = pd.DataFrame(

@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
 import torch
 from rich.console import Console
-from spatialdata import SpatialData
-
-import scenes
-import ucs
 from scenes import TINY, boxes, make_sdata, scene, translation
+from spatialdata import SpatialData
 from stains import UM_PER_PX, dapi, image_element
+
+import ucs
 from ucs._read.platforms import XENIUM
 from ucs._read.sample import find_source, prepare
 from ucs._run.check_report import Check
@@ -77,7 +77,7 @@ class TestFound:
         assert found["alignment"] == {"verdict": "unchecked"}
 
     def test_is_plain(self, sdata):
-        found = ucs.pp.check(sdata, train=TINY, device="cpu", regions=48)
+        found = ucs.pp.check(sdata, regions=48, params=TINY, compute={"device": "cpu"})
         assert json.loads(json.dumps(found)) == found
         assert isinstance(found, dict)
 
@@ -147,7 +147,7 @@ class TestFound:
 
     def test_the_object_stays_as_it_was(self, sdata):
         before = {name: element for _, name, element in sdata.gen_elements()}
-        ucs.pp.check(sdata, train=TINY, device="cpu")
+        ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})
         after = {name: element for _, name, element in sdata.gen_elements()}
         assert list(after) == list(before)
         assert all(after[name] is before[name] for name in before)
@@ -161,7 +161,7 @@ class TestNucleiInImages:
         def fail(*_, **__):
             raise AssertionError("nuclei are looked for")
 
-        monkeypatch.setattr("ucs.pp._nuclei.find_in_image", fail)
+        monkeypatch.setattr("ucs._read.nuclei.from_image.find_in_image", fail)
         step = 1 / UM_PER_PX
         image, _ = dapi(0, 100)
         to_global = scenes.scaling(step) @ translation(-scenes.X0, -scenes.Y0)
@@ -179,7 +179,7 @@ class TestNucleiInImages:
         assert "'DAPI'" in str(found)
 
     def test_are_reckoned_with(self, with_image):
-        found = ucs.pp.check(with_image, train=TINY, device="cpu")
+        found = ucs.pp.check(with_image, params=TINY, compute={"device": "cpu"})
         assert found["estimate"]["stages"]["nuclei"] > 0
 
     def test_cannot_be_found(self, with_image):
@@ -282,7 +282,7 @@ class TestProblems:
 
 class TestEstimate:
     def test_time_and_memory(self, sdata):
-        found = ucs.pp.check(sdata, train=TINY, device="cpu")["estimate"]
+        found = ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})["estimate"]
         assert found["device"] == "cpu"
         assert {"read", "train", "predict", "cells"} <= set(found["stages"])
         assert all(seconds > 0 for seconds in found["stages"].values())
@@ -291,9 +291,11 @@ class TestEstimate:
 
     def test_grows_with_the_work(self, sdata):
         few, many = ({**TINY, "max_steps": n, "cell_steps": n} for n in (10, 1000))
-        seconds = [ucs.pp.check(sdata, train=t, device="cpu")["estimate"]["stages"]["train"] for t in (few, many)]
+        seconds = [
+            ucs.pp.check(sdata, params=t, compute={"device": "cpu"})["estimate"]["stages"]["train"] for t in (few, many)
+        ]
         assert seconds[1] > 10 * seconds[0]
-        assert "train" not in ucs.pp.check(sdata, model=scenes.model(), device="cpu")["estimate"]["stages"]
+        assert "train" not in ucs.pp.check(sdata, model=scenes.model(), compute={"device": "cpu"})["estimate"]["stages"]
 
     def test_nothing_is_timed_if_not_asked_for(self, sdata, monkeypatch):
         def fail(*_, **__):
@@ -308,7 +310,7 @@ class TestEstimate:
         torch.manual_seed(3)
         expected = torch.rand(4)
         torch.manual_seed(3)
-        ucs.pp.check(sdata, train=TINY, device="cpu")
+        ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})
         assert torch.equal(torch.rand(4), expected)
 
 

@@ -1,17 +1,17 @@
 from __future__ import annotations
 
-import dask
+import doctest
+
 import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
+from scenes import AFFINES, affine, make_points, scene
 from spatialdata.models import Image2DModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from scenes import AFFINES, affine, make_points, scene
 from ucs._read.platforms import XENIUM
-from ucs.pp import _rasterize
 
 
 def expected_map(sdata, genes, *, key="transcripts", step=1.0, weights=None):
@@ -82,20 +82,17 @@ def test_some_genes(sdata, genes):
     assert image.sizes["y"] == whole.sizes["y"]
 
 
-def test_nothing_dense_is_made_before_it_is_asked_for(sdata, monkeypatch):
-    made = []
-    original = _rasterize.TranscriptMap.window
-    monkeypatch.setattr(
-        _rasterize.TranscriptMap, "window", lambda self, window: made.append(window) or original(self, window)
-    )
-    image = ucs.pp.rasterize(sdata, tile_size=32)
-    sdata["map"] = image
-    assert made == []
-    with dask.config.set(scheduler="sync"):
-        part = image.isel(y=slice(33, 40), x=slice(0, 5)).sum("c").compute()
-    assert len(made) == 1
-    assert (made[0].row0, made[0].column0, made[0].shape) == (32, 0, (32, 32))
-    assert part.shape == (7, 5)
+def test_chunks_have_as_many_genes_as_32_mib(simulated):
+    image = ucs.pp.rasterize(simulated, resolution=0.1, tile_size=700)
+    n_genes = 2**25 // (4 * 700 * 700)
+    assert n_genes < image.sizes["c"]
+    assert image.chunks[0][0] == n_genes
+    assert image.data.blocks[0, 0, 0].nbytes <= 2**25
+    assert ucs.pp.rasterize(simulated, tile_size=10**9).chunks[1:] == tuple((n,) for n in image_shape(simulated))
+
+
+def image_shape(sdata):
+    return ucs.pp.rasterize(sdata).shape[1:]
 
 
 @pytest.mark.parametrize("name", AFFINES)
@@ -166,6 +163,13 @@ def test_points_are_left_as_they_were(sdata):
     ucs.pp.rasterize(sdata).compute()
     pd.testing.assert_frame_equal(sdata["transcripts"].compute(), before)
     assert list(sdata.images) == []
+
+
+def test_the_example_runs():
+    (example,) = (one for one in doctest.DocTestFinder(recurse=False).find(ucs.pp.rasterize) if one.examples)
+    result = doctest.DocTestRunner().run(example)
+    assert result.attempted >= 5
+    assert result.failed == 0
 
 
 class TestBadInput:

@@ -155,13 +155,12 @@ class TestNuclei:
 class TestTranscripts:
     @pytest.mark.parametrize("windows", [HALVES, QUARTERS, OVERLAPPING], ids=["halves", "quarters", "overlapping"])
     def test_each_is_counted_once(self, windows):
-        sample, whole = sample_of(cut_fields(scene(), windows)), prepare(
-            scene().sdata(), find_source(scene().sdata()), check_alignment=False
+        sample, whole = (
+            sample_of(cut_fields(scene(), windows)),
+            prepare(scene().sdata(), find_source(scene().sdata()), check_alignment=False),
         )
         for name in ("row_start", "column", "feature", "count"):
-            np.testing.assert_array_equal(
-                getattr(sample.transcripts.map, name), getattr(whole.transcripts.map, name)
-            )
+            np.testing.assert_array_equal(getattr(sample.transcripts.map, name), getattr(whole.transcripts.map, name))
         assert sample.transcripts.grid == whole.transcripts.grid
         twice = sample.transcripts.n_rows - len(scene().points)
         assert sample.transcripts.n_seen_twice == twice
@@ -212,4 +211,4 @@ class TestBadInput:
 
     def test_a_template_names_them_all(self):
         source = find_source(cut_fields(scene(), QUARTERS), "{fov}_points", **COSMX)
-        assert [part.name for part in source.parts] == ["2", "3", "4", "5"]
+        assert [part.name for part in source.elements] == ["2", "3", "4", "5"]

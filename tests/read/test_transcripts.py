@@ -208,10 +208,6 @@ class TestMemory:
         side = 1e6 * 0.01 / (finest * 1.01)
         check_fits_memory(np.array([side, side]), finest, 1000)
 
-    def test_nothing_is_refused_where_the_system_does_not_tell(self, monkeypatch):
-        monkeypatch.setattr("ucs._utils.memory.machine_memory", lambda: None)
-        check_fits_memory(np.array([1e9, 1e9]), 0.01, 1000)
-
 
 def test_points_are_read_once(monkeypatch):
     read_parts = []

@@ -257,7 +257,7 @@ class TestFailure:
 def pair(tmp_path_factory):
     """An object with cells, and what is read after it was written."""
     sdata = scene().sdata()
-    ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False)
+    ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False})
     path = tmp_path_factory.mktemp("round") / "trip.zarr"
     sdata.write(path)
     return sdata, sd.read_zarr(path)
@@ -324,7 +324,7 @@ def test_a_real_store(tmp_path):
     before = files_of(store)
     sdata = sd.read_zarr(store)
     points = sdata["transcripts"]
-    ucs.tl.segment(sdata, train=TINY, progress=False, write=True)
+    ucs.tl.segment(sdata, progress=False, write=True, params=TINY)
     after = files_of(store)
     assert all(after[name] == content for name, content in before.items() if is_of_users(name))
     assert {name for name in after if is_of_users(name)} == {name for name in before if is_of_users(name)}

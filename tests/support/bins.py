@@ -73,9 +73,7 @@ def visium_hd_sdata(
             name: ShapesModel.parse(GeoDataFrame(geometry=squares), transformations=dict(transformations)),
             "Visium_HD_Sample_nucleus_segmentations": ShapesModel.parse(nuclei, transformations=dict(transformations)),
         },
-        tables={
-            "square_002um": TableModel.parse(table, region=name, region_key="region", instance_key="location_id")
-        },
+        tables={"square_002um": TableModel.parse(table, region=name, region_key="region", instance_key="location_id")},
         attrs={"spatialdata_io_reader": "visium_hd"},
     )
     return sdata, to_px
@@ -85,9 +83,7 @@ def stereoseq_sdata(scene: Scene) -> SpatialData:
     """A Stereo-seq run as the reader lays it out: points with positions only, and a table with their counts."""
     rows = binned(scene.points, 0.5)
     table, bins = _table(rows, "bin1_genes", "instance_id")
-    points = PointsModel.parse(
-        bins.rename(columns={"column": "x", "row": "y"}), coordinates={"x": "x", "y": "y"}
-    )
+    points = PointsModel.parse(bins.rename(columns={"column": "x", "row": "y"}), coordinates={"x": "x", "y": "y"})
     table = TableModel.parse(table, region="bin1_genes", region_key="region", instance_key="instance_id")
     return SpatialData(
         points={"bin1_genes": points}, tables={"bin1_table": table}, attrs={"spatialdata_io_reader": "stereoseq"}

@@ -152,9 +152,7 @@ def merscope_sdata(path: Path) -> SpatialData:
     points = PointsModel.parse(
         dd.from_pandas(frame, npartitions=2), feature_key="gene", transformations={"global": to_mosaic}
     )
-    planes = [
-        imageio.imread(path / "images" / f"mini_dataset_{stain}_z0.jpg") for stain in ("dapi", "polyT")
-    ]
+    planes = [imageio.imread(path / "images" / f"mini_dataset_{stain}_z0.jpg") for stain in ("dapi", "polyT")]
     planes = [plane if plane.ndim == 2 else plane[..., 0] for plane in planes]
     image = Image2DModel.parse(np.stack(planes), dims=("c", "y", "x"), c_coords=["DAPI", "PolyT"])
     return SpatialData(

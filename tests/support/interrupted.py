@@ -70,7 +70,7 @@ def _run(store: Path, stage: str, call: int, what: str, options: dict[str, Any])
 
     torch.set_num_threads(1)
     _stop_in(stage, call, what)
-    ucs.tl.segment(spatialdata.read_zarr(store), progress=False, device="cpu", **options)
+    ucs.tl.segment(spatialdata.read_zarr(store), progress=False, compute={"device": "cpu"}, **options)
 
 
 def _stop_in(stage: str, call: int, what: str) -> None:

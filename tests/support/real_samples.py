@@ -125,9 +125,7 @@ def read_merscope(folder: Path) -> SpatialData:
     path = folder / "mouse_brain" / "region_0"
     transcripts, cells, images = merscope_files()
     return merscope(
-        write_merscope_run(
-            path, transcripts, cells, images, um_per_px=MERSCOPE_PIXEL_SIZE, origin=MERSCOPE_ORIGIN
-        )
+        write_merscope_run(path, transcripts, cells, images, um_per_px=MERSCOPE_PIXEL_SIZE, origin=MERSCOPE_ORIGIN)
     )
 
 

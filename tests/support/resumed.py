@@ -52,7 +52,7 @@ def other_transcripts(tissue):
 
 
 def run(sdata, **options):
-    return ucs.tl.segment(sdata, inplace=False, tile_size=96, **{**QUIET, **options})
+    return ucs.tl.segment(sdata, inplace=False, compute={"tile_size": 96}, **{**QUIET, **options})
 
 
 def assert_same(one, other):

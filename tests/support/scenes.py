@@ -21,10 +21,14 @@ from ucs._kernels.resample import sample_labels
 from ucs.methods.model import UCSModel
 
 X0, Y0 = -37.0, -13.0  # where the tissue begins, in um: grids must do with negative coordinates
-TINY = {"max_steps": 4, "cell_steps": 10, "cell_patches": 4, "patch_size": 24}
+TINY = {"max_steps": 4, "patch_size": 24}
 """Training that takes a second: the nets are nets, but they know next to nothing."""
-SHORT = {"max_steps": 30, "cell_steps": 60, "cell_patches": 12, "patch_size": 24}
+PAPER_TINY = {**TINY, "background": 5.0, "cell_steps": 10, "cell_patches": 4}
+"""The same of the paper's method."""
+SHORT = {"max_steps": 30, "patch_size": 24}
 """Training that takes some seconds and gives cells with cytoplasm and tissue with background."""
+PAPER_SHORT = {**SHORT, "background": 5.0, "cell_steps": 60, "cell_patches": 12}
+"""The same of the paper's method."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,9 @@ def scene() -> Scene:
 @functools.cache
 def model() -> UCSModel:
     """A model trained on the scene."""
-    return ucs.tl.train(scene().sdata(), train=SHORT, background=5.0, progress=False, device="cpu")
+    return ucs.tl.train(
+        scene().sdata(), progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0}
+    )
 
 
 @functools.cache

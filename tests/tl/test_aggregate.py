@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import cheap_copy
+from invariants import matrix_between
+from scenes import AFFINES, labels_of, make_sdata, scaling, scene, translation
 from scipy import sparse
 from spatialdata import join_spatialelement_table
 from spatialdata.models import Labels2DModel, TableModel, get_table_keys
 
 import ucs
-from helpers import cheap_copy
-from invariants import matrix_between
-from scenes import AFFINES, labels_of, make_sdata, scaling, scene, translation
 from ucs._read.platforms import XENIUM
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from bins import visium_hd_sdata
 from geopandas import GeoDataFrame
+from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
 from spatialdata.models import Labels2DModel
 
 import ucs
-from bins import visium_hd_sdata
-from scenes import TINY, boxes, make_sdata, scaling, scene, segmented, translation
 from ucs._read.platforms import XENIUM
 from ucs._read.sample import find_source, prepare
 

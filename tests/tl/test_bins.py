@@ -9,13 +9,13 @@ import shapely
 from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
 from geopandas import GeoDataFrame
 from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
-from scenes import SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
+from scenes import PAPER_SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._read.bins import frames_of_bins, lattice, named_size
+from ucs._read.bins import lattice, named_size, pieces_of_bins
 from ucs._read.columns import TranscriptColumns
 from ucs._read.platforms import PLATFORMS
 from ucs._read.sample import find_source, prepare
@@ -50,7 +50,13 @@ def reference(nuclei) -> SpatialData:
 @pytest.fixture(scope="module")
 def model(reference) -> UCSModel:
     return ucs.tl.train(
-        reference, resolution=BIN_UM, train=SHORT, background=5.0, check_alignment=False, progress=False, device="cpu"
+        reference,
+        resolution=BIN_UM,
+        progress=False,
+        device="cpu",
+        method="paper",
+        params={**PAPER_SHORT},
+        read={"check_alignment": False},
     )
 
 
@@ -111,7 +117,7 @@ class TestVisiumHD:
         assert table.uns["ucs"]["qc"]["n_kept"] == counts.sum()
 
     def test_it_runs_with_no_option_and_says_that_it_is_experimental(self, run, caplog):
-        out = ucs.tl.segment(run, inplace=False, train=TINY, progress=False, device="cpu")
+        out = ucs.tl.segment(run, inplace=False, progress=False, params=TINY, compute={"device": "cpu"})
         parameters = out["ucs_table"].uns["ucs"]["parameters"]
         assert (parameters["platform"], parameters["resolution"]) == ("visium_hd", BIN_UM)
         assert parameters["nuclei_key"] == "Visium_HD_Sample_nucleus_segmentations"
@@ -137,12 +143,12 @@ class TestVisiumHD:
         segmented(run, model=model).write(tmp_path / "bins.zarr")
         again = read_zarr(tmp_path / "bins.zarr")
         assert (again[SQUARES]["ucs_cell_id"] > 0).any()
-        assert find_source(again).parts[0].table_key == "square_002um"
+        assert find_source(again).elements[0].table_key == "square_002um"
 
     @pytest.mark.parametrize("key", [None, "square_002um", SQUARES])
     def test_the_table_or_its_bins_may_be_named(self, run, key):
         source = find_source(run, key)
-        part = source.parts[0]
+        part = source.elements[0]
         assert (part.key, part.table_key, source.resolution, source.um_per_unit) == (SQUARES, "square_002um", 2.0, 1.0)
 
     def test_coarser_pixels_hold_several_bins_and_finer_ones_are_refused(self, run):
@@ -249,7 +255,7 @@ class TestStereoseq:
         gem = SpatialData(points={"bin1_genes": make_points(self.rows())}, labels={"nuclei": self.nuclei()})
         table = stereoseq_sdata(scene())
         table["nuclei"] = self.nuclei()
-        of_gem, of_table = (ucs.tl.segment(sdata, device="cpu", **options) for sdata in (gem, table))
+        of_gem, of_table = (ucs.tl.segment(sdata, compute={"device": "cpu"}, **options) for sdata in (gem, table))
         assert of_table["ucs_table"].uns["ucs"]["parameters"]["platform"] == "stereoseq"
         np.testing.assert_array_equal(labels_of(of_gem), labels_of(of_table))
         assert_same_tables(of_gem["ucs_table"], of_table["ucs_table"])
@@ -264,8 +270,8 @@ class TestStereoseq:
         sdata.attrs.clear()
         source = find_source(sdata)
         assert source.platform is PLATFORMS["stereoseq"]
-        assert (source.parts[0].key, source.parts[0].table_key) == ("bin1_genes", "bin1_table")
-        assert find_source(sdata, "bin1_genes").parts[0].table_key == "bin1_table"
+        assert (source.elements[0].key, source.elements[0].table_key) == ("bin1_genes", "bin1_table")
+        assert find_source(sdata, "bin1_genes").elements[0].table_key == "bin1_table"
 
     def test_the_registered_image_is_the_stain(self):
         from ucs._read.nuclei.stain import find_stain
@@ -278,20 +284,20 @@ class TestStereoseq:
     def test_points_of_a_store_may_number_each_partition_anew(self):
         sdata = stereoseq_sdata(scene())
         columns = TranscriptColumns("gene", "count")
-        once = pd.concat([frame for _, frame in frames_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        once = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         points = sdata["bin1_genes"].repartition(npartitions=3).map_partitions(lambda part: part.reset_index(drop=True))
         points.attrs.update(sdata["bin1_genes"].attrs)
         del sdata["bin1_genes"]
         sdata["bin1_genes"] = points
-        again = pd.concat([frame for _, frame in frames_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        again = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         pd.testing.assert_frame_equal(again, once)
 
 
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
-    whole = pd.concat([f for _, f in frames_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
-    monkeypatch.setattr("ucs._read.bins._ENTRIES_AT_ONCE", 37)
-    pieces = [frame for _, frame in frames_of_bins(run, SQUARES, "square_002um", columns)]
+    whole = pd.concat([read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
+    monkeypatch.setattr("ucs._read.bins._ROWS_OF_CHUNK", 37)
+    pieces = [read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)
     assert whole["count"].sum() == run["square_002um"].X.sum()
@@ -310,4 +316,4 @@ def test_generic_points_without_genes_but_with_a_table():
     elements["counts"].uns["spatialdata_attrs"]["region"] = "spots"
     renamed = SpatialData.init_from_elements(elements)
     source = find_source(renamed, "spots", um_per_unit=0.5)
-    assert source.parts[0].table_key == "counts"
+    assert source.elements[0].table_key == "counts"

@@ -8,14 +8,14 @@ import signal
 import numpy as np
 import pytest
 import torch
+from interrupted import interrupt
+from ucs.methods.density.tile import TileCells
 
 import ucs
-from interrupted import interrupt
 from ucs._kernels.transcripts import Window
 from ucs._run import cluster as module
 from ucs._run.output import Handle
 from ucs.methods.density import engine as _density_engine
-from ucs.methods.density.tile import TileCells
 
 distributed = pytest.importorskip("distributed")
 
@@ -31,7 +31,7 @@ def tissue():
 
 @pytest.fixture(scope="module")
 def model(tissue):
-    return ucs.tl.train(tissue, train={"max_steps": 5}, **QUIET)
+    return ucs.tl.train(tissue, params={"max_steps": 5}, **QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_workers_that_are_threads_of_this_process(tissue, model, expected, tmp_p
 def test_what_is_timed_in_a_check_is_done_here(tissue, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(module, "work_in_cluster", lambda *_, **__: pytest.fail("sent away"))
-    assert ucs.pp.check(tissue, model=model, device="cpu")["estimate"]["seconds"] > 0
+    assert ucs.pp.check(tissue, model=model, compute={"device": "cpu"})["estimate"]["seconds"] > 0
 
 
 @pytest.mark.usefixtures("not_here")
@@ -150,7 +150,7 @@ def test_an_error_on_a_worker_is_told_and_nothing_left(client, tissue, model, tm
     monkeypatch.setattr(module, "_work", fail)
     before = [name for _, name, _ in tissue.gen_elements()]
     with pytest.raises(OSError, match="No space left"):
-        ucs.tl.segment(tissue, model=model, tile_size=96, scratch=tmp_path, **QUIET)
+        ucs.tl.segment(tissue, model=model, compute={"tile_size": 96, "scratch": tmp_path}, **QUIET)
     assert [name for _, name, _ in tissue.gen_elements()] == before
     assert not list(tmp_path.iterdir())
     assert not any(client.processing().values())

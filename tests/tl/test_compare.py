@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from scenes import affine, boxes, labels_of, scaling, scene, segmented, translation
 from spatialdata.models import Labels2DModel, ShapesModel, TableModel
 
 import ucs
-from scenes import affine, boxes, labels_of, scaling, scene, segmented, translation
 from ucs.metrics import Tissue
 
 GENES = [f"GENE{k:04d}" for k in range(1, 41)]
@@ -122,8 +122,10 @@ def test_the_object_stays_as_it_is(cells):
 def test_points_in_pixels_and_another_coordinate_system(cells):
     """The same tissue with transcripts in pixels, which meet the cells in a system that is not `global`."""
     points = scene().points.assign(x=scene().points["x"] * 4, y=scene().points["y"] * 4)
-    other = scene().with_points(points).sdata(
-        points_systems={"slide": scaling(0.25)}, nuclei_systems={"slide": scene().to_um}
+    other = (
+        scene()
+        .with_points(points)
+        .sdata(points_systems={"slide": scaling(0.25)}, nuclei_systems={"slide": scene().to_um})
     )
     own = labels_of(cells)
     other["ucs_cells"] = Labels2DModel.parse(

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import labels_of
+
+import ucs
 from ucs.methods import RegionModels
 
 FAST = {"max_steps": 30, "min_nuclei": 1}
@@ -23,7 +23,7 @@ def segment(sdata, **options):
 
 
 def train(sdata, **options):
-    return ucs.tl.train(sdata, train=FAST, progress=False, device="cpu", **options)
+    return ucs.tl.train(sdata, progress=False, device="cpu", params=FAST, **options)
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,7 @@ class TestRegions:
 
     @pytest.mark.parametrize("tile_size", [96, 333])
     def test_tiles_have_no_say(self, tissue, tile_size):
-        assert_same_cells(
-            segment(tissue, regions=70), segment(tissue, regions=70, tile_size=tile_size)
-        )
+        assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, compute={"tile_size": tile_size}))
 
     def test_they_matter(self, tissue, result):
         regional = segment(tissue, regions=70)
@@ -96,7 +94,7 @@ class TestRegions:
         assert isinstance(models, RegionModels)
         models.save(tmp_path / "models")
         again = ucs.tl.predict(tissue, tmp_path / "models", regions=70, **QUIET)
-        assert_same_cells(again, segment(tissue, regions=70, warm_start=True))
+        assert_same_cells(again, segment(tissue, regions=70, params={"warm_start": True}))
 
     def test_kinds_are_those_of_the_tissue(self, tissue):
         models = list(train(tissue, regions=70).values())
@@ -106,7 +104,11 @@ class TestRegions:
 
     def test_published_and_density_models_do_not_mix(self, tissue):
         published = ucs.tl.train(
-            tissue, background=6.0, train={"max_steps": 2, "cell_steps": 2}, progress=False, device="cpu"
+            tissue,
+            progress=False,
+            device="cpu",
+            method="paper",
+            params={"max_steps": 2, "cell_steps": 2, "background": 6.0},
         )
         assert published.is_published
         with pytest.raises(ValueError, match="must be of one kind"):
@@ -131,20 +133,20 @@ class TestSeveralSamples:
 
 class TestOptions:
     def test_ownership(self, tissue, result):
-        by_distance = segment(tissue, ownership="distance")
+        by_distance = segment(tissue, params={"ownership": "distance"})
         assert (labels_of(by_distance) != labels_of(result)).any()
         model = train(tissue)
         assert_same_cells(ucs.tl.predict(tissue, model, **QUIET), result)
-        labels = labels_of(ucs.tl.predict(tissue, model, ownership="distance", **QUIET))
+        labels = labels_of(ucs.tl.predict(tissue, model, params={"ownership": "distance"}, **QUIET))
         np.testing.assert_array_equal(labels, labels_of(by_distance))
 
     def test_softmask(self, tissue, result):
-        plain = segment(tissue, softmask="plain")
+        plain = segment(tissue, params={"shape_exponent": 0.0})
         assert (labels_of(plain) != labels_of(result)).any()
         assert plain["ucs_table"].uns["ucs"]["parameters"]["train"]["stretch"] == 0
 
     def test_threshold(self, tissue, result):
-        small = labels_of(segment(tissue, train={**FAST, "threshold": 0.8}))
+        small = labels_of(segment(tissue, params={**FAST, "threshold": 0.8}))
         assert (small > 0).sum() < (labels_of(result) > 0).sum()
 
     @pytest.mark.parametrize(
@@ -179,7 +181,7 @@ class TestAccuracy:
 class TestConfidence:
     @pytest.fixture(scope="class")
     def confident(self, tissue):
-        return segment(tissue, points_confidence_added="confidence", min_transcripts=60)
+        return segment(tissue, key_added={"confidence_column": "confidence", "min_transcripts": 60})
 
     def test_of_transcripts(self, confident, result):
         points = confident["transcripts"].compute()
@@ -188,9 +190,13 @@ class TestConfidence:
         assert confidence[inside].between(0, 1).all()
         assert (confidence[~inside] == 0).all()
         assert "confidence" not in result["transcripts"].columns
-        right = points["true_cell_id"].to_numpy()[inside] == confident["ucs_table"].obs.set_index("cell_id")[
-            "nucleus_id"
-        ].loc[points["ucs_cell_id"][inside]].to_numpy()
+        right = (
+            points["true_cell_id"].to_numpy()[inside]
+            == confident["ucs_table"]
+            .obs.set_index("cell_id")["nucleus_id"]
+            .loc[points["ucs_cell_id"][inside]]
+            .to_numpy()
+        )
         assert confidence[inside].mean() == pytest.approx(right.mean(), abs=0.05)
         assert right[confidence[inside] > 0.85].mean() > right[confidence[inside] < 0.6].mean() + 0.2
 
@@ -208,9 +214,8 @@ class TestConfidence:
     )
     def test_names(self, tissue, name, message):
         with pytest.raises(ValueError, match=message):
-            segment(tissue, points_confidence_added=name)
+            segment(tissue, key_added={"confidence_column": name})
 
     def test_taken(self, confident):
         with pytest.raises(ValueError, match=r"has a column 'confidence'; pass overwrite=True"):
-            segment(confident, points_column_added="b", points_confidence_added="confidence", labels_key_added="l",
-                    shapes_key_added="s", table_key_added="t")  # fmt: skip
+            segment(confident, key_added={"points_column": "b", "confidence_column": "confidence", "labels": "l", "shapes": "s", "table": "t"})  # fmt: skip

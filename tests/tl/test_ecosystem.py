@@ -6,13 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import spatialdata as sd
+from analysis import analyse
+from helpers import cheap_copy
 from matplotlib.image import imread
+from scenes import TINY, labels_of, make_points, scene
 from spatialdata import get_values, match_sdata_to_table, polygon_query
 
 import ucs
-from analysis import analyse
-from helpers import cheap_copy
-from scenes import TINY, labels_of, make_points, scene
 
 sc = pytest.importorskip("scanpy")
 sq = pytest.importorskip("squidpy")
@@ -22,7 +22,7 @@ sq = pytest.importorskip("squidpy")
 def analysed(request):
     """The table of the simulated tissue, 185 cells, from counts to clusters and neighbourhoods."""
     simulated = cheap_copy(request.getfixturevalue("simulated"))
-    ucs.tl.segment(simulated, train=TINY, progress=False)
+    ucs.tl.segment(simulated, progress=False, params=TINY)
     table = simulated["ucs_table"]
     analyse(table)
     return simulated

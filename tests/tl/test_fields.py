@@ -7,15 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from fields import cut_fields, same_up_to_ids
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from invariants import assert_outlines, assert_same_ids, assert_spatialdata_agrees, assert_types, matrix_between
+from scenes import labels_of, rotation, scene, segmented, translation
 from spatialdata import SpatialData, read_zarr
 from spatialdata.transformations import get_transformation
 
 import ucs
-from fields import cut_fields, same_up_to_ids
-from invariants import assert_outlines, assert_same_ids, assert_spatialdata_agrees, assert_types, matrix_between
-from scenes import labels_of, rotation, scene, segmented, translation
 from ucs._read.sample import find_source, prepare
 
 COSMX = {"platform": "cosmx", "um_per_unit": 1.0, "resolution": 1.0}

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from invariants import assert_invariants, matrix, matrix_between
 from numpy.typing import NDArray
+from scenes import TINY, scene
 from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from invariants import assert_invariants, matrix, matrix_between
-from scenes import TINY, scene
 from ucs._kernels.resample import sample_labels
 
 QUIET: dict[str, Any] = {"progress": False, "device": "cpu"}
@@ -28,7 +28,7 @@ def tissue(missing: float) -> SpatialData:
 @pytest.fixture(scope="module")
 def found() -> SpatialData:
     sdata = tissue(0.2)
-    return ucs.tl.segment(sdata, train=FAST, find_missing=True, inplace=False, **QUIET)
+    return ucs.tl.segment(sdata, find_missing=True, inplace=False, params=FAST, **QUIET)
 
 
 def true_cells(sdata: SpatialData) -> NDArray:
@@ -62,7 +62,7 @@ class TestOnTissue:
         assert with_them > without + 0.05
 
     def test_few_are_invented_where_none_is_missing(self):
-        result = ucs.tl.segment(tissue(0.0), train=FAST, find_missing=True, inplace=False, **QUIET)
+        result = ucs.tl.segment(tissue(0.0), find_missing=True, inplace=False, params=FAST, **QUIET)
         obs = result["ucs_table"].obs
         assert obs["is_missing_cell"].sum() <= 0.05 * len(obs)
         assert 0 not in cell_beneath(result)  # none in the background
@@ -98,9 +98,11 @@ class TestResults:
 
     def test_a_model_finds_the_same_by_the_step_of_its_own(self):
         sdata = scene().sdata()
-        model = ucs.tl.train(sdata, train=TINY, **QUIET)
-        one = ucs.tl.segment(sdata, train=TINY, find_missing=True, inplace=False, check_alignment=False, **QUIET)
-        two = ucs.tl.find_missing(sdata, model, inplace=False, check_alignment=False, **QUIET)
+        model = ucs.tl.train(sdata, params=TINY, **QUIET)
+        one = ucs.tl.segment(
+            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
+        )
+        two = ucs.tl.find_missing(sdata, model, inplace=False, read={"check_alignment": False}, **QUIET)
         for key in ("ucs_cells", "ucs_missing_nuclei"):
             np.testing.assert_array_equal(one[key], two[key])
 
@@ -118,7 +120,9 @@ class TestResults:
         sdata = scene().sdata()
         del sdata["nucleus_labels"]
         sdata["nucleus_boundaries"] = frame
-        result = ucs.tl.segment(sdata, train=TINY, find_missing=True, inplace=False, check_alignment=False, **QUIET)
+        result = ucs.tl.segment(
+            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
+        )
         obs = result["ucs_table"].obs
         assert set(obs["nucleus_id"][obs["is_missing_cell"]]) <= {""}
         assert_invariants(result)
@@ -139,17 +143,17 @@ class TestBadInput:
         sdata = scene().sdata()
         sdata["ucs_missing_nuclei"] = sdata["nucleus_labels"].copy()
         with pytest.raises(ValueError, match=r"labels\['ucs_missing_nuclei'\] exists; pass overwrite=True"):
-            ucs.tl.segment(sdata, train=TINY, find_missing=True, **QUIET)
+            ucs.tl.segment(sdata, find_missing=True, params=TINY, **QUIET)
         assert "ucs_cells" not in sdata
 
     def test_the_key_is_that_of_the_cells(self):
         with pytest.raises(ValueError, match=r"missing_nuclei_key_added='ucs_cells' and labels_key_added"):
-            ucs.tl.segment(scene().sdata(), find_missing=True, missing_nuclei_key_added="ucs_cells", **QUIET)
+            ucs.tl.segment(scene().sdata(), find_missing=True, key_added={"missing_nuclei": "ucs_cells"}, **QUIET)
 
     def test_another_resolution_than_the_models(self):
-        model = ucs.tl.train(scene().sdata(), train=TINY, check_alignment=False, **QUIET)
+        model = ucs.tl.train(scene().sdata(), params=TINY, read={"check_alignment": False}, **QUIET)
         with pytest.raises(ValueError, match="The model was trained at 1 um per pixel"):
-            ucs.tl.find_missing(scene().sdata(), model, resolution=0.5, check_alignment=False, **QUIET)
+            ucs.tl.find_missing(scene().sdata(), model, resolution=0.5, read={"check_alignment": False}, **QUIET)
 
     def test_a_model_is_needed(self):
         with pytest.raises(TypeError, match="must be a UCSModel"):

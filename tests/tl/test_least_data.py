@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
-import shapely
-
 import scenes
-import ucs
+import shapely
 from invariants import assert_invariants
 from scenes import TINY, labels_of, make_sdata, scene, segmented
+
+import ucs
 
 
 class TestLeast:
@@ -17,7 +17,7 @@ class TestLeast:
 
     def run(self, nuclei, points, **options):
         sdata = make_sdata(nuclei, points, labels_to_um=options.pop("labels_to_um", None))
-        ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False, **options)
+        ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False}, **options)
         assert_invariants(sdata)
         return sdata
 
@@ -92,7 +92,7 @@ class TestLeast:
         rng = np.random.default_rng(0)
         points = self.points(rng.uniform(0, 40, 500), rng.uniform(0, 40, 500), ["A", "B"] * 250)
         sdata = make_sdata(nuclei, points)
-        ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False)
+        ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False})
         grid_nuclei = nuclei[: labels_of(sdata).shape[0], : labels_of(sdata).shape[1]]
         assert_invariants(sdata, nuclei=grid_nuclei)
         assert shapely.get_type_id(sdata["ucs_boundaries"].geometry.loc[3]) in (3, 6)

@@ -7,16 +7,16 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-
-import ucs
 from helpers import cheap_copy
 from invariants import assert_invariants
-from scenes import SHORT, labels_of
+from scenes import PAPER_SHORT, SHORT, labels_of
+
+import ucs
 from ucs.methods import UCSModel
 
 QUIET = {"progress": False, "device": "cpu", "inplace": False}
 FAST = {**QUIET, "train": {"max_steps": 20}}
-PUBLISHED = {**QUIET, "train": SHORT, "background": 5.0}
+PUBLISHED = {**QUIET, "train": SHORT}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ class TestDefaultNets:
 
     def test_by_distance_markers_have_no_say(self, tissue, markers):
         one, other = (
-            ucs.tl.segment(tissue, ownership="distance", markers=given, **FAST) for given in (None, markers)
+            ucs.tl.segment(tissue, markers=given, params={"ownership": "distance"}, **FAST) for given in (None, markers)
         )
         np.testing.assert_array_equal(labels_of(one), labels_of(other))
 
@@ -76,7 +76,7 @@ class TestDefaultNets:
     def test_types_of_the_table_that_annotates_nuclei(self, tissue, markers):
         sdata = cheap_copy(tissue)
         ucs.tl.annotate_nuclei(sdata, markers=markers)
-        model = ucs.tl.train(sdata, cell_type_key="cell_type", train={"max_steps": 2}, progress=False, device="cpu")
+        model = ucs.tl.train(sdata, cell_type_key="cell_type", progress=False, device="cpu", params={"max_steps": 2})
         assert len(model.cell.log_share) == sdata["ucs_nuclei_types"].obs["cell_type"].nunique()
 
 
@@ -84,7 +84,12 @@ class TestPublishedNets:
     @pytest.fixture(scope="class")
     def model(self, tissue, markers):
         return ucs.tl.train(
-            tissue, markers=markers, train=SHORT, background=5.0, progress=False, device="cpu"
+            tissue,
+            markers=markers,
+            progress=False,
+            device="cpu",
+            method="paper",
+            params={**PAPER_SHORT},
         )
 
     def test_segment_is_train_and_predict(self, tissue, markers, model, tmp_path):

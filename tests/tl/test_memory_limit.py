@@ -34,7 +34,7 @@ def tissue():
 
 @pytest.fixture(scope="module")
 def model(tissue):
-    return ucs.tl.train(tissue, train={"max_steps": 5}, progress=False, device="cpu")
+    return ucs.tl.train(tissue, progress=False, device="cpu", params={"max_steps": 5})
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,7 @@ def test_written_to_the_store(tissue, model, expected, tmp_path):
     store, scratch = tmp_path / "tissue.zarr", tmp_path / "scratch"
     cheap_copy(tissue).write(store)
     sdata = sd.read_zarr(store)
-    ucs.tl.segment(sdata, model=model, memory_limit="100 GiB", scratch=scratch, write=True, **QUIET)
+    ucs.tl.segment(sdata, model=model, write=True, compute={"memory_limit": "100 GiB", "scratch": scratch}, **QUIET)
     assert_same(sdata, expected)
     written = sd.read_zarr(store)
     np.testing.assert_array_equal(np.asarray(written["ucs_cells"]), np.asarray(expected["ucs_cells"]))
@@ -199,7 +199,7 @@ def test_written_to_the_store(tissue, model, expected, tmp_path):
 def test_far_too_little_memory(tissue, model, tmp_path):
     before = names(tissue)
     with pytest.raises(MemoryError, match=r"\d"):
-        ucs.tl.segment(tissue, model=model, memory_limit="1 MB", scratch=tmp_path, **QUIET)
+        ucs.tl.segment(tissue, model=model, compute={"memory_limit": "1 MB", "scratch": tmp_path}, **QUIET)
     assert names(tissue) == before
     assert not list(tmp_path.iterdir())
 
@@ -291,6 +291,6 @@ def test_no_room_from_the_start(tissue, model, tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10))
     monkeypatch.setattr(Workspace, "fits", lambda workspace, _: workspace.on_disk)
     with pytest.raises(OSError, match="Name another folder with scratch="):
-        ucs.tl.segment(tissue, model=model, scratch=tmp_path, memory_limit="100 GiB", **QUIET)
+        ucs.tl.segment(tissue, model=model, compute={"scratch": tmp_path, "memory_limit": "100 GiB"}, **QUIET)
     assert names(tissue) == before
     assert not list(tmp_path.iterdir())

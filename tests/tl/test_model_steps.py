@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from invariants import assert_invariants, assert_same_cells
+from scenes import PAPER_TINY, TINY, labels_of, model, scene
 
 import ucs
-from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, labels_of, model, scene
 from ucs.methods.model import UCSModel
 
 QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}
@@ -19,7 +19,7 @@ QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}
 
 @pytest.fixture(scope="module")
 def trained() -> UCSModel:
-    return ucs.tl.train(scene().sdata(), train=TINY, seed=3, background=5.0, **QUIET)
+    return ucs.tl.train(scene().sdata(), seed=3, method="paper", params={**PAPER_TINY}, **QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,9 @@ def predicted(trained):
 
 
 def test_the_one_call_is_the_sum_of_its_steps(predicted):
-    at_once = ucs.tl.segment(scene().sdata(), train=TINY, seed=3, background=5.0, inplace=False, **QUIET)
+    at_once = ucs.tl.segment(
+        scene().sdata(), seed=3, inplace=False, method="paper", params={**PAPER_TINY}, **QUIET
+    )
     assert_same_cells(at_once, predicted)
     records = [sdata["ucs_table"].uns["ucs"] for sdata in (at_once, predicted)]
     for key in ("parameters", "model", "qc"):
@@ -42,7 +44,7 @@ def test_prediction_writes_back_as_the_one_call_does(predicted):
 def test_training_leaves_the_object_as_it_was(trained):
     sdata = scene().sdata()
     before = {name: element for _, name, element in sdata.gen_elements()}
-    ucs.tl.train(sdata, train=TINY, **QUIET)
+    ucs.tl.train(sdata, params=TINY, **QUIET)
     assert {name: element for _, name, element in sdata.gen_elements()} == before
     assert sdata.attrs == {}
 
@@ -121,7 +123,7 @@ class TestResolution:
     def test_the_unit_of_the_points_does_not_matter(self, trained, predicted):
         points = scene().points.assign(x=scene().points["x"] * 2, y=scene().points["y"] * 2)
         sdata = scene().with_points(points).sdata(points_to_um=np.diag([0.5, 0.5, 1]))
-        result = ucs.tl.predict(sdata, trained, um_per_unit=0.5, inplace=False, **QUIET)
+        result = ucs.tl.predict(sdata, trained, inplace=False, read={"um_per_unit": 0.5}, **QUIET)
         np.testing.assert_array_equal(labels_of(result), labels_of(predicted))
 
 

@@ -14,11 +14,6 @@ from typing import Any
 import numpy as np
 import pytest
 import spatialdata as sd
-from scipy.ndimage import gaussian_filter
-from spatialdata import SpatialData
-from spatialdata.models import Image2DModel
-
-import ucs
 from helpers import require_data
 from invariants import assert_invariants
 from real_samples import (
@@ -31,6 +26,11 @@ from real_samples import (
     read_stereoseq,
     stereoseq_real,
 )
+from scipy.ndimage import gaussian_filter
+from spatialdata import SpatialData
+from spatialdata.models import Image2DModel
+
+import ucs
 from ucs._read.sample import find_source, prepare
 from ucs.metrics import match
 
@@ -118,7 +118,7 @@ def assert_found(run: Run, sample: SpatialData, result: SpatialData) -> None:
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "iss-whole"])
 def test_with_no_option_but_a_short_training(name, samples, tmp_path):
     run, sample = RUNS[name], samples(name)
-    result = ucs.tl.segment(sample, inplace=False, train=QUICK, progress=False, **run.options)
+    result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK, **run.options)
     assert_found(run, sample, result)
     result.write(tmp_path / "store.zarr")  # what readers leave in attrs must not end in places that cannot be stored
     stored = sd.read_zarr(tmp_path / "store.zarr")
@@ -147,7 +147,7 @@ class TestStereoseq:
     def test_with_labels_of_nuclei_the_image_is_not_looked_at(self, samples):
         sample = samples("stereoseq").subset(["bin1_genes", "ssDNA_regist"])
         sample["nuclei"] = samples("stereoseq")["truth"].copy()
-        result = ucs.tl.segment(sample, inplace=False, train=QUICK, progress=False)
+        result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK)
         assert result["ucs_table"].uns["ucs"]["parameters"]["nuclei_key"] == "nuclei"
 
     def test_a_gem_without_nuclei_and_image_says_what_to_add(self):
@@ -168,7 +168,7 @@ class TestStereoseq:
         sample["density"] = Image2DModel.parse(
             density[None], dims=("c", "y", "x"), c_coords=["DNA"], transformations={"global": at(x0, y0)}
         )
-        result = ucs.tl.segment(sample, inplace=False, train=QUICK, check_alignment=False, progress=False)
+        result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK, read={"check_alignment": False})
         table = result["ucs_table"]
         assert table.n_obs > 10
         assert table.shape[1] == 10_631
@@ -185,4 +185,4 @@ class TestPixelSizeOfIss:
     def test_pixels_taken_for_um_are_refused_with_what_would_do(self):
         message = r"median area of the nuclei 'nuclei' is 1.\d+e\+03 um\^2.*um_per_unit= \(from 0.0\d+ to 0.\d+ "
         with pytest.raises(ValueError, match=message):
-            ucs.tl.segment(iss_sdata(ISS_PART), train=QUICK, progress=False)
+            ucs.tl.segment(iss_sdata(ISS_PART), progress=False, params=QUICK)

@@ -18,7 +18,7 @@ LEAST_ALIKE = 0.995
 @pytest.mark.skipif(precision(torch.device("cpu")) == "float32", reason="this processor has no bfloat16")
 def test_bfloat16_changes_few_pixels(monkeypatch):
     sdata = ucs.datasets.simulate(width_um=200, height_um=200, seed=3)
-    model = ucs.tl.train(sdata, train={"max_steps": 100}, progress=False)
+    model = ucs.tl.train(sdata, progress=False, params={"max_steps": 100})
     labels = []
     for exact in (False, True):
         if exact:

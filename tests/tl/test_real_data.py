@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
-from matplotlib.image import imread
-
-import ucs
 from analysis import analyse
 from helpers import cheap_copy, prostate_sdata, require_data
 from invariants import assert_invariants, assert_same_tables, matrix_between
+from matplotlib.image import imread
 from scenes import TINY, labels_of
+
+import ucs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),
@@ -25,7 +25,7 @@ BRIEF = {**TINY, "max_steps": 15, "cell_steps": 40, "cell_patches": 12}
 @pytest.fixture(scope="module")
 def breast_cells():
     sdata = sd.read_zarr(require_data("xenium_breast_rep1_crop.zarr"))
-    ucs.tl.segment(sdata, train=BRIEF, progress=False)
+    ucs.tl.segment(sdata, progress=False, params=BRIEF)
     return sdata
 
 
@@ -40,7 +40,7 @@ def prostate_cells():
         target_coordinate_system="global",
         filter_table=False,
     )
-    ucs.tl.segment(part, train=BRIEF, progress=False)
+    ucs.tl.segment(part, progress=False, params=BRIEF)
     return part
 
 
@@ -141,6 +141,6 @@ def test_through_spatialdata_plot(sample, tmp_path):
 
 
 def test_another_resolution_is_another_raster_of_the_same_tissue(breast):
-    ucs.tl.segment(breast, resolution=0.8, train=TINY, progress=False)
+    ucs.tl.segment(breast, resolution=0.8, progress=False, params=TINY)
     assert_invariants(breast)
     assert breast["ucs_table"].uns["ucs"]["parameters"]["resolution"] == 0.8

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-
-import ucs
 from region_runs import QUIET, train
 from scenes import labels_of, model
+
+import ucs
 from ucs.methods import RegionModels
 
 

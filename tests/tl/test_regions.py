@@ -6,15 +6,15 @@ import logging
 
 import numpy as np
 import pytest
-import torch
-
 import scenes
-import ucs
+import torch
 from fields import cut_fields
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from region_runs import QUIET, scene_with, segment, train
-from scenes import TINY, X0, labels_of, scene
+from scenes import PAPER_TINY, TINY, X0, labels_of, scene
+
+import ucs
 from ucs.methods import RegionModels
 
 BOTH_METHODS = {"density": "auto", "published": 5.0}  # by the background that they are told
@@ -41,7 +41,7 @@ def background(request):
 
 @pytest.fixture(scope="module")
 def without(background):
-    return segment(scene().sdata(), background=background)
+    return segment(scene().sdata(), method="paper", params={"background": background})
 
 
 class TestOneRegion:
@@ -49,17 +49,21 @@ class TestOneRegion:
 
     @pytest.mark.parametrize("warm_start", [False, True])
     def test_one_block(self, without, background, warm_start):
-        result = segment(scene().sdata(), regions=1200, warm_start=warm_start, background=background)
+        result = segment(
+            scene().sdata(), regions=1200, method="paper", params={"warm_start": warm_start, "background": background}
+        )
         assert_same_but_for_the_column(result, without)
         assert (result["ucs_table"].obs["model_region"] == "r0c0").all()
 
     def test_one_value(self, without, background):
         sdata = scene().with_points(scene().points.assign(part="x")).sdata()
-        assert_same_but_for_the_column(segment(sdata, regions="part", background=background), without)
+        assert_same_but_for_the_column(
+            segment(sdata, regions="part", method="paper", params={"background": background}), without
+        )
 
     def test_one_polygon(self, without, background):
         sdata = scene_with((-5, -5, 100, 100))
-        result = segment(sdata, regions="areas", background=background)
+        result = segment(sdata, regions="areas", method="paper", params={"background": background})
         assert_same_but_for_the_column(result, without)
         table = result["ucs_table"]
         np.testing.assert_equal(table.uns["ucs"]["model"]["0"], without["ucs_table"].uns["ucs"]["model"])
@@ -79,18 +83,22 @@ def models(simulated, background):
 
 @pytest.fixture(scope="module")
 def one_tile(simulated, models):
-    return ucs.tl.predict(simulated, models, regions=100, tile_size=10**6, **QUIET)
+    return ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": 10**6}, **QUIET)
 
 
 class TestInvariances:
     def test_regions_matter(self, simulated, one_tile, background):
         assert len(np.unique(one_tile["ucs_table"].obs["model_region"])) == 4
-        assert (labels_of(one_tile) != labels_of(segment(simulated, background=background))).any()
+        assert (
+            labels_of(one_tile) != labels_of(segment(simulated, method="paper", params={"background": background}))
+        ).any()
         assert_invariants(one_tile)
 
     @pytest.mark.parametrize("tile_size", [96])
     def test_tiles_have_no_say(self, simulated, models, one_tile, tile_size):
-        assert_same_cells(ucs.tl.predict(simulated, models, regions=100, tile_size=tile_size, **QUIET), one_tile)
+        assert_same_cells(
+            ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": tile_size}, **QUIET), one_tile
+        )
 
     @pytest.mark.parametrize("threads", [3])
     def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):
@@ -149,7 +157,7 @@ class TestSharedModel:
         assert torch.equal(weights(models.shared), weights(train(sdata, train={**TINY, "min_nuclei": 10})))
 
     def test_if_all_have_it_there_are_no_regions(self, without, background):
-        result = segment(scene().sdata(), regions=48, train=TINY, background=background)
+        result = segment(scene().sdata(), regions=48, method="paper", params={**PAPER_TINY, "background": background})
         assert_same_but_for_the_column(result, without)
         record = result["ucs_table"].uns["ucs"]
         assert not np.any(record["regions"]["has_own_model"])
@@ -222,4 +230,4 @@ def test_bad_regions_fail_before_anything_is_read(regions, error, match, call, m
 
 def test_genes_per_region_without_regions():
     with pytest.raises(ValueError, match="genes_per_region=True needs regions="):
-        segment(scene().sdata(), genes_per_region=True)
+        segment(scene().sdata(), read={"genes_per_region": True})

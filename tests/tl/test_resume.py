@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import spatialdata as sd
-
 import resumed
-import ucs
+import spatialdata as sd
 from helpers import cheap_copy
 from interrupted import begun as begun_in_process
 from interrupted import interrupt, killed, stopped
 from resumed import N_TILES, QUIET, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
+
+import ucs
 
 
 @pytest.fixture(scope="module")

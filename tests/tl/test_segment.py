@@ -8,17 +8,17 @@ from copy import deepcopy
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
 import spatialdata as sd
 from geopandas import GeoDataFrame
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells
+from scenes import PAPER_TINY, TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData
 from spatialdata.models import TableModel
 from spatialdata.transformations import Identity, get_transformation, set_transformation
 
-import scenes
 import ucs
-from helpers import cheap_copy
-from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from ucs._run import run as _run
 
 
@@ -175,7 +175,7 @@ class TestInputsStay:
 
     def test_inplace_adds_and_changes_nothing_else(self, rich):
         before = self.snapshot(rich)
-        assert ucs.tl.segment(rich, train=TINY, progress=False) is None
+        assert ucs.tl.segment(rich, progress=False, params=TINY) is None
         for key in ("ucs_cells", "ucs_boundaries", "ucs_table"):
             del rich[key]
         after = self.snapshot(rich)
@@ -187,7 +187,7 @@ class TestInputsStay:
 
     def test_a_new_object_leaves_the_old_one_as_it_was(self, rich):
         before = self.snapshot(rich)
-        result = ucs.tl.segment(rich, train=TINY, progress=False, inplace=False)
+        result = ucs.tl.segment(rich, progress=False, inplace=False, params=TINY)
         self.assert_equal(before, self.snapshot(rich))
         assert result is not rich
         assert result.attrs == rich.attrs
@@ -313,7 +313,7 @@ class TestCountColumn:
 def test_genes_to_see_can_be_chosen_and_the_table_has_all():
     sdata = scene().sdata()
     chosen = ["GENE0005", "GENE0002", "GENE0009"]
-    ucs.tl.segment(sdata, genes=chosen, train=TINY, progress=False, check_alignment=False)
+    ucs.tl.segment(sdata, progress=False, params=TINY, read={"genes": chosen, "check_alignment": False})
     assert_invariants(sdata, nuclei=scene().nuclei)
     assert sdata["ucs_table"].n_vars == 40
 
@@ -323,7 +323,13 @@ def test_every_kind_of_background():
     methods = {}
     for background in ("auto", "paper", 7):
         sdata = world.sdata()
-        ucs.tl.segment(sdata, background=background, train=TINY, progress=False, check_alignment=False)
+        ucs.tl.segment(
+            sdata,
+            progress=False,
+            method="paper",
+            params={**PAPER_TINY, "background": background},
+            read={"check_alignment": False},
+        )
         methods[background] = sdata["ucs_table"].uns["ucs"]["model"]["background"]
     assert methods["auto"] == {"method": "density"}
     assert methods["paper"]["method"] == "paper"

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
 from ucs._utils import memory as _memory
-from ucs._utils.memory import available_memory, check_fits_memory, in_own_pages, own_pages, parse_limit, resident_memory
+from ucs._utils.memory import available_memory, check_fits_memory, parse_limit, resident_memory
 
 
 @pytest.mark.parametrize(
@@ -56,13 +58,11 @@ class TestAuto:
 
     def test_the_tighter_one(self, monkeypatch):
         monkeypatch.setattr(_memory, "resident_memory", lambda: 100)
-        monkeypatch.setattr(_memory, "_available_on_machine", lambda: 5000)
+        monkeypatch.setattr(_memory.psutil, "virtual_memory", lambda: SimpleNamespace(available=5000))
         monkeypatch.setattr(_memory, "_available_in_group", lambda: 3000)
         assert parse_limit("auto") == 100 + 2700
         monkeypatch.setattr(_memory, "_available_in_group", lambda: None)
         assert parse_limit("auto") == 100 + 4500
-        monkeypatch.setattr(_memory, "_available_on_machine", lambda: None)
-        assert parse_limit("auto") is None
 
     def test_control_groups(self, tmp_path):
         def group(path, most, current, cached):
@@ -98,12 +98,3 @@ def test_fewer_bytes_per_pixel_allow_more(monkeypatch):
     check_fits_memory(np.array([399.0, 399.0]), 1.0, 0, bytes_per_pixel=6)
     with pytest.raises(MemoryError):
         check_fits_memory(np.array([399.0, 399.0]), 1.0, 0)
-
-
-@pytest.mark.parametrize("n", [0, 1, 5000])
-def test_own_pages_are_an_array(n):
-    array = own_pages(n, np.uint16)
-    assert (array.dtype, array.shape) == (np.uint16, (n,))
-    array[:] = 7
-    assert (array == 7).all()
-    np.testing.assert_array_equal(in_own_pages(np.arange(n, dtype=np.float64), np.int32), np.arange(n))

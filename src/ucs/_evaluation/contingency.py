@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from ucs._evaluation.arguments import check_not_negative
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 _PIECE = 2**24  # elements looked at at once
 
@@ -64,31 +66,6 @@ def contingency(true: Any, predicted: Any) -> Contingency:
     )
 
 
-def checked_ids(ids: ArrayLike, name: str) -> Any:
-    """Return ``ids`` as an array (a Dask array stays one), having checked that they are whole and not negative.
-
-    Raises
-    ------
-    ValueError
-        Ids are not integers, or a NumPy array has negative ones.
-    """
-    array: Any = ids if _is_lazy(ids) else np.asarray(ids)
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"{name} holds {array.dtype} values: ids must be integers, 0 = background.")
-    if not _is_lazy(array):
-        _check_not_negative(array, name)
-    return array
-
-
-def _is_lazy(array: object) -> bool:
-    return hasattr(array, "dask") and hasattr(array, "compute")
-
-
-def _check_not_negative(array: NDArray, name: str) -> None:
-    if array.dtype.kind == "i" and array.size and array.min() < 0:
-        raise ValueError(f"{name} holds the negative id {array.min()}: ids must be positive, 0 = background.")
-
-
 def _pieces(true: Any, predicted: Any) -> Iterator[tuple[NDArray, NDArray]]:
     """Yield both arrays flat, some rows at a time; at least one piece, if an empty one."""
     rows = len(true) if true.ndim else 1
@@ -96,7 +73,7 @@ def _pieces(true: Any, predicted: Any) -> Iterator[tuple[NDArray, NDArray]]:
     for first in range(0, max(rows, 1), at_once):
         pair = [np.asarray(array[first : first + at_once] if array.ndim else array) for array in (true, predicted)]
         for array, name in zip(pair, ("truth", "predicted"), strict=True):
-            _check_not_negative(array, name)  # a lazy one has not been looked at before
+            check_not_negative(array, name)  # a lazy one has not been looked at before
         yield pair[0].ravel(), pair[1].ravel()
 
 
@@ -117,3 +94,8 @@ def _sum_equal(
     shape = (max(first_ids.size, 1), max(second_ids.size, 1))
     summed = sparse.coo_array((count, (row, column)), shape=shape).tocsr().tocoo()
     return first_ids[summed.row], second_ids[summed.col], summed.data.astype(np.int64)
+
+
+def ratio(numerator: float, denominator: float) -> float:
+    """Return the quotient, NaN if the denominator is 0."""
+    return numerator / denominator if denominator else float("nan")

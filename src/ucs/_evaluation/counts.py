@@ -100,6 +100,30 @@ def resolved_table(table: Any, sdata: SpatialData | Tissue | None, name: str) ->
     return tissue.sdata.tables[table] if table in tissue.sdata.tables else tissue.table(table)
 
 
+def group_means(
+    matrix: sparse.csr_array, group: NDArray[np.integer], n_groups: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the mean of each column over the rows of a group, and the share of these rows that have it.
+
+    Parameters
+    ----------
+    matrix
+        ``(n_rows, n_columns)``.
+    group
+        ``(n_rows,)`` group of each row from 0 on, -1 for none; no group is empty.
+    n_groups
+        Number of groups.
+
+    Returns
+    -------
+    Two arrays ``(n_groups, n_columns)``.
+    """
+    grouped = np.flatnonzero(group >= 0)
+    n = np.bincount(group[grouped], minlength=n_groups)[:, None]
+    members = sparse.csr_array((np.ones(len(grouped)), (group[grouped], grouped)), shape=(n_groups, matrix.shape[0]))
+    return (members @ matrix).toarray() / n, (members @ (matrix > 0).astype(np.float64)).toarray() / n
+
+
 def _check_values(values: NDArray[np.float64], name: str) -> None:
     if not np.isfinite(values).all():
         msg = f"{name} has {int((~np.isfinite(values)).sum())} NaN or infinite values."

@@ -10,6 +10,8 @@ from scipy import sparse
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+_DEPTH_QUANTILE = 0.25  # so that three quarters of the cells have the depth
+
 
 def detection(counts: sparse.csr_array, depth: float | None = None) -> sparse.csr_array:
     """Return the probability that each gene is found in each cell, of the cells that have the depth.
@@ -50,3 +52,9 @@ def found_together(found: sparse.csr_array) -> NDArray[np.float64]:
     together: NDArray[np.float64] = (found.T @ found).toarray()
     np.fill_diagonal(together, np.asarray(found.sum(axis=0)).ravel())
     return together
+
+
+def common_depth(counts: sparse.csr_array) -> float | None:
+    """Return the lower quartile of the transcripts of cells that have any, at least 1; None if no cell has."""
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    return max(1.0, float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE))) if totals.any() else None

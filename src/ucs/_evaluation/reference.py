@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ucs._evaluation.counts import group_means
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 
@@ -150,15 +151,8 @@ def _looks_logged(values: sparse.csr_array) -> bool:
 
 def _averaged(values: sparse.csr_array, genes: pd.Index, types: pd.Series, *, is_cells: bool) -> Reference:
     names, code = np.unique(types.to_numpy(dtype=str), return_inverse=True)
-    n = np.bincount(code, minlength=len(names))
-    ones = np.ones(len(code))
-    members = sparse.csr_array((ones, (code, np.arange(len(code)))), shape=(len(names), len(code)))
-
-    def mean(x: sparse.csr_array) -> pd.DataFrame:
-        return pd.DataFrame((members @ x).toarray() / n[:, None], index=names, columns=genes)
-
-    detected = mean((values > 0).astype(np.float64)) if is_cells else None
-    return Reference(mean(values), detected, pd.Series(n, index=names))
+    profiles, detected = (pd.DataFrame(mean, names, genes) for mean in group_means(values, code, len(names)))
+    return Reference(profiles, detected if is_cells else None, pd.Series(np.bincount(code), index=names))
 
 
 def shared_genes(

@@ -12,10 +12,10 @@ from ucs._utils.checks import check_positive, listed
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from anndata import AnnData
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
     from xarray import DataArray
@@ -95,7 +95,7 @@ class Tissue:
         source = self.source
         return read_transcripts(
             self.sdata,
-            source.parts,
+            source.elements,
             source.platform,
             resolution=source.resolution,
             um_per_unit=source.um_per_unit,
@@ -169,7 +169,7 @@ class Tissue:
         """Return labels on the raster as an element of the object, with the transformations of the transcripts."""
         from spatialdata.models import Labels2DModel
 
-        to_home, transformations = self.source.home(self.sdata)
+        to_home, transformations = self.source.output_frame(self.sdata)
         return Labels2DModel.parse(
             labels, dims=("y", "x"), transformations=self.grid.transformations(transformations, to_home)
         )
@@ -179,7 +179,7 @@ class Tissue:
         from spatialdata import SpatialData
 
         held = copy(self)
-        parts = {part.key: self.sdata[part.key] for part in self.source.parts}
+        parts = {part.key: self.sdata[part.key] for part in self.source.elements}
         held.sdata = SpatialData.init_from_elements({**parts, **elements})
         return held
 
@@ -215,37 +215,3 @@ class Tissue:
         table = AnnData(self.count(cells), obs=obs, var=pd.DataFrame(index=self.genes))
         table.obsm["spatial"] = centroids(sums) * side + np.array(self.grid.origin) * self.grid.um_per_unit
         return table
-
-
-def tissue_for(labels: ArrayLike | str, sdata: SpatialData | Tissue | None) -> Tissue | None:
-    """Return where a key is to be found, None for an array.
-
-    Raises
-    ------
-    TypeError
-        If a key is given without an object, or an array with one.
-    """
-    if isinstance(labels, str):
-        if sdata is None:
-            msg = f"{labels!r} is the key of an element: pass the object that has it as sdata=, or a label image."
-            raise TypeError(msg)
-        return Tissue.of(sdata)
-    if sdata is not None:
-        msg = "sdata= is given, so name the element by its key instead of passing an array."
-        raise TypeError(msg)
-    return None
-
-
-def rasters_of(
-    labels: Sequence[Any], sdata: SpatialData | Tissue | None
-) -> list[tuple[Any, Any, float | None]]:
-    """Return of each label image or key: the labels, their original ids and the side of a pixel in um.
-
-    The latter two are None for arrays. Elements share one raster. Raises what :func:`tissue_for` raises.
-    """
-    tissue = None if sdata is None else Tissue.of(sdata)
-    found = [tissue_for(one, tissue) for one in labels]
-    rasters: list[tuple[Any, Any, float | None]] = []
-    for one, where in zip(labels, found, strict=True):
-        rasters.append((one, None, None) if where is None else where.cells(one))
-    return rasters

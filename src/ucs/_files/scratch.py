@@ -53,6 +53,14 @@ class Scratch:
             msg = f"Cannot make a temporary file in {str(self._place)!r}: {why}. Name another folder."
             raise OSError(error.errno, msg) from error
 
+    def entries(self) -> EntriesOnDisk:
+        """Return what collects the entries of a sparse map here."""
+        return EntriesOnDisk(self)
+
+    def release(self, array: NDArray) -> None:
+        """Release the memory of an array that was made here; it is read again when it is needed."""
+        release_pages(array)
+
     @property
     def _place(self) -> Path:
         return Path(tempfile.gettempdir()) if self.folder is None else self.folder
@@ -140,35 +148,8 @@ def _free(folder: Path) -> str:
         return "an unknown amount was"
 
 
-def empty_entries(n: int) -> Entries:
-    """Return arrays for columns, features and counts."""
-    return np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
-
-
-class EntriesInMemory:
-    """Collects columns, features and counts of a sparse map, of which no more than ``most`` come."""
-
-    def __init__(self, most: int) -> None:
-        # What is not written to takes no memory.
-        self._arrays = empty_entries(most)
-        self._n = 0
-
-    def append(self, arrays: Entries) -> None:
-        """Add the entries of the next rows."""
-        stop = self._n + len(arrays[0])
-        for to, array in zip(self._arrays, arrays, strict=True):
-            to[self._n : stop] = array
-        self._n = stop
-
-    def finish(self) -> Entries:
-        """Return the columns, features and counts."""
-        for array in self._arrays:
-            array.resize(self._n, refcheck=False)
-        return self._arrays
-
-
 class EntriesOnDisk:
-    """The same in temporary files."""
+    """Collects columns, features and counts of a sparse map in temporary files."""
 
     def __init__(self, scratch: Scratch) -> None:
         self._files = [scratch.file() for _ in range(3)]

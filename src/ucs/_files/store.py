@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from ucs._files.swap import check_space, check_writable, clean, explained_if_full, hidden_folder, replace, write_file
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from zarr import Group
 
-    from ucs._read.sample import Sample
 
 _PREFIX, _NEW = ".ucs-write-", "new.zarr"
 _GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
@@ -128,12 +127,6 @@ def bytes_to_write(*, n_pixels: int, n_cells: int, n_entries: int) -> int:
     return round(_BYTES_PER_PIXEL * n_pixels + _BYTES_PER_CELL * n_cells + _BYTES_PER_ENTRY * n_entries)
 
 
-def least_bytes(sample: Sample) -> int:
-    """Return about how much the result of a sample takes in a store, before it is known."""
-    grid, n = sample.transcripts.grid, len(sample.nuclei.ids)
-    return bytes_to_write(n_pixels=grid.n_pixels, n_cells=n, n_entries=0)
-
-
 def _bytes_of(element: Any) -> int:
     """Return about how much one element takes."""
     from anndata import AnnData
@@ -154,9 +147,13 @@ def _formats_of(store: Path) -> Any:
 
     if zarr.open_group(store, mode="r").metadata.zarr_format != 2:
         return None
-    from spatialdata._io.format import SpatialDataContainerFormatV01
+    from spatialdata import SpatialDataFormatType
 
-    return SpatialDataContainerFormatV01()
+    return next(
+        made
+        for made in (each() for each in get_args(SpatialDataFormatType))
+        if made.zarr_format == 2 and type(made).__name__.startswith("SpatialDataContainerFormat")
+    )
 
 
 def _put_in_place(store: Path, folder: Path, names: Sequence[tuple[str, str]]) -> None:

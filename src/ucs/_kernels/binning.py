@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @njit(cache=True, nogil=True)
 def extent(x: NDArray, y: NDArray, kept: NDArray) -> tuple[int, float, float, float, float]:
-    """Return how many rows are kept, and the least x and y and the largest x and y among them."""
+    """Return the number of rows kept, and their smallest x and y and largest x and y."""
     n = 0
     x0 = y0 = np.inf
     x1 = y1 = -np.inf
@@ -54,6 +54,60 @@ def bin_positions(
 
 
 @njit(cache=True, nogil=True)
+def group_by_tile(
+    row: NDArray,
+    column: NDArray,
+    feature: NDArray,
+    number: NDArray,
+    count: NDArray,
+    row0: int,
+    column0: int,
+    side: int,
+    width: int,
+    n_across: int,
+    tile_start: NDArray,
+    out_pixel: NDArray,
+    out_feature: NDArray,
+    out_count: NDArray,
+) -> None:
+    """Put transcripts in the order of tiles of ``side`` pixels, ``n_across`` of them in a row.
+
+    The first tile begins ``row0`` rows and ``column0`` columns before the transcripts, and tiles end after ``width``
+    columns. Features are numbered by ``number``, and those below 0 are left out. The pixel is counted within the tile,
+    row by row; where each tile starts is written to ``tile_start``.
+    """
+    tile_start[:] = 0
+    n_rows, n_columns = (len(tile_start) - 1) // n_across * side, n_across * side
+    tile_row, tile_column = np.arange(n_rows) // side, np.arange(n_columns) // side
+    for i in range(len(row)):
+        if number[feature[i]] >= 0:
+            tile_start[tile_row[row[i] + row0] * n_across + tile_column[column[i] + column0] + 1] += 1
+    for t in range(len(tile_start) - 1):
+        tile_start[t + 1] += tile_start[t]
+    cursor = tile_start.copy()
+    for i in range(len(row)):
+        if number[feature[i]] >= 0:
+            r, c = row[i] + row0, column[i] + column0
+            a, b = tile_row[r], tile_column[c]
+            t = a * n_across + b
+            to = cursor[t]
+            cursor[t] = to + 1
+            out_pixel[to] = (r - a * side) * min(side, width - b * side) + c - b * side
+            out_feature[to] = number[feature[i]]
+            if len(out_count) > 0:
+                out_count[to] = count[i]
+
+
+@njit(cache=True, nogil=True)
+def add_counts(pixel: NDArray, feature: NDArray, count: NDArray, first: int, out: NDArray) -> None:
+    """Add transcripts of the features ``first, first + 1, ...`` to their counts ``(features, pixels)``."""
+    for i in range(len(pixel)):
+        f = np.int64(feature[i]) - first
+        if 0 <= f < len(out):
+            out[f, pixel[i]] += count[i] if len(count) > 0 else 1
+
+
+@njit(cache=True, nogil=True)
 def group_by_band(
     row: NDArray,
     column: NDArray,
@@ -68,9 +122,9 @@ def group_by_band(
     out_feature: NDArray,
     out_count: NDArray,
 ) -> None:
-    """Put transcripts in the order of bands of ``height`` rows, the first of which begins ``row0`` rows before them.
+    """Sort transcripts by bands of ``height`` rows, the first of which begins ``row0`` rows above row 0.
 
-    Features are numbered by ``number``; where each band starts is written to ``band_start``.
+    Features are renumbered by ``number``; the start of each band is written to ``band_start``.
     """
     band_start[:] = 0
     for i in range(len(row)):

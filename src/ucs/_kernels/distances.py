@@ -1,14 +1,15 @@
 """Distances to nuclei that follow the nuclei's shape (paper, equation 11 and text: the scaled softmask).
 
-A long nucleus lies in a long cell. The vector from a pixel to a point of the nucleus is therefore split along the axes
-of the nucleus' ellipse, its part along the long axis multiplied by ``k`` and its part along the short axis divided by
-``k``, with ``k = (b / a) ** strength`` for half-axes ``a >= b``: a circle is left as it is, and the longer the nucleus
-the more of what lies beyond its tips is near. The distance is that to the nearest pixel of the nucleus in this measure.
-The ellipse is that of equal second moments (paper: the smallest that holds the nucleus, which one stray pixel moves).
+An elongated nucleus usually belongs to an elongated cell. The vector from a pixel to a point of the nucleus is
+therefore split along the axes of the nucleus' ellipse; the component along the major axis is multiplied by ``k`` and
+the component along the minor axis divided by ``k``, with ``k = (b / a) ** strength`` for half-axes ``a >= b``.
+Distances to circles do not change; the more elongated a nucleus, the nearer are pixels beyond its tips. The distance of
+a pixel is the smallest to any pixel of the nucleus. The ellipse has the second moments of the nucleus (paper: the
+smallest ellipse that holds it, which one stray pixel changes).
 
-Read literally the paper's factor is the root of the eccentricity, ``k = sqrt(e)`` with ``e = sqrt(1 - (b / a) ** 2)``.
-It divides by zero for a circle and does nothing for a needle, the opposite of what the text describes. It can be asked
-for by :data:`LITERAL`; nuclei with ``e`` below 0.1 (``b / a`` above 0.995) then count as circles, ``k = 1``.
+Read literally, the paper's factor is the root of the eccentricity, ``k = sqrt(e)`` with ``e = sqrt(1 - (b / a) ** 2)``.
+It divides by zero for a circle and does nothing for a needle, the opposite of what the text describes.
+:data:`LITERAL` asks for it; nuclei with ``e`` below 0.1 (``b / a`` above 0.995) then count as circles, ``k = 1``.
 """
 
 from __future__ import annotations
@@ -20,12 +21,14 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.lattice import boxes_by_block
+from ucs._kernels.measure import add_pixel, second_moments
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 128
+"""Side in pixels of the blocks that threads take: nuclei that reach several blocks are processed again in each."""
 
 LITERAL = "literal"
 """Asks :func:`nucleus_axes` for the paper's factor as it is written."""
@@ -66,12 +69,8 @@ def nucleus_axes(nuclei: NDArray[np.int32], n: int, *, strength: float | str) ->
     """
     sums = np.zeros((n + 1, 6))
     _raw_moments(nuclei, sums)
-    area = np.maximum(sums[:, 0], 1)
-    mean = sums[:, 1:3] / area[:, None]
-    # A pixel is a square: 1/12 is its own second moment.
-    rows = sums[:, 3] / area - mean[:, 0] ** 2 + 1 / 12
-    columns = sums[:, 4] / area - mean[:, 1] ** 2 + 1 / 12
-    mixed = sums[:, 5] / area - mean[:, 0] * mean[:, 1]
+    sums[:, 0] = np.maximum(sums[:, 0], 1)  # absent ids
+    columns, rows, mixed = second_moments(sums)
     half, spread = (columns + rows) / 2, np.hypot((columns - rows) / 2, mixed)
     angle = 0.5 * np.arctan2(2 * mixed, columns - rows)
     ratio = np.sqrt(np.maximum(half - spread, 1 / 12) / np.maximum(half + spread, 1 / 12))  # b / a
@@ -94,13 +93,7 @@ def _raw_moments(nuclei: NDArray, sums: NDArray) -> None:
                 continue
             if first[c, 0] < 0:
                 first[c, 0], first[c, 1] = i, j
-            y, x = float(i - first[c, 0]), float(j - first[c, 1])
-            sums[c, 0] += 1.0
-            sums[c, 1] += y
-            sums[c, 2] += x
-            sums[c, 3] += y * y
-            sums[c, 4] += x * x
-            sums[c, 5] += x * y
+            add_pixel(sums, c, float(j - first[c, 1]), float(i - first[c, 0]))
 
 
 def nearest_nuclei(

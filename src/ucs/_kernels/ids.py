@@ -1,4 +1,4 @@
-"""Original ids and dense ids of a label raster."""
+"""Original and dense ids of label rasters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TABLE_LIMIT = 2**26
-"""Ids up to here are looked up in a table of that length; a raster of larger ones is sorted, which is slower."""
+"""Ids below this are looked up in a table; a raster with larger ids is searched, which is slower but needs no table."""
 
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 20  # pixels that are renumbered in place at a time: bounds the memory of the copy
 
 
 def ids_in(labels: NDArray) -> NDArray:
-    """Return the ids above 0 that occur in a raster of any shape and integer type, ascending, in its type.
+    """Return the ids above 0 that occur in a raster of any shape and integer type, ascending.
 
     Raises
     ------
@@ -47,11 +47,11 @@ def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int
     labels
         Ids of any integer type, 0 = background, any shape.
     overwrite
-        Whether their memory may be used for the result.
+        Whether the memory of the labels may be reused for the result.
 
     Returns
     -------
-    ``(dense, ids)``: int32 of the same shape, and ``(n,)`` the original id of ``k + 1``.
+    ``(dense, ids)``: int32 of the same shape, and ``(n,)`` original ids of 1..n.
 
     Raises
     ------
@@ -76,13 +76,31 @@ def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int
     return dense, ids
 
 
+def renumbered(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
+    """Return the table that gives ids 1..n the ids 1..m of those kept, in their order, and 0 to the others.
+
+    Parameters
+    ----------
+    kept
+        ``(n,)``, of the ids from 1 on.
+
+    Returns
+    -------
+    ``(n + 1,)``, by id.
+    """
+    table = np.zeros(len(kept) + 1, dtype=np.int32)
+    np.cumsum(kept, out=table[1:])
+    table[1:][~kept] = 0
+    return table
+
+
 def pixels_of_ids(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
-    """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``.
+    """Return the number of pixels of each id 0..n in a 2D raster, ``(n + 1,)``.
 
     Raises
     ------
     ValueError
-        If there is another id.
+        If an id is out of range.
     """
     out = np.zeros(n + 1, dtype=np.int64)
     if not _count(labels, out):
@@ -100,3 +118,25 @@ def _count(labels: NDArray, out: NDArray) -> bool:
                 return False
             out[k] += 1
     return True
+
+
+def renumber(labels: NDArray[np.int32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Number the ids that occur in labels anew from 1, in the same order.
+
+    Returns
+    -------
+    ``(ids, local)``: ``(m + 1,)`` the old id of each new one, with 0 first, and the labels in new ids.
+    """
+    found = np.zeros(n + 1, dtype=np.int32)
+    _mark(labels, found)
+    found[0] = 0
+    ids = np.concatenate([np.zeros(1, dtype=np.int32), np.flatnonzero(found).astype(np.int32)])
+    found[ids] = np.arange(len(ids), dtype=np.int32)
+    return ids, found[labels]
+
+
+@njit(cache=True, nogil=True)
+def _mark(labels: NDArray, found: NDArray) -> None:
+    for i in range(labels.shape[0]):
+        for j in range(labels.shape[1]):
+            found[labels[i, j]] = 1

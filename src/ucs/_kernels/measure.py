@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measures:
-    """What one pass over a label raster tells of each label.
+    """Measurements of each label from one pass over a raster.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Measures:
     boxes
         ``(n + 1, 4)`` int64 by id: ``row0, column0, row1, column1`` with the ends excluded; zeros for an absent id, 0.
     total
-        ``(n,)`` int64 sums of a second raster over the pixels of ids 1..n; zeros without one.
+        ``(n,)`` int64 sums of a second raster over the pixels of ids 1..n; zeros without a second raster.
     """
 
     moments: NDArray[np.int64]
@@ -37,13 +37,13 @@ class Measures:
     total: NDArray[np.int64]
 
     def mean(self) -> NDArray[np.float64]:
-        """Return ``(n,)`` means of the second raster, given in 1/255; NaN for an id without pixels."""
+        """Return the means of the second raster divided by 255, ``(n,)``; NaN for an id without pixels."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.total / (255.0 * self.moments[:, 0])
 
 
 def measure(labels: Raster, n: int, values: Raster | None = None) -> Measures:
-    """Measure all labels in one pass, band by band.
+    """Measure all labels in one pass in bounded memory.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def measure(labels: Raster, n: int, values: Raster | None = None) -> Measures:
 
 @njit(cache=True, nogil=True)
 def _measure(labels: NDArray, values: NDArray, row0: int, boxes: NDArray, sums: NDArray) -> bool:
-    """Enter the pixels of a band, with their values if there are any; return False if an id has no row."""
+    """Add the pixels of a band and their values, if any; return False if an id is out of range."""
     h, w = labels.shape
     with_values = values.size > 0
     for i in range(h):
@@ -84,12 +84,7 @@ def _measure(labels: NDArray, values: NDArray, row0: int, boxes: NDArray, sums: 
                 continue
             if c < 0 or c >= len(boxes):
                 return False
-            sums[c, 0] += 1
-            sums[c, 1] += j
-            sums[c, 2] += y
-            sums[c, 3] += j * j
-            sums[c, 4] += y * y
-            sums[c, 5] += y * j
+            add_pixel(sums, c, j, y)
             if with_values:
                 sums[c, 6] += values[i, j]
             if boxes[c, 2] == 0:
@@ -98,6 +93,30 @@ def _measure(labels: NDArray, values: NDArray, row0: int, boxes: NDArray, sums: 
             boxes[c, 2] = y + 1
             boxes[c, 3] = max(boxes[c, 3], j + 1)
     return True
+
+
+@njit(cache=True, nogil=True)
+def add_pixel(sums: NDArray, label: int | np.integer, x: float, y: float) -> None:
+    """Add a pixel to the six sums of a label: pixels, x, y, x*x, y*y, x*y."""
+    sums[label, 0] += 1
+    sums[label, 1] += x
+    sums[label, 2] += y
+    sums[label, 3] += x * x
+    sums[label, 4] += y * y
+    sums[label, 5] += x * y
+
+
+def second_moments(sums: NDArray) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return the variances of x and of y and their covariance, ``(n,)`` each, from sums ``(n, 6)``.
+
+    Each pixel counts as a unit square, whose own second moment is 1/12, so that a row of pixels has a width. Sums about
+    a point near the label lose fewer digits than sums about a far origin.
+    """
+    area = sums[:, 0].astype(np.float64)
+    mean_x, mean_y = sums[:, 1] / area, sums[:, 2] / area
+    xx = sums[:, 3] / area - mean_x**2 + 1 / 12
+    yy = sums[:, 4] / area - mean_y**2 + 1 / 12
+    return xx, yy, sums[:, 5] / area - mean_x * mean_y
 
 
 def moments(labels: Raster, n: int) -> NDArray[np.int64]:
@@ -114,15 +133,10 @@ def centroids(moments_: NDArray[np.int64]) -> NDArray[np.float64]:
 def eccentricities(moments_: NDArray[np.int64]) -> NDArray[np.float64]:
     """Return ``(n,)`` eccentricities of the ellipses with the same second moments.
 
-    0 for a circle, towards 1 for a line. Each pixel counts as a unit square (second moment 1/12), so that a row of
-    pixels has a width.
+    0 for a circle, towards 1 for a line.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
-        area = moments_[:, 0].astype(np.float64)
-        mean_x, mean_y = moments_[:, 1] / area, moments_[:, 2] / area
-        xx = moments_[:, 3] / area - mean_x**2 + 1 / 12
-        yy = moments_[:, 4] / area - mean_y**2 + 1 / 12
-        xy = moments_[:, 5] / area - mean_x * mean_y
+        xx, yy, xy = second_moments(moments_)
         root = np.sqrt(4 * xy**2 + (xx - yy) ** 2)
         major, minor = (xx + yy + root) / 2, (xx + yy - root) / 2
         return np.sqrt(np.clip(1 - minor / major, 0, 1))

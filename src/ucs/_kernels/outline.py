@@ -15,60 +15,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._kernels.lattice import bounding_boxes, check_raster
-from ucs._kernels.transcripts import Window
+from ucs._kernels.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-__all__ = ["outlines_to_polygons", "trace_outlines", "trace_window", "windows_of_boxes"]
+__all__ = ["outlines_to_polygons", "trace_window", "windows_of_boxes"]
 
 # What a pixel in the box of a label is.
 _OUTSIDE, _LABEL, _CURRENT, _DONE = 0, 1, 2, 3  # not the label; not yet looked at; of the component at hand; of another
-
-
-def trace_outlines(labels: NDArray, *, boxes: NDArray | None = None) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Return the outlines of all labels along pixel edges.
-
-    Each 4-connected component of a label gives one exterior ring, followed by the rings of its holes. Exteriors run
-    counter-clockwise with x to the right and y upwards (positive shoelace area, clockwise on an image shown with row 0
-    on top), holes the other way. Rings are closed (first vertex = last) and have vertices at corners only.
-
-    Parameters
-    ----------
-    labels
-        Shape (h, w), integer, 0 = background.
-    boxes
-        Bounding boxes by label as from :func:`ucs._kernels.lattice.bounding_boxes`, shape (n + 1, 4). Computed if not
-        given. Only pixels within its box are looked at for a label, and labels with an empty box are passed over.
-
-    Returns
-    -------
-    coordinates
-        Shape (n_vertices, 2), float64: (x, y) of pixel corners in pixel units, pixel (i, j) covers
-        [j, j + 1) x [i, i + 1).
-    ring_offsets
-        Shape (n_rings + 1,), int64: ring r has the vertices ``ring_offsets[r]:ring_offsets[r + 1]``.
-    cell_ring_offsets
-        Shape (n_cells + 1,), int64: cell k has the rings ``cell_ring_offsets[k]:cell_ring_offsets[k + 1]``.
-    ids
-        Shape (n_cells,), int32: the labels that occur, ascending.
-
-    Raises
-    ------
-    ValueError
-        If labels is no integer raster, a label is negative, or a box reaches beyond the raster.
-    """
-    check_raster(labels)
-    if boxes is None:
-        boxes = bounding_boxes(labels, int(labels.max(initial=0)))
-    boxes = np.ascontiguousarray(boxes, dtype=np.int64).reshape(-1, 4)
-    if boxes.size and (boxes.min() < 0 or (boxes[:, 2:].max(axis=0) > labels.shape).any()):
-        raise ValueError(f"boxes must lie within the raster of {labels.shape[0]} x {labels.shape[1]} pixels.")
-    ids = np.arange(len(boxes), dtype=np.int32)
-    return _trace(labels, ids[1:], boxes[1:])
 
 
 def windows_of_boxes(boxes: NDArray[np.int64], side: tuple[int, int]) -> Iterator[tuple[NDArray[np.int64], Window]]:
@@ -98,18 +55,36 @@ def windows_of_boxes(boxes: NDArray[np.int64], side: tuple[int, int]) -> Iterato
 def trace_window(
     labels: NDArray, ids: NDArray[np.int64], boxes: NDArray[np.int64], window: Window
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Return the outlines of some labels, as :func:`trace_outlines` does, from a window that holds them whole.
+    """Return the outlines of some labels along pixel edges, from a window that holds them whole.
+
+    Each 4-connected component of a label gives one exterior ring, followed by the rings of its holes. Exteriors run
+    counter-clockwise with x to the right and y upwards (positive shoelace area, clockwise on an image shown with row 0
+    on top), holes the other way. Rings are closed (first vertex = last) and have vertices at corners only.
 
     Parameters
     ----------
     labels
-        The pixels of the window.
+        ``(h, w)`` integer, 0 = background: the pixels of the window.
     ids
         Labels to trace.
     boxes
-        ``(n + 1, 4)`` bounding boxes of all labels on the whole raster.
+        ``(n + 1, 4)`` bounding boxes of all labels on the whole raster, as from
+        :func:`ucs._kernels.lattice.bounding_boxes`. Pixels beyond its box do not count for a label; labels with an
+        empty box are passed over.
     window
         Its place on the raster, which the outlines are given on.
+
+    Returns
+    -------
+    coordinates
+        ``(n_vertices, 2)`` float64: (x, y) of pixel corners in pixel units, pixel (i, j) covers
+        [j, j + 1) x [i, i + 1).
+    ring_offsets
+        ``(n_rings + 1,)`` int64: ring r has the vertices ``ring_offsets[r]:ring_offsets[r + 1]``.
+    cell_ring_offsets
+        ``(n_cells + 1,)`` int64: cell k has the rings ``cell_ring_offsets[k]:cell_ring_offsets[k + 1]``.
+    ids
+        ``(n_cells,)`` int32: the labels that occur, in the order asked for.
     """
     corner = np.array([window.row0, window.column0], dtype=np.int64)
     coordinates, rings, cells, found = _trace(labels, ids.astype(np.int32), boxes[ids] - np.tile(corner, 2))
@@ -118,7 +93,7 @@ def trace_window(
 
 
 def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_offsets: NDArray) -> NDArray:
-    """Return one shapely geometry per cell from the output of :func:`trace_outlines`.
+    """Return one shapely geometry per cell from the output of :func:`trace_window`.
 
     A cell of several components becomes a MultiPolygon. The coordinates may have been moved through any affine before
     (pixels to um, flips included): the first ring of a cell is an exterior, and so are all that run the same way.
@@ -126,7 +101,7 @@ def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_
     Parameters
     ----------
     coordinates, ring_offsets, cell_ring_offsets
-        As from :func:`trace_outlines`.
+        As from :func:`trace_window`.
 
     Returns
     -------

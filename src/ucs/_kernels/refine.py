@@ -1,7 +1,7 @@
-"""Turn per-pixel decisions into cells: closed, in one piece with their nucleus, without holes, without overlap.
+"""Refinement of cells: closed, connected with their nucleus, without holes and overlaps.
 
-Each step looks at one cell at a time and at a state that the other cells of the step do not change, so neither the
-order of the cells nor the number of threads has a say.
+Each step processes one cell at a time, on a state that other cells do not change in that step. The result therefore
+does not depend on the order of the cells or the number of threads.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._kernels.components import flood
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ ELLIPSE = np.array(
 """The 5 x 5 ellipse with which cells are closed."""
 
 CLOSINGS = 2
-"""How often the ellipse is applied in the closing (so many dilations, then as many erosions)."""
+"""Number of dilations of the closing, followed by as many erosions."""
 
-_CELLS_AT_ONCE = 4096
+_CELLS_AT_ONCE = 4096  # bounds the memory of their masks
 
 
 def refine_cells(
@@ -58,10 +59,10 @@ def refine_cells(
 
 
 def influence(largest: int) -> int:
-    """Return how far apart pixels may lie, one of which :func:`refine_cells` changes because of the other.
+    """Return the largest distance at which one pixel can influence another in :func:`refine_cells`.
 
-    A hole is filled or not because of a neighbour's part, which is kept or not because of a claim that a third cell's
-    closing makes or not: three cells.
+    A hole may be filled depending on a neighbour's component, which may be kept depending on a claim of a third cell's
+    closing: the influence spans three cells.
 
     Parameters
     ----------
@@ -165,26 +166,6 @@ def _squared_distance(nuclei: NDArray, box: NDArray, nucleus: int, row: int, col
 
 
 @njit(cache=True, nogil=True)
-def _flood(mask: NDArray, parts: NDArray, part: int, i: int, j: int, stack: NDArray) -> int:
-    """Write ``part`` over the 4-connected part of ``mask`` that holds ``(i, j)``; return its number of pixels."""
-    h, w = mask.shape
-    size, top = 0, 0
-    parts[i, j] = part
-    stack[0] = i * w + j
-    top = 1
-    while top > 0:
-        top -= 1
-        y, x = stack[top] // w, stack[top] % w
-        size += 1
-        for a, b in ((y - 1, x), (y + 1, x), (y, x - 1), (y, x + 1)):
-            if 0 <= a < h and 0 <= b < w and mask[a, b] and parts[a, b] == 0:
-                parts[a, b] = part
-                stack[top] = a * w + b
-                top += 1
-    return size
-
-
-@njit(cache=True, nogil=True)
 def _keep_parts_with_nucleus(
     first: int, stop: int, labels: NDArray, nuclei: NDArray, boxes: NDArray, margin: int
 ) -> None:
@@ -201,7 +182,7 @@ def _keep_parts_with_nucleus(
         for i in range(mask.shape[0]):
             for j in range(mask.shape[1]):
                 if mask[i, j] and parts[i, j] == 0 and nuclei[row0 + i, column0 + j] == c:
-                    _flood(mask, parts, 1, i, j, stack)
+                    flood(mask, parts, 1, i, j, stack)
         for i in range(mask.shape[0]):
             for j in range(mask.shape[1]):
                 if mask[i, j] and parts[i, j] == 0:
@@ -229,13 +210,13 @@ def _fill_holes(first: int, stop: int, labels: NDArray, boxes: NDArray, margin: 
                 taken[i - row0, j - column0] = labels[i, j] != c and labels[i, j] != 0
         parts = np.zeros(shape, dtype=np.int32)
         stack = np.empty(other.size, dtype=np.int64)
-        _flood(other, parts, 1, 0, 0, stack)  # the outside: the outermost ring lies beyond the cell
+        flood(other, parts, 1, 0, 0, stack)  # the outside: the outermost ring lies beyond the cell
         part = 1
         for i in range(shape[0]):
             for j in range(shape[1]):
                 if other[i, j] and parts[i, j] == 0:
                     part += 1
-                    _flood(other, parts, part, i, j, stack)
+                    flood(other, parts, part, i, j, stack)
                     hole = parts == part
                     if not np.any(hole & taken):
                         _paint(labels, hole, row0, column0, c)

@@ -6,26 +6,26 @@ alike. A destination pixel takes the label of the source pixel in which its cent
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
+
+from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["sample_labels", "source_window"]
 
-# Centres fall on borders between source pixels whenever resolutions are multiples of each other. One geometry composed
-# of different affines (um to pixels and back, in another order) puts such a centre some 1e-12 pixels to either side,
-# and a bare floor would shift whole columns of labels by one pixel. Up to this distance before a border, in source
-# pixels, counts as beyond it: far above the rounding even of global coordinates, far below anything visible.
+# Centres fall on borders between source pixels if resolutions are multiples of each other. Rounding in a chain of
+# affines then moves such a centre by some 1e-12 pixels to either side, and floor would shift whole columns of labels by
+# one pixel. Centres up to this distance before a border, in source pixels, count as beyond it: far above rounding, even
+# of global coordinates, and far below anything visible.
 _BORDER_TOLERANCE = 1e-6
 
-# From here on threads pay: sampling this many pixels takes some milliseconds.
-_PIXELS_PER_THREAD = 2_000_000
+# Sampling fewer pixels takes some milliseconds, too few for threads to pay off.
+_PIXELS_FOR_THREADS = 2_000_000
 
 
 def sample_labels(
@@ -71,19 +71,11 @@ def sample_labels(
     if source.size == 0 or sampled.size == 0:
         return sampled
     source_row0, source_col0 = source_origin
-    n_threads = min(os.cpu_count() or 1, 1 + sampled.size // _PIXELS_PER_THREAD)
-    # Python threads over a kernel without the GIL, not numba's prange: some of its threading layers abort when called
-    # from several threads at once, as Dask does, or after a fork.
-    if n_threads == 1:
-        _sample(source, affine, row0, col0, source_row0, source_col0, sampled)
-        return sampled
-    with ThreadPoolExecutor(n_threads) as pool:
-        rows = np.linspace(0, len(sampled), n_threads + 1).astype(int).tolist()
-        for task in [
-            pool.submit(_sample, source, affine, row0 + a, col0, source_row0, source_col0, sampled[a:b])
-            for a, b in zip(rows[:-1], rows[1:], strict=True)
-        ]:
-            task.result()
+    arguments = source, affine, row0, col0, source_row0, source_col0, sampled
+    if sampled.size < _PIXELS_FOR_THREADS:
+        _sample(0, len(sampled), *arguments)
+    else:
+        in_threads(_sample, len(sampled), *arguments)
     return sampled
 
 
@@ -149,10 +141,18 @@ def _source_position(affine: NDArray, row: int, column: int) -> tuple[float, flo
 
 @njit(cache=True, nogil=True)
 def _sample(
-    source: NDArray, affine: NDArray, row0: int, col0: int, source_row0: int, source_col0: int, sampled: NDArray
+    first: int,
+    stop: int,
+    source: NDArray,
+    affine: NDArray,
+    row0: int,
+    col0: int,
+    source_row0: int,
+    source_col0: int,
+    sampled: NDArray,
 ) -> None:
-    """Fill in the rows of `sampled`, of which [0, 0] is the destination pixel (row0, col0)."""
-    for i in range(sampled.shape[0]):
+    """Fill in rows of `sampled`, of which [0, 0] is the destination pixel (row0, col0)."""
+    for i in range(first, stop):
         for j in range(sampled.shape[1]):
             row, column = _source_position(affine, row0 + i, col0 + j)
             row -= source_row0

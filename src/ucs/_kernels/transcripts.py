@@ -1,84 +1,36 @@
-"""Transcripts on a raster, sparse and in canonical order: the only form in which the engine sees them.
+"""Transcripts on a raster, sparse and in canonical order: the only form that segmentation uses.
 
 :class:`TranscriptMap` is a CSR-like array of (row, column, feature, count) sorted by row, column and feature, with
-equal entries summed. The order in which transcripts arrive therefore has no say in any sum that is built on it.
+equal entries summed. No sum over it therefore depends on the order in which transcripts arrive.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._files.scratch import EntriesInMemory, EntriesOnDisk, Scratch, empty_entries, release_pages
-from ucs._kernels import map_kernels
-from ucs._kernels.canonical import Segment, sort_segments
+from ucs._kernels import entries as _entries
+from ucs._kernels.entries import EntriesInMemory, empty_entries, row_runs
+from ucs._kernels.sorting import Segment, sort_segments
+from ucs._kernels.windows import Window
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from ucs._files.scratch import Entries
+    from ucs._kernels.entries import Entries, EntryWriter, Storage
+
+__all__ = ["ENTRIES_AT_ONCE", "MapWriter", "TranscriptMap", "Window"]
 
 ENTRIES_AT_ONCE = 1_000_000
-"""Entries that a pass in bounded memory looks at together."""
+"""Entries that a pass in bounded memory processes together: 12 MB."""
 
-_PIXELS_FOR_THREADS = 1 << 20  # to sum up fewer is done before threads have started
-
-
-@dataclass(frozen=True)
-class Window:
-    """A rectangle of pixels ``[row0, row1) x [column0, column1)``; it may reach beyond the raster."""
-
-    row0: int
-    column0: int
-    row1: int
-    column1: int
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """``(height, width)``."""
-        return self.row1 - self.row0, self.column1 - self.column0
-
-    def grown(self, by: int) -> Window:
-        """Return the window with ``by`` pixels more on each side."""
-        return Window(self.row0 - by, self.column0 - by, self.row1 + by, self.column1 + by)
-
-    def clipped(self, shape: tuple[int, int]) -> Window:
-        """Return the part inside a raster of ``shape``."""
-        row0, column0 = min(max(self.row0, 0), shape[0]), min(max(self.column0, 0), shape[1])
-        row1, column1 = max(min(self.row1, shape[0]), row0), max(min(self.column1, shape[1]), column0)
-        return Window(row0, column0, row1, column1)
-
-    def meet(self, other: Window) -> Window:
-        """Return the part that lies in another window, too; empty if there is none."""
-        row0, column0 = max(self.row0, other.row0), max(self.column0, other.column0)
-        row1, column1 = max(min(self.row1, other.row1), row0), max(min(self.column1, other.column1), column0)
-        return Window(row0, column0, row1, column1)
-
-    def seen_from(self, other: Window) -> Window:
-        """Return the same pixels counted from the corner of another window."""
-        row0, column0 = other.row0, other.column0
-        return Window(self.row0 - row0, self.column0 - column0, self.row1 - row0, self.column1 - column0)
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """Index of the window in a raster (only for a window inside it)."""
-        return slice(self.row0, self.row1), slice(self.column0, self.column1)
-
-    def read(self, raster: NDArray, fill: float = 0) -> NDArray:
-        """Read the window of a raster of shape ``(h, w)``; what lies outside is ``fill``."""
-        inside = self.clipped(raster.shape)
-        if inside == self:
-            return raster[self.slices]
-        out = np.full(self.shape, fill, dtype=raster.dtype)
-        rows = slice(inside.row0 - self.row0, inside.row1 - self.row0)
-        columns = slice(inside.column0 - self.column0, inside.column1 - self.column0)
-        out[rows, columns] = raster[inside.slices]
-        return out
+_NO_MASK = np.zeros((0, 0), dtype=bool)
+_PIXELS_FOR_THREADS = 1 << 20  # summing fewer takes less time than starting threads
 
 
 @dataclass(frozen=True)
@@ -90,13 +42,13 @@ class TranscriptMap:
     shape
         ``(height, width)`` of the raster in pixels.
     n_features
-        Number of features (genes first, controls behind them, as the caller orders them).
+        Number of features, in the order of the caller (genes, then controls).
     row_start
         ``(height + 1,)`` int64: the entries of row ``i`` are ``row_start[i]:row_start[i + 1]``.
     column, feature, count
         ``(n,)`` int32 each, sorted by column, then feature within a row; every (row, column, feature) occurs once.
-    scratch
-        Where these live and what is made of them goes, if they do not fit into memory; else None.
+    storage
+        Keeps these arrays, and those of maps made of this one, if they do not fit into memory; else None.
     """
 
     shape: tuple[int, int]
@@ -105,7 +57,7 @@ class TranscriptMap:
     column: NDArray[np.int32]
     feature: NDArray[np.int32]
     count: NDArray[np.int32]
-    scratch: Scratch | None = field(default=None, repr=False)
+    storage: Storage | None = field(default=None, repr=False)
 
     @classmethod
     def from_positions(
@@ -118,7 +70,7 @@ class TranscriptMap:
         shape: tuple[int, int],
         n_features: int,
     ) -> TranscriptMap:
-        """Bring transcripts in any order into canonical order and sum equal ones.
+        """Return the map of transcripts in any order.
 
         Parameters
         ----------
@@ -135,7 +87,7 @@ class TranscriptMap:
 
     @classmethod
     def from_segments(cls, segments: list[Segment], *, shape: tuple[int, int], n_features: int) -> TranscriptMap:
-        """Bring transcripts in pieces into canonical order and sum equal ones; ``segments`` is empty afterwards."""
+        """Return the map of transcripts in segments; the list is empty afterwards."""
         return cls(shape, n_features, *sort_segments(segments, shape=shape, n_features=n_features))
 
     @property
@@ -144,18 +96,18 @@ class TranscriptMap:
         return sum(int(band.count.sum(dtype=np.int64)) for _, _, band in self.bands())
 
     def rows(self) -> NDArray[np.int32]:
-        """Return the row of every entry."""
+        """Return the row of each entry, ``(n,)``."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.row_start))
 
     def select(self, keep: NDArray[np.bool_], new_index: NDArray, n_features: int) -> TranscriptMap:
-        """Keep the features where ``keep`` is true and renumber them.
+        """Return the map of some features, renumbered.
 
         Parameters
         ----------
         keep
-            ``(n_features,)`` bool.
+            ``(n_features,)`` bool: the features to keep.
         new_index
-            ``(n_features,)`` the new number of each kept feature; each is used once.
+            ``(n_features,)`` new number of each kept feature, all different.
         n_features
             Number of features of the result.
         """
@@ -163,11 +115,11 @@ class TranscriptMap:
         kept = number[np.asarray(keep, dtype=bool)]
         if len(kept) == self.n_features == n_features and np.array_equal(kept, np.arange(n_features)):
             return self
-        made = self._filtered(map_kernels.count_features, map_kernels.write_features, lambda *_: number, n_features)
+        made = self._filtered(number, n_features)
         return made if (np.diff(kept) > 0).all() else made._sorted_anew()
 
     def _sorted_anew(self) -> TranscriptMap:
-        """Return the map in canonical order where features are not in order within pixels."""
+        """Return the map sorted again, if features are not in order within pixels."""
         writer = self.writer()
         for _, _, band in self.bands():
             made = TranscriptMap.from_positions(
@@ -176,21 +128,17 @@ class TranscriptMap:
             writer.append_map(made)
         return writer.finish()
 
-    def _filtered(
-        self,
-        count: Callable[..., Any],
-        write: Callable[..., Any],
-        argument_of: Callable[[int, int], NDArray],
-        n_features: int,
-    ) -> TranscriptMap:
-        """Keep entries by a pair of kernels; ``argument_of`` gives their last argument for rows."""
-        made, writer = None, None if self.scratch is None else self.writer(n_features)
+    def _filtered(self, number: NDArray[np.int32], n_features: int, mask: NDArray | None = None) -> TranscriptMap:
+        """Keep the entries of features with a new number of 0 or above, and, if a mask is given, of its pixels."""
+        made, writer = None, None if self.storage is None else self.writer(n_features)
         for row0, row1, band in self.bands(max(self.shape[0], 1) if writer is None else None):
-            n_rows, argument, n_kept = row1 - row0, argument_of(row0, row1), np.zeros(row1 - row0, dtype=np.int64)
-            in_threads(count, n_rows, band.row_start, band.column, band.feature, argument, n_kept)
+            n_rows, n_kept = row1 - row0, np.zeros(row1 - row0, dtype=np.int64)
+            rows = _NO_MASK if mask is None else np.asarray(mask[row0:row1], dtype=bool)
+            in_threads(_entries.count_kept, n_rows, band.row_start, band.column, band.feature, number, rows, n_kept)
             start = _row_start(n_kept)
             arrays = empty_entries(start[-1])
-            in_threads(write, n_rows, band.row_start, band.column, band.feature, band.count, argument, start, *arrays)
+            given = band.row_start, band.column, band.feature, band.count
+            in_threads(_entries.write_kept, n_rows, *given, number, rows, start, *arrays)
             made = TranscriptMap(band.shape, n_features, start, *arrays)
             if writer is not None:
                 writer.append_map(made)
@@ -199,47 +147,44 @@ class TranscriptMap:
         return replace(self, n_features=n_features) if made is None else made
 
     def writer(self, n_features: int | None = None) -> MapWriter:
-        """Return what writes a map of the same shape, with no more entries, to where this one lives."""
+        """Return a writer of a map of the same shape with no more entries, in the same storage."""
         n_features = self.n_features if n_features is None else n_features
-        return MapWriter(self.shape, n_features, scratch=self.scratch, most=len(self.count))
+        return MapWriter(self.shape, n_features, storage=self.storage, most=len(self.count))
 
     def bands(self, rows_at_once: int | None = None) -> Iterator[tuple[int, int, TranscriptMap]]:
-        """Go through the map row by row in bounded memory.
+        """Yield the map in bands of rows, in bounded memory.
 
         Parameters
         ----------
         rows_at_once
-            Rows of a band; None for as many as hold no more than a million entries together, but at least one.
+            Rows of a band; None for bands with at most a million entries, but at least one row.
 
         Yields
         ------
         ``(row0, row1, map)`` with the map of these rows, of shape ``(row1 - row0, width)``. Its arrays are views, to be
-        used before the next band is asked for: what is on disk is let go from memory then.
+        used before the next band is requested: pages of a map on disk are then released.
         """
         height, width = self.shape
-        row0 = 0
-        while row0 < height:
-            if rows_at_once is not None:
-                row1 = min(row0 + rows_at_once, height)
-            else:
-                most = self.row_start[row0] + ENTRIES_AT_ONCE
-                row1 = max(int(np.searchsorted(self.row_start, most, side="right")) - 1, row0 + 1)
+        if rows_at_once is None:
+            runs = row_runs(self.row_start, ENTRIES_AT_ONCE)
+        else:
+            runs = ((row0, min(row0 + rows_at_once, height)) for row0 in range(0, height, rows_at_once))
+        for row0, row1 in runs:
             start, stop = self.row_start[row0], self.row_start[row1]
             entries = self.column[start:stop], self.feature[start:stop], self.count[start:stop]
             row_start = self.row_start[row0 : row1 + 1] - start
             yield row0, row1, TranscriptMap((row1 - row0, width), self.n_features, row_start, *entries)
-            self._release(row0, row1)
-            row0 = row1
+            self.release(row0, row1)
 
-    def _release(self, row0: int, row1: int) -> None:
-        """Let go the memory that rows of a map on disk take; they are read again when they are needed."""
-        if self.scratch is not None:
+    def release(self, row0: int, row1: int) -> None:
+        """Release the memory that rows take where the map is not held in memory; they can still be read."""
+        if self.storage is not None:
             start, stop = self.row_start[np.clip([row0, row1], 0, self.shape[0])]
             for array in (self.column, self.feature, self.count):
-                release_pages(array[start:stop])
+                self.storage.release(array[start:stop])
 
     def within(self, window: Window) -> TranscriptMap:
-        """Keep the transcripts of a window."""
+        """Return the map, of the same shape, of the transcripts in a window."""
         inside = window.clipped(self.shape)
         if inside.shape == self.shape:
             return self
@@ -250,52 +195,48 @@ class TranscriptMap:
         return TranscriptMap(self.shape, self.n_features, row_start, *made)
 
     def crop(self, window: Window) -> TranscriptMap:
-        """Return the map of a window that lies inside the raster, rows and columns counted from its corner."""
+        """Return the map of a window inside the raster, with rows and columns counted from its corner."""
         if window == Window(0, 0, *self.shape):
             return self
         in_row, made = self._ranges(window, window.column0)
         return TranscriptMap(window.shape, self.n_features, _row_start(in_row), *made)
 
     def _ranges(self, inside: Window, column0: int) -> tuple[NDArray[np.int64], Entries]:
-        """Return how many entries of a window inside the raster lie in each of its rows, and a copy of them."""
+        """Return the number of entries in each row of a window inside the raster, and copies of the entries."""
         bounds = np.empty((inside.shape[0], 2), dtype=np.int64)
         columns = inside.column0, inside.column1
-        n = map_kernels.row_ranges(self.row_start, self.column, self.shape[0], inside.row0, *columns, bounds)
+        n = _entries.row_ranges(self.row_start, self.column, self.shape[0], inside.row0, *columns, bounds)
         made = empty_entries(n)
-        map_kernels.write_ranges(bounds, self.column, self.feature, self.count, column0, *made)
-        self._release(inside.row0, inside.row1)
+        _entries.write_ranges(bounds, self.column, self.feature, self.count, column0, *made)
+        self.release(inside.row0, inside.row1)
         return bounds[:, 1] - bounds[:, 0], made
 
     def where(self, mask: NDArray[np.bool_]) -> TranscriptMap:
-        """Keep the transcripts of the pixels where a mask ``(h, w)`` is true; it is read band by band."""
+        """Return the map of the transcripts where a mask ``(h, w)`` is true; the mask is read band by band."""
         if mask.shape != self.shape:
             msg = f"The mask has shape {mask.shape}, the map {self.shape}."
             raise ValueError(msg)
-
-        def rows_of_mask(row0: int, row1: int) -> NDArray[np.bool_]:
-            return np.asarray(mask[row0:row1], dtype=bool)
-
-        return self._filtered(map_kernels.count_pixels, map_kernels.write_pixels, rows_of_mask, self.n_features)
+        return self._filtered(np.arange(self.n_features, dtype=np.int32), self.n_features, mask)
 
     def totals(self, window: Window | None = None) -> NDArray[np.int32]:
-        """Return the count of all features together per pixel of ``window``, shape ``(h, w)``; 0 outside the raster."""
+        """Return the sum over all features per pixel of a window, ``(h, w)``; 0 outside the raster."""
         window = window or Window(0, 0, *self.shape)
         out = np.zeros(window.shape, dtype=np.int32)
         if out.size < _PIXELS_FOR_THREADS:
             corner = window.row0, window.column0
-            map_kernels.window_totals(0, len(out), self.row_start, self.column, self.count, *corner, out)
-            self._release(window.row0, window.row1)
+            _entries.window_totals(0, len(out), self.row_start, self.column, self.count, *corner, out)
+            self.release(window.row0, window.row1)
             return out
-        for row0, row1, band in self.bands(max(self.shape[0], 1) if self.scratch is None else None):
+        for row0, row1, band in self.bands(max(self.shape[0], 1) if self.storage is None else None):
             part = out[max(row0 - window.row0, 0) : max(row1 - window.row0, 0)]
             corner = max(window.row0 - row0, 0), window.column0
             in_threads(
-                map_kernels.window_totals, len(part), band.row_start, band.column, band.count, *corner, part
+                _entries.window_totals, len(part), band.row_start, band.column, band.count, *corner, part
             )
         return out
 
     def window(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Return the transcripts of a window as a CSR matrix (pixels of the window in row-major order x features).
+        """Return the transcripts of a window as a CSR matrix, pixels in row-major order x features.
 
         Returns
         -------
@@ -305,17 +246,17 @@ class TranscriptMap:
         h, w = window.shape
         bounds = np.empty((h, 2), dtype=np.int64)
         columns = window.column0, window.column1
-        n = map_kernels.row_ranges(self.row_start, self.column, self.shape[0], window.row0, *columns, bounds)
+        n = _entries.row_ranges(self.row_start, self.column, self.shape[0], window.row0, *columns, bounds)
         pixel_start = np.zeros(h * w + 1, dtype=np.int64)
         feature = np.empty(n, dtype=np.int64)
         count = np.empty(n, dtype=np.float32)
         entries = self.column, self.feature, self.count
-        map_kernels.fill_window(bounds, *entries, window.column0, w, pixel_start, feature, count)
-        self._release(window.row0, window.row1)
+        _entries.fill_window(bounds, *entries, window.column0, w, pixel_start, feature, count)
+        self.release(window.row0, window.row1)
         return pixel_start, feature, count
 
     def dense(self, window: Window | None = None) -> NDArray[np.int32]:
-        """Return the dense map of a window, shape ``(n_features, h, w)``. For tests and small windows only."""
+        """Return the dense map of a window, ``(n_features, h, w)``; for tests and small windows only."""
         window = window or Window(0, 0, *self.shape)
         pixel_start, feature, count = self.window(window)
         h, w = window.shape
@@ -325,27 +266,25 @@ class TranscriptMap:
 
 
 class MapWriter:
-    """Writes a map from the first row to the last.
+    """Writes a map row by row.
 
     Parameters
     ----------
     shape, n_features
-        Of the map.
-    scratch
+        Shape and number of features of the map.
+    storage
         Where to write it; None for memory.
     most
-        It has no more entries than these; for memory only.
+        Upper bound of the number of entries; for memory only.
     """
 
-    def __init__(self, shape: tuple[int, int], n_features: int, *, scratch: Scratch | None, most: int = 0) -> None:
-        self._shape, self._n_features, self._scratch = shape, n_features, scratch
-        self._entries: EntriesInMemory | EntriesOnDisk = (
-            EntriesInMemory(most) if scratch is None else EntriesOnDisk(scratch)
-        )
+    def __init__(self, shape: tuple[int, int], n_features: int, *, storage: Storage | None, most: int = 0) -> None:
+        self._shape, self._n_features, self._storage = shape, n_features, storage
+        self._entries: EntryWriter = EntriesInMemory(most) if storage is None else storage.entries()
         self._in_row: list[NDArray[np.int64]] = []
 
     def append(self, in_row: NDArray[np.int64], entries: Entries) -> None:
-        """Write the next rows: how many entries each has, and their columns, features and counts."""
+        """Write the next rows: the number of entries in each, and their columns, features and counts."""
         self._in_row.append(in_row)
         self._entries.append(entries)
 
@@ -357,7 +296,7 @@ class MapWriter:
         """Return the map, once all rows are written."""
         row_start = _row_start(np.concatenate([np.zeros(0, dtype=np.int64), *self._in_row]))
         column, feature, count = self._entries.finish()
-        return TranscriptMap(self._shape, self._n_features, row_start, column, feature, count, self._scratch)
+        return TranscriptMap(self._shape, self._n_features, row_start, column, feature, count, self._storage)
 
 
 def _row_start(in_row: NDArray[np.int64]) -> NDArray[np.int64]:

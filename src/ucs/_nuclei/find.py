@@ -9,7 +9,6 @@ import numpy as np
 
 from ucs._nuclei.methods import WATERSHED, load_network, name_of
 from ucs._nuclei.tiles import Raster
-from ucs._read.nuclei.stain import Stain, working_level
 from ucs._utils.transformations import affine_matrix
 
 if TYPE_CHECKING:
@@ -20,12 +19,13 @@ if TYPE_CHECKING:
 
     from ucs._nuclei.tiles import FoundNuclei
 
-_WORKING_UM = 0.5  # blocks up to this size lose nothing that the watershed needs
-_AREA_UM2 = (5.0, 500.0)  # median areas that nuclei can have
+_WORKING_UM = 0.5  # pixels are averaged in blocks up to this size, which the watershed does not suffer from
+NUCLEUS_AREA_UM2 = (5.0, 500.0)
+"""Plausible range of the median area of nuclei, or of small cells in their place."""
 
 
 class NoNucleiError(ValueError):
-    """An image in which no nucleus was found."""
+    """No nucleus was found in an image."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class StainImage:
     Attributes
     ----------
     key
-        Of the element.
+        Key of the element.
     image
         ``(c, y, x)``.
     to_finest
-        ``(3, 3)`` from its pixels to those of the finest level of the element.
+        ``(3, 3)`` matrix from its pixels to those of the finest level of the element.
     um_per_px
         Side of a pixel in um.
     """
@@ -58,13 +58,6 @@ class StainImage:
     image: DataArray
     to_finest: NDArray[np.float64]
     um_per_px: float
-
-    @classmethod
-    def of(cls, stain: Stain, um_per_px: float) -> StainImage:
-        """Choose the level to work on; ``um_per_px`` is that of the finest."""
-        level, (along_y, along_x) = working_level(stain, um_per_px)
-        level_um = um_per_px * float(np.sqrt(along_y * along_x))
-        return cls(stain.key, level, np.diag([along_x, along_y, 1.0]), level_um)
 
 
 def find_in_image(
@@ -81,20 +74,20 @@ def find_in_image(
     Parameters
     ----------
     stain
-        What to look at.
+        Level and channels to search.
     element
-        The element that it is of, for its transformations.
+        Element of the image, for its transformations.
     method, options, tile_size
         As in :func:`ucs.pp.nuclei`.
     update
-        Called with the number of tiles done, and that of all.
+        Called with ``(tiles done, tiles)``.
 
     Raises
     ------
     NoNucleiError
-        If there are none.
+        If there are no nuclei.
     ValueError
-        If their median size cannot be right.
+        If their median area is implausible.
     """
     found = _run(method, dict(options or {}), stain.image, stain.key, stain.um_per_px, tile_size, update)
     _check_found(found, stain.um_per_px, method)
@@ -141,10 +134,10 @@ def _check_found(found: FoundNuclei, um_per_px: float, method: str | Callable) -
             "um_per_px=, or take another method=."
         )
         raise NoNucleiError(msg)
-    median = float(np.median(found.areas)) * um_per_px**2
-    if not _AREA_UM2[0] <= median <= _AREA_UM2[1]:
+    median, (low, high) = float(np.median(found.areas)) * um_per_px**2, NUCLEUS_AREA_UM2
+    if not low <= median <= high:
         msg = (
-            f"The median nucleus has {median:.3g} um2, which is not between {_AREA_UM2[0]:g} and {_AREA_UM2[1]:g}: "
+            f"The median nucleus has {median:.3g} um2, which is not between {low:g} and {high:g}: "
             f"um_per_px={um_per_px:g} cannot be right, or {name_of(method)} did not find nuclei."
         )
         raise ValueError(msg)

@@ -1,51 +1,23 @@
-"""An image read window by window, and labels written tile by tile, neither of them ever in memory as a whole."""
+"""Images read by windows and labels written by tiles, so that neither is held in memory as a whole."""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ucs._nuclei.basins import block_means
-from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     import dask.array as da
     import zarr
     from numpy.typing import NDArray
 
-_MOST_THREADS = 8  # each holds a window and some ten rasters of its size
+    from ucs._kernels.windows import Window
 
-
-class Window(NamedTuple):
-    """Rows ``top`` to ``bottom`` and columns ``left`` to ``right`` of a raster, the last ones excluded."""
-
-    top: int
-    left: int
-    bottom: int
-    right: int
-
-    @property
-    def slices(self) -> tuple[slice, slice]:
-        """For indexing the raster."""
-        return slice(self.top, self.bottom), slice(self.left, self.right)
-
-    def grown(self, margin: int, shape: tuple[int, ...]) -> Window:
-        """Return the window with a margin, as far as the raster goes."""
-        return Window(
-            max(self.top - margin, 0),
-            max(self.left - margin, 0),
-            min(self.bottom + margin, shape[0]),
-            min(self.right + margin, shape[1]),
-        )
-
-    def within(self, outer: Window) -> Window:
-        """Return the window in pixels of a window that holds it."""
-        return Window(self.top - outer.top, self.left - outer.left, self.bottom - outer.top, self.right - outer.left)
+MOST_THREADS = 8
+"""Windows that are processed at a time: each needs about ten rasters of its size."""
 
 
 class FoundNuclei(NamedTuple):
@@ -53,36 +25,6 @@ class FoundNuclei(NamedTuple):
 
     labels: da.Array
     areas: NDArray[np.int64]
-
-
-def tiles(shape: tuple[int, int], side: int) -> list[Window]:
-    """Return tiles that share out the pixels of a raster, in raster order."""
-    h, w = shape
-    return [
-        Window(top, left, min(top + side, h), min(left + side, w))
-        for top in range(0, h, side)
-        for left in range(0, w, side)
-    ]
-
-
-def in_order(function: Callable[[Window], Any], windows: Sequence[Window]) -> Iterator[Any]:
-    """Yield a function's results in the order of the windows, a few of them being worked on at a time."""
-    threads = min(n_threads(), _MOST_THREADS, len(windows))
-    if threads <= 1:
-        yield from map(function, windows)
-        return
-    with ThreadPoolExecutor(threads) as pool:
-        ahead = [pool.submit(function, window) for window in windows[: 2 * threads]]
-        try:
-            for k in range(len(windows)):
-                yield ahead[k].result()
-                ahead[k] = None  # type: ignore[call-overload] # its result is done with
-                if len(ahead) < len(windows):
-                    ahead.append(pool.submit(function, windows[len(ahead)]))
-        finally:
-            for task in ahead:
-                if task is not None:
-                    task.cancel()
 
 
 @dataclass(frozen=True)
@@ -94,9 +36,9 @@ class Raster:
     image
         ``(c, h, w)``.
     factor
-        Side of a block in pixels of the image; the windows given and the shape are in blocks.
+        Side of a block in pixels of the image; windows and the shape are in blocks.
     name
-        For errors.
+        Key of the image, for errors.
     """
 
     image: da.Array
@@ -118,8 +60,8 @@ class Raster:
             If a pixel is NaN or infinite.
         """
         f = self.factor
-        rows, columns = slice(window.top * f, window.bottom * f), slice(window.left * f, window.right * f)
-        # Not Dask's own threads: the windows are spread over threads already.
+        rows, columns = slice(window.row0 * f, window.row1 * f), slice(window.column0 * f, window.column1 * f)
+        # Without threads of Dask: windows are already distributed to threads.
         pixels = np.asarray(self.image[:, rows, columns].compute(scheduler="synchronous"))
         if pixels.dtype.kind == "f":
             n_bad = pixels.size - int(np.isfinite(pixels).sum())
@@ -138,7 +80,7 @@ class Raster:
 
 
 def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
-    """Return a raster of zeros that is kept compressed in memory: labels take a few percent of their size."""
+    """Return a raster of zeros, compressed in memory: labels take a few percent of their size."""
     import zarr
 
     return zarr.create_array(
@@ -148,10 +90,10 @@ def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
 
 
 def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape: tuple[int, int]) -> da.Array:
-    """Return labels ``(h, w)`` uint32 on Dask: the ids of a store looked up in a table, every pixel as a block."""
+    """Return labels ``(h, w)`` uint32 on Dask: ids of a store looked up in a table, each pixel repeated to a block."""
     import dask.array as da
 
-    # Not from_zarr, by which SpatialData recognises what is stored on disk.
+    # Not from_zarr, by which SpatialData recognises elements on disk.
     lazy = da.from_array(store, chunks=store.chunks, name=False)
     if factor == 1:
         return lazy.map_blocks(lambda block: table[block], dtype=np.uint32)
@@ -163,14 +105,14 @@ def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape
 
 
 def renumbering(first: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Return a table from ids 0..n to ids 1..m of those kept, in the order of their first pixel; others become 0.
+    """Return a table from ids 0..n to 1..m for those kept, in the order of their first pixels, and 0 for others.
 
     Parameters
     ----------
     first
         ``(n + 1,)`` flat index of the first pixel of each id in raster order; that of 0 is ignored.
     kept
-        ``(n + 1,)`` which ids are kept.
+        ``(n + 1,)`` whether an id is kept.
     """
     ids = np.flatnonzero(kept)
     ids = ids[ids > 0]
@@ -188,4 +130,4 @@ def count_pixels(
     ids, start, n = np.unique(flat[pixel], return_index=True, return_counts=True)
     area[ids] += n
     row, column = np.divmod(pixel[start], labels.shape[1])
-    first[ids] = np.minimum(first[ids], (row + window.top) * width + column + window.left)
+    first[ids] = np.minimum(first[ids], (row + window.row0) * width + column + window.column0)

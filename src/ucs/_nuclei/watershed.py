@@ -1,25 +1,27 @@
-"""Nuclei by a watershed of blob contrast: no weights, any illumination, the same for any tiles."""
+"""Nuclei by a watershed of blob contrast: without weights, for uneven illumination, independent of the tiles."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from ucs._kernels.windows import tiles
 from ucs._nuclei.basins import ascend, basin_quantiles, contacts, keep_above, normalise, sums
 from ucs._nuclei.clean import clean_labels
 from ucs._nuclei.fragments import Borders, Fragments, MergeLimits, group_fragments
 from ucs._nuclei.illumination import measure_illumination
 from ucs._nuclei.tiles import (
+    MOST_THREADS,
     FoundNuclei,
     count_pixels,
-    in_order,
     lazy_labels,
     new_store,
     renumbering,
-    tiles,
 )
+from ucs._utils.parallel import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,12 +29,13 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
+    from ucs._kernels.windows import Window
     from ucs._nuclei.illumination import Illumination
-    from ucs._nuclei.tiles import Raster, Window
+    from ucs._nuclei.tiles import Raster
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
-_LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
-_FLOOR_QUANTILE = 0.05  # of a basin's pixels: what is around the nucleus, light scattered by its neighbours included
+_LEVEL_QUANTILE = 0.8  # of the pixels of a nucleus: its brightness without its brightest spots
+_FLOOR_QUANTILE = 0.05  # of the pixels of a basin: the surroundings, with light scattered by neighbours
 
 
 @dataclass(frozen=True)
@@ -42,32 +45,32 @@ class WatershedParams:
     Attributes
     ----------
     smoothing
-        Standard deviation of the Gaussian that takes the noise off before outlines are drawn.
+        Standard deviation of the Gaussian that suppresses noise before thresholding.
     blob
         Standard deviation of the Gaussian whose Laplacian finds nuclei: about half the radius of the smallest.
     background
-        Side of the neighbourhood in which the background is looked for.
+        Side of the neighbourhood in which the background is estimated.
     contrast
-        Least brightness above background of a pixel in a nucleus, and of a nucleus above what is around it.
+        Lowest brightness above background of a pixel in a nucleus, and of a nucleus above its surroundings.
     edge
-        Where a nucleus ends, from what is darkest around it (0) to its own brightness (1).
+        Threshold of a nucleus, between its darkest surroundings (0) and its own brightness (1).
     peak
-        Least blob contrast of a nucleus; a typical one has 0.3 to 1.
+        Lowest blob contrast of a nucleus; typical are 0.3 to 1.
     depth
-        Depth of the valley that parts two peaks of blob contrast (the h of h-maxima).
+        Depth of the valley that separates two peaks of blob contrast (the h of h-maxima).
     ellipse, neck, valley, similar
-        When two peaks are one nucleus: see :class:`ucs._nuclei.fragments.MergeLimits`.
+        Conditions to merge two peaks; see :class:`ucs._nuclei.fragments.MergeLimits`.
     opening
-        Radius of the opening that takes thin appendages off.
+        Radius of the opening that removes thin appendages.
     reach
-        Greatest distance of a nucleus's edge from its peak; twice that, from its other end.
+        Largest distance from the peak of a nucleus to its edge.
     longest
-        Greatest extent of a nucleus along x or y.
+        Largest extent of a nucleus along x or y.
     min_area, max_area
         Smallest and largest nucleus.
     min_signal
-        Least brightness of nuclei, in standard deviations of the noise of a mean over 1 um: below that the image is
-        taken for empty. Noise alone has 2 to 4.
+        Lowest brightness of nuclei, in standard deviations of the noise of a mean over 1 um; an image below it is
+        empty. Noise alone has 2 to 4.
     """
 
     smoothing: float = 0.4
@@ -122,7 +125,7 @@ class WatershedParams:
 
 
 class _Pieces(NamedTuple):
-    """What a tile found: pieces by the flat index of their peak, and borders between them."""
+    """Fragments of a tile, by the flat index of their peak, and the borders between them."""
 
     labels: NDArray[np.uint64]
     peak: NDArray[np.int64]
@@ -141,19 +144,19 @@ def watershed(
     """Find nuclei in an image's first channel.
 
     1. Background and brightness of nuclei are measured over the whole image (:func:`measure_illumination`).
-    2. In each tile, the image is smoothed, freed from the background and scaled; the negative Laplacian of Gaussian of
-       its square root is cut into basins (:func:`ucs._nuclei.basins.ascend`); each basin is cut halfway between
-       its own brightness and what is darkest in it.
-    3. Basins are put together to nuclei, all at once (:func:`ucs._nuclei.fragments.group_fragments`).
-    4. In each tile, nuclei are opened, freed from splinters and filled.
+    2. In each tile, the image is smoothed, the background subtracted and the result scaled; the negative Laplacian of
+       Gaussian of its square root is split into basins (:func:`ucs._nuclei.basins.ascend`); each basin is thresholded
+       halfway between its own brightness and its darkest pixels.
+    3. Basins are merged to nuclei for the whole image (:func:`ucs._nuclei.fragments.group_fragments`).
+    4. In each tile, nuclei are opened, reduced to their largest component and filled.
 
-    A pixel's label depends on what lies within a margin that every tile is read with, and on figures of the whole
-    image: the same labels for any tiles. Ids are 1..n in the order of their first pixels.
+    The label of a pixel depends on pixels within the margin of a tile and on statistics of the whole image, so labels
+    do not depend on the tiles. Ids are 1..n in the order of their first pixels.
 
     Raises
     ------
     ValueError
-        If all pixels are equal, some are not finite, or nothing stands out of the noise.
+        If all pixels are equal, some are not finite, or no signal exceeds the noise.
     """
     windows = tiles(raster.shape, tile_size)
     n_coarse, done = len(windows), 0
@@ -175,21 +178,19 @@ def watershed(
         raise ValueError(msg)
     store = new_store(raster.shape, tile_size, np.uint64)
     found = []
-    for window, pieces in zip(
-        windows, in_order(lambda w: _find_pieces(raster, w, um_per_px, params, light), windows), strict=True
-    ):
+    tasks = (partial(_find_pieces, raster, window, um_per_px, params, light) for window in windows)
+    for window, pieces in zip(windows, in_order(tasks, most=MOST_THREADS), strict=True):
         store[window.slices] = pieces.labels
-        found.append(pieces._replace(labels=None))
+        found.append(pieces._replace(labels=np.zeros((0, 0), dtype=np.uint64)))
         advance()
     peaks, nucleus, n = _group(found, um_per_px, params)
     final = new_store(raster.shape, tile_size, np.uint32)
     area, first = np.zeros(n + 1, dtype=np.int64), np.full(n + 1, np.iinfo(np.int64).max)
     margin = int(np.ceil((params.longest + params.opening) / um_per_px)) + 2
-    for window, labels in zip(
-        windows, in_order(lambda w: _clean(store, w, margin, peaks, nucleus, params, um_per_px), windows), strict=True
-    ):
-        final[window.slices] = labels
-        count_pixels(labels, window, raster.shape[1], area, first)
+    cleaned = (partial(_clean, store, window, margin, peaks, nucleus, params, um_per_px) for window in windows)
+    for window, nuclei in zip(windows, in_order(cleaned, most=MOST_THREADS), strict=True):
+        final[window.slices] = nuclei
+        count_pixels(nuclei, window, raster.shape[1], area, first)
         advance()
     um2 = area * um_per_px**2
     kept = (um2 >= params.min_area) & (um2 <= params.max_area) & (area > 0)
@@ -206,10 +207,10 @@ def _find_pieces(
     smoothing, blob = params.smoothing / um_per_px, params.blob / um_per_px
     reach = int(np.ceil(params.reach / um_per_px))
     margin = 2 * reach + 2 + sum(int(_TRUNCATE * sigma + 0.5) for sigma in (smoothing, blob))
-    outer = window.grown(margin, raster.shape)
-    own = window.within(outer)
+    outer = window.grown(margin).clipped(raster.shape)
+    own = window.seen_from(outer)
     image = ndimage.gaussian_filter(raster.read_means(outer), smoothing, truncate=_TRUNCATE, mode="nearest")
-    value = normalise(image, light.background, light.level, outer.top, outer.left, light.side)
+    value = normalise(image, light.background, light.level, outer.row0, outer.column0, light.side)
     landscape = ndimage.gaussian_laplace(np.sqrt(value), blob, truncate=_TRUNCATE, mode="nearest")
     landscape *= np.float32(-(blob**2))
     basins = ascend(landscape, reach=reach, minimum=params.peak)
@@ -220,10 +221,10 @@ def _find_pieces(
     edge = np.maximum(floor + np.float32(params.edge) * (level - floor), contrast)
     keep_above(labels, value, np.where(level - floor < contrast, np.float32(np.inf), edge))
     mine = labels[own.slices]
-    total, box = sums(mine, n, window.top, window.left)
-    touching = contacts(labels, value, landscape, own)
-    peak = np.append(-1, (basins.row + outer.top) * raster.shape[1] + basins.column + outer.left)
-    # Pieces of which this tile owns no pixel may still touch one that does.
+    total, box = sums(mine, n, window.row0, window.column0)
+    touching = contacts(labels, value, landscape, (own.row0, own.column0, own.row1, own.column1))
+    peak = np.append(-1, (basins.row + outer.row0) * raster.shape[1] + basins.column + outer.column0)
+    # Fragments without a pixel in this tile may still touch one with a pixel in it.
     here = np.flatnonzero(total[:, 0])
     height = np.append(np.float32(0), landscape[basins.row, basins.column])
     return _Pieces(
@@ -240,10 +241,10 @@ def _find_pieces(
 def _group(
     found: list[_Pieces], um_per_px: float, params: WatershedParams
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], int]:
-    """Return the peaks of all pieces, ascending, the nucleus 1..n of each, and n."""
+    """Return the peaks of all fragments, ascending, the nucleus 1..n of each, and n."""
     peaks, index = np.unique(np.concatenate([pieces.peak for pieces in found]), return_inverse=True)
     parts = [pieces.fragments for pieces in found]
-    # Level and height of a piece are the same in every tile: their average and their maximum are themselves.
+    # Level and height of a fragment are the same in every tile, so that average and maximum do not change them.
     fragments = Fragments(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Fragments))
     ).grouped(index, len(peaks))
@@ -271,10 +272,10 @@ def _clean(
     params: WatershedParams,
     um_per_px: float,
 ) -> NDArray[np.uint32]:
-    """Return a tile's nuclei, each opened, reduced to its largest part and filled."""
-    outer = window.grown(margin, store.shape)
+    """Return the nuclei of a tile, each opened, reduced to its largest component and filled."""
+    outer = window.grown(margin).clipped(store.shape)
     raw = np.asarray(store[outer.slices])
     labels = np.zeros(raw.shape, dtype=np.uint32)
     inside = raw > 0
     labels[inside] = nucleus[np.searchsorted(peaks, raw[inside].astype(np.int64) - 1)]
-    return clean_labels(labels, round(params.opening / um_per_px))[window.within(outer).slices]
+    return clean_labels(labels, round(params.opening / um_per_px))[window.seen_from(outer).slices]

@@ -1,44 +1,61 @@
-"""Which elements of a SpatialData object are read, and how they lie together."""
+"""Where the transcripts of a SpatialData object are, and how to read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._read.keys import FOV
-from ucs._utils.transformations import matrix_to_system, transformation_matrix
+from ucs._read.bins import COUNT, GENE, annotated, lattice, named_size, tables_of
+from ucs._read.columns import TranscriptColumns
+from ucs._read.elements import PointsElement
+from ucs._read.platforms import (
+    FOV,
+    Platform,
+    fields_of_view,
+    pattern_of,
+    resolve_gene_key,
+    resolve_platform,
+    resolve_points_key,
+)
+from ucs._read.unit import find_um_per_unit
+from ucs._utils.checks import check_positive, choose_one, listed, natural_order
+from ucs._utils.transformations import common_system, matrix_to_system, transformation_matrix
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from ucs._read.columns import TranscriptColumns
-    from ucs._read.elements import Part
-    from ucs._read.platforms import Platform
+# Relative. Registration scales the fields of view of one run by less; a wrong unit differs by far more.
+_SAME_SCALE = 0.01
+# Relative. Rounding in a transformation must not make the bins larger than a resolution equal to their side.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which elements and columns of a SpatialData are used, and how they are read.
+    """Elements and columns to read from a SpatialData object.
 
     Attributes
     ----------
-    parts
+    elements
         The elements with transcripts: one, or one for each field of view.
     platform
-        Conventions.
+        The conventions of the platform.
     um_per_unit
-        Length of one unit of the frame in um. The frame is the coordinates that the grid is defined in: the intrinsic
-        ones of a single part (for bins: turned onto them), the common coordinate system of several.
+        Length of one unit of the frame in um. The frame is the coordinate system in which the grid is defined: the
+        intrinsic coordinates of a single element (rotated onto the lattice for bins), or the coordinate system that
+        several elements share.
     resolution
         Side of a pixel in um.
     system
-        The coordinate system that is the frame of several parts; None for a single one.
+        Name of the shared coordinate system of several elements; None for a single one.
     """
 
-    parts: tuple[Part, ...]
+    elements: tuple[PointsElement, ...]
     platform: Platform
     um_per_unit: float
     resolution: float
@@ -46,8 +63,8 @@ class Source:
 
     @property
     def points_key(self) -> str:
-        """Key of the transcripts; of several, a list of them for messages."""
-        keys = [part.key for part in self.parts]
+        """Key of the transcripts, for messages: a list of keys where there are several."""
+        keys = [element.key for element in self.elements]
         return keys[0] if len(keys) == 1 else ", ".join(keys[:4]) + (f", ... ({len(keys)} in all)" if keys[4:] else "")
 
     @property
@@ -57,12 +74,10 @@ class Source:
 
     @property
     def columns(self) -> TranscriptColumns:
-        """What is read of the rows of the first part."""
-        return self.parts[0].columns
+        """Columns to read from the first element."""
+        return self.elements[0].columns
 
-    def to_frame(
-        self, sdata: SpatialData, key: str, *, coordinate_system: str | None = None
-    ) -> NDArray[np.float64]:
+    def to_frame(self, sdata: SpatialData, key: str, *, coordinate_system: str | None = None) -> NDArray[np.float64]:
         """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of any element to the frame.
 
         Raises
@@ -72,20 +87,248 @@ class Source:
         """
         if self.system is not None:
             return matrix_to_system(sdata, key, self.system)
-        part = self.parts[0]
-        matrix = transformation_matrix(sdata, key, part.key, coordinate_system=coordinate_system)
-        return matrix if part.is_at_home else part.to_frame @ matrix
+        element = self.elements[0]
+        matrix = transformation_matrix(sdata, key, element.key, coordinate_system=coordinate_system)
+        return matrix if element.in_own_frame else element.to_frame @ matrix
 
-    def home(self, sdata: SpatialData) -> tuple[NDArray[np.floating], dict[str, Any]]:
-        """Return the coordinates that results are given in: the matrix from the frame, and their transformations.
+    def output_frame(self, sdata: SpatialData) -> tuple[NDArray[np.floating], dict[str, Any]]:
+        """Return the matrix from the frame to the coordinates of results, and the transformations of these.
 
-        These are the intrinsic coordinates of a single part, with all its transformations, and the common coordinate
-        system of several.
+        Results have the intrinsic coordinates of a single element, with all of its transformations, or the coordinate
+        system that several elements share.
         """
         from spatialdata.transformations import Identity, get_transformation
 
         if self.system is not None:
             return np.eye(3), {self.system: Identity()}
-        part = self.parts[0]
-        transformations = get_transformation(sdata[part.key], get_all=True)
-        return np.eye(3) if part.is_at_home else np.linalg.inv(part.to_frame), transformations
+        element = self.elements[0]
+        transformations = get_transformation(sdata[element.key], get_all=True)
+        return np.eye(3) if element.in_own_frame else np.linalg.inv(element.to_frame), transformations
+
+
+def find_source(
+    sdata: SpatialData,
+    points_key: str | Sequence[str] | None = None,
+    *,
+    platform: str | Platform = "auto",
+    coordinate_system: str | None = None,
+    gene_key: str | None = None,
+    resolution: float | None = None,
+    um_per_unit: float | None = None,
+    z_planes: Sequence[float] | float | None = None,
+) -> Source:
+    """Find the transcripts and determine how to read them.
+
+    Raises what the resolvers of :mod:`ucs._read.platforms` raise.
+
+    Parameters
+    ----------
+    sdata
+        Object with the transcripts.
+    points_key
+        Key of one element or of several; detected automatically if None.
+    platform
+        ``"auto"``, the name of a platform, or a platform.
+    coordinate_system
+        Coordinate system shared by several elements; if None, ``"global"``, else the first that they share.
+    gene_key
+        Column with the gene; detected automatically if None.
+    resolution
+        Side of a pixel in um.
+    um_per_unit
+        Length of one intrinsic unit of the elements in um; detected automatically if None.
+    z_planes
+        z planes to read; all if None.
+    """
+    found = resolve_platform(sdata, platform, points_key)
+    for value, argument in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
+        if value is not None:
+            check_positive(value, argument)
+    table_key = find_bins(sdata, found, points_key)
+    if table_key is not None:
+        return _of_bins(sdata, found, table_key, resolution=resolution, um_per_unit=um_per_unit)
+    named = resolve_points_keys(sdata, found, points_key)
+    if points_key is None:
+        check_listed_fields(sdata, found, named)
+    resolution = found.resolution if resolution is None else resolution
+    um_per_unit = find_um_per_unit(sdata, found, um_per_unit, named)
+    check_positive(um_per_unit, "um_per_unit")
+    elements = []
+    for name, key in named.items():
+        points = sdata.points[key]
+        gene = resolve_gene_key(points, found, gene_key, key)
+        columns = TranscriptColumns.of(points, gene, found, z_planes=z_planes, name=key)
+        elements.append(PointsElement(key, columns, name))
+    system = None
+    if len(elements) > 1:
+        system = common_system(sdata, [element.key for element in elements], coordinate_system)
+        elements = [replace(each, to_frame=matrix_to_system(sdata, each.key, system)) for each in elements]
+        um_per_unit = um_per_unit / _common_scale(elements, system)
+    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system)
+
+
+def find_bins(sdata: SpatialData, platform: Platform, points_key: str | Sequence[str] | None) -> str | None:
+    """Return the key of the table with binned counts, or None if the transcripts are rows of points.
+
+    ``points_key`` may name the table, or the points or shapes that it annotates.
+
+    Raises
+    ------
+    KeyError
+        If the platform has bins, but there is no table of them.
+    ValueError
+        If several tables fit.
+    """
+    if isinstance(points_key, str):
+        if points_key in sdata.tables:
+            return points_key
+        if points_key in sdata.shapes or (points_key in sdata.points and not _has_genes(sdata, platform, points_key)):
+            tables = tables_of(sdata, points_key)
+            if tables:
+                return choose_one(None, tables, (".*",), argument="points_key", what="table of these bins")
+        return None
+    if points_key is not None or not platform.table_keys:
+        return None
+    if any(_has_genes(sdata, platform, key) for key in sdata.points):
+        return None
+    available = list(sdata.tables)
+    try:
+        return choose_one(None, available, platform.table_keys, argument="points_key", what="table of bins")
+    except KeyError as error:
+        coarser = [key for key in available if (named_size(key) or 0) > platform.resolution]
+        hint = f" Bins as coarse as {listed(coarser)} hold several cells each." if coarser else ""
+        raise KeyError(error.args[0] + hint) from error
+
+
+def _has_genes(sdata: SpatialData, platform: Platform, key: str) -> bool:
+    try:
+        resolve_gene_key(sdata.points[key], platform, None, key)
+    except KeyError:
+        return False
+    return True
+
+
+def _of_bins(
+    sdata: SpatialData, platform: Platform, table_key: str, *, resolution: float | None, um_per_unit: float | None
+) -> Source:
+    key, _, instance_key = annotated(sdata.tables[table_key])
+    if key is None or instance_key is None or (key not in sdata.points and key not in sdata.shapes):
+        msg = (
+            f"tables[{table_key!r}] must annotate one points or shapes element that holds its bins, not {key!r}; there "
+            f"are: {listed([*sdata.points, *sdata.shapes])}. (Visium HD: read with annotate_table_by_labels=False.)"
+        )
+        raise ValueError(msg)
+    columns = TranscriptColumns(GENE, COUNT)
+    if key in sdata.points:
+        um_per_unit = find_um_per_unit(sdata, platform, um_per_unit)
+        element = PointsElement(key, columns, key, table_key)
+        return Source((element,), platform, float(um_per_unit), float(resolution or platform.resolution))
+    matrix = lattice(sdata, key, table_key)
+    side = None if um_per_unit is not None else named_size(table_key, key)
+    if side is None:
+        per_unit = find_um_per_unit(sdata, platform, um_per_unit)
+        side = per_unit / float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+    if resolution is not None and resolution < side * (1 - _ROUNDING):
+        msg = f"resolution={resolution:g} um is finer than the bins of {key!r}, which have {side:g} um."
+        raise ValueError(msg)
+    element = PointsElement(key, columns, key, table_key, np.diag([side, side, 1.0]) @ matrix)
+    return Source((element,), platform, 1.0, float(side if resolution is None else resolution))
+
+
+def _common_scale(elements: Sequence[PointsElement], system: str) -> float:
+    """Return the length of the intrinsic unit in a coordinate system; it must be the same for all elements and axes."""
+    scales = np.array([np.linalg.svd(element.to_frame[:2, :2], compute_uv=False) for element in elements])
+    typical = float(np.median(scales))
+    wrong = np.abs(scales / typical - 1).max(axis=1) > _SAME_SCALE
+    if wrong.any():
+        each = ", ".join(
+            f"{element.key!r}: {scale[0]:.4g} x {scale[1]:.4g}"
+            for element, scale, is_wrong in zip(elements, scales, wrong, strict=True)
+            if is_wrong
+        )
+        msg = (
+            f"The elements do not have the same unit in {system!r}: most are {typical:.4g} long, but {each}. "
+            "Correct their transformations, or leave these elements out with points_key=[...]."
+        )
+        raise ValueError(msg)
+    return typical
+
+
+def resolve_points_keys(
+    sdata: SpatialData, platform: Platform, points_key: str | Sequence[str] | None
+) -> dict[str, str]:
+    """Return the keys of the transcripts by the names of their fields of view.
+
+    There are several if several are given, if the given key contains ``{fov}``, or if the platform has one element per
+    field of view (the group ``fov`` in its pattern). Otherwise there is one, found by :func:`resolve_points_key`.
+
+    Raises
+    ------
+    KeyError
+        If a key does not exist, or none fits.
+    ValueError
+        If several fit equally well, or a key is given twice.
+    """
+    available = list(sdata.points)
+    if points_key is None:
+        for pattern in platform.points_keys:
+            fields = fields_of_view(pattern, available)
+            if fields:
+                return fields
+    if isinstance(points_key, str) and "{fov}" in points_key:
+        fields = fields_of_view(pattern_of(points_key), available)
+        if not fields:
+            msg = f"points_key={points_key!r} fits no points element; there are: {listed(available)}."
+            raise KeyError(msg)
+        return fields
+    if points_key is None or isinstance(points_key, str):
+        keys = [_the_only_one(sdata, platform, points_key)]
+    else:
+        keys = [resolve_points_key(sdata, platform, key) for key in points_key]
+    if not keys or len(set(keys)) < len(keys):
+        msg = f"points_key={points_key!r} must name at least one element, and none twice."
+        raise ValueError(msg)
+    by_key = {key: name for pattern in platform.points_keys for name, key in fields_of_view(pattern, keys).items()}
+    return {by_key.get(key, key): key for key in keys}
+
+
+def _the_only_one(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:
+    """Return the key of a single points element; add advice to the errors of :func:`resolve_points_key`."""
+    try:
+        return resolve_points_key(sdata, platform, points_key)
+    except KeyError as error:
+        raise KeyError(error.args[0] + _advice(sdata)) from error
+    except ValueError as error:
+        all_of_them = list(sdata.points)
+        msg = f"{error.args[0]} If they are parts of one sample, name several: points_key={all_of_them!r}."
+        raise ValueError(msg) from error
+
+
+def _advice(sdata: SpatialData) -> str:
+    """Return what to do if there are no points elements."""
+    if sdata.points:
+        return ""
+    tables = {key: table for key, table in sdata.tables.items() if "ucs" not in table.uns}
+    bins = [key for key, table in tables.items() if annotated(table)[0] in sdata.shapes]
+    counted = f" If these tables count genes in square bins, name one: {listed(bins)}." if bins else ""
+    return (
+        f"{counted} Single transcripts are needed: have the reader load them (transcripts=True), or add them, as in "
+        "sdata['transcripts'] = PointsModel.parse(frame, coordinates={'x': 'x', 'y': 'y'}, feature_key='gene')."
+    )
+
+
+def check_listed_fields(sdata: SpatialData, platform: Platform, named: dict[str, str]) -> None:
+    """Raise ``KeyError`` if a table lists fields of view without transcripts."""
+    if platform.cell_labels_key is None or FOV not in platform.cell_labels_key:
+        return
+    wanted: set[str] = set()
+    for table in sdata.tables.values():
+        if "fov" in table.obs and "ucs" not in table.uns:
+            wanted |= set(table.obs["fov"].astype(str))
+    missing = sorted(wanted - set(named), key=natural_order)
+    if missing:
+        msg = (
+            f"The table lists {len(wanted)} fields of view, but there are no transcripts of {listed(missing)}: "
+            f"{listed(named.values())} are there. Leave these fields out with points_key={list(named.values())!r}."
+        )
+        raise KeyError(msg)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -16,7 +17,6 @@ from ucs._results.lookup import LabelLookup, PointColumns, with_label_column
 from ucs._results.outlines import polygon_frame
 from ucs._results.table import at_home, build_table
 from ucs._results.write import Elements
-from ucs._utils.progress import stage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,8 +30,30 @@ if TYPE_CHECKING:
     from ucs._kernels.bands import Raster
     from ucs._kernels.measure import Measures
     from ucs._read.sample import Sample
-    from ucs._results.keys import OutputKeys
-    from ucs._run.predict import Prediction
+    from ucs._utils.progress import Stages
+    from ucs.options import OutputKeys
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Cells on the sample's grid.
+
+    Attributes
+    ----------
+    labels
+        ``(h, w)`` int32, the id of the nucleus that owns the pixel.
+    confidence
+        ``(h, w)`` uint8, 255 times the probability that a transcript there comes from the pixel's cell.
+    foreground
+        ``(h, w)`` uint8, 255 times the probability that the pixel lies in any cell; None if it is not wanted.
+    obs
+        What more is known of each nucleus, ``(n,)`` each: further columns of the table.
+    """
+
+    labels: Raster
+    confidence: Raster
+    foreground: Raster | None = None
+    obs: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -64,38 +86,60 @@ def build_elements(
     counts: Counts,
     *,
     keys: OutputKeys,
-    min_transcripts: int,
+    missing: NDArray[np.bool_] | None,
     tile_size: int,
     uns: dict[str, Any],
-    timings: dict[str, float],
+    stages: Stages,
 ) -> Elements:
-    """Make labels, shapes, table and the column of the points of a prediction; nothing in ``sdata`` is changed."""
+    """Make the new elements and columns of a prediction; nothing in ``sdata`` is changed.
+
+    Parameters
+    ----------
+    sdata, sample
+        The object, and what was read of it.
+    prediction, counts
+        Cells, and the transcripts in them.
+    keys
+        What the results are called.
+    missing
+        ``(n,)`` which nuclei were found by the search for missing cells; None without a search.
+    tile_size
+        Side of a chunk of plain arrays in pixels.
+    uns
+        Record of the run, for the table.
+    stages
+        Times the stages.
+    """
     from spatialdata.models import ShapesModel
 
     source, grid = sample.source, sample.transcripts.grid
-    to_home, transformations = source.home(sdata)
+    to_home, transformations = source.output_frame(sdata)
     n = len(sample.nuclei.ids)
-    kept = _kept(row_sums(counts.in_cells), min_transcripts)
-    with stage("table", timings, progress=False):
-        measures = measure(prediction.labels, n, prediction.probability)
+    kept = _kept(row_sums(counts.in_cells), keys.min_transcripts)
+    with stages.stage("table"):
+        measures = measure(prediction.labels, n, prediction.confidence)
         table = _table(sample, prediction.obs, counts, measures, kept, keys, uns)
         table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
-    with stage("outline", timings, progress=False):
+    with stages.stage("outline"):
         boxes = np.where(np.concatenate([[False], kept])[:, None], measures.boxes, 0)
         outlines = polygon_frame(prediction.labels, to_home @ grid.px_to_intrinsic, boxes=boxes)
     renumber = None if kept.all() else renumbering(kept)
     lookup = LabelLookup(prediction.labels, grid, renumber)
     share = None
-    if keys.points_confidence is not None:
-        share = (keys.points_confidence, LabelLookup(prediction.probability, grid))
+    if keys.confidence_column is not None:
+        share = (keys.confidence_column, LabelLookup(prediction.confidence, grid))
+    in_systems = grid.transformations(transformations, to_home)
+    new: dict[str, Any] = {
+        keys.labels: labels_element(prediction.labels, in_systems, kept=kept, tile_size=tile_size),
+        keys.shapes: ShapesModel.parse(outlines, transformations=planar(transformations)),
+        keys.table: table,
+    }
+    if missing is not None:
+        new[keys.missing_nuclei] = labels_element(sample.nuclei.labels, in_systems, kept=missing, tile_size=tile_size)
+    if prediction.foreground is not None and keys.foreground is not None:
+        new[keys.foreground] = _foreground_element(prediction.foreground, in_systems, tile_size=tile_size)
     return Elements(
-        new={
-            keys.labels: labels_element(
-                prediction.labels, grid.transformations(transformations, to_home), kept=kept, tile_size=tile_size
-            ),
-            keys.shapes: ShapesModel.parse(outlines, transformations=planar(transformations)),
-            keys.table: table,
-        },
+        new=new,
         points={
             part.key: with_label_column(
                 sdata,
@@ -103,7 +147,7 @@ def build_elements(
                     part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
                 ),
             )
-            for k, part in enumerate(source.parts)
+            for k, part in enumerate(source.elements)
         },
     )
 
@@ -125,6 +169,16 @@ def renumbering(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
     return np.where(np.concatenate([[False], kept]), np.arange(len(kept) + 1), 0).astype(np.int32)
 
 
+def _foreground_element(foreground: Raster, transformations: Mapping[str, Any], *, tile_size: int) -> DataArray:
+    """Make an image of the probability of lying in a cell, float32 from 0 to 1."""
+    from spatialdata.models import Image2DModel
+
+    lazy = _lazy(foreground, tile_size)[None].astype(np.float32) / np.float32(255)
+    return Image2DModel.parse(
+        lazy, dims=("c", "y", "x"), c_coords=["foreground"], transformations=dict(transformations)
+    )
+
+
 def labels_element(
     labels: Raster, transformations: Mapping[str, Any], *, kept: NDArray[np.bool_], tile_size: int
 ) -> DataArray:
@@ -142,15 +196,19 @@ def labels_element(
     tile_size
         Side of a chunk of a plain array.
     """
-    import dask.array as da
     from spatialdata.models import Labels2DModel
 
-    chunks = (tile_size, tile_size) if isinstance(labels, np.ndarray) else chunk_shape(labels)
-    name = f"ucs-labels-{uuid4().hex}"  # otherwise all pixels are hashed for one
-    lazy = da.from_array(labels, chunks=chunks, name=name)
+    lazy = _lazy(labels, tile_size)
     if not kept.all():
         lazy = lazy.map_blocks(_renumbered, renumbering(kept), dtype=np.int32)
     return Labels2DModel.parse(lazy, dims=("y", "x"), transformations=dict(transformations))
+
+
+def _lazy(raster: Raster, tile_size: int) -> Any:
+    import dask.array as da
+
+    chunks = (tile_size, tile_size) if isinstance(raster, np.ndarray) else chunk_shape(raster)
+    return da.from_array(raster, chunks=chunks, name=f"ucs-{uuid4().hex}")  # otherwise all pixels are hashed for a name
 
 
 def _renumbered(block: NDArray[np.int32], renumber: NDArray[np.int32]) -> NDArray[np.int32]:

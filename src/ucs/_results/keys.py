@@ -1,8 +1,7 @@
-"""Where results go."""
+"""Whether the keys of results are free."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ucs._read.nuclei.of_sample import keys_of_nuclei
@@ -12,44 +11,40 @@ from ucs._utils.checks import check_free_keys
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
-    from ucs._read.sample import Source
+    from ucs._read.source import Source
+    from ucs.options import OutputKeys
 
 
-@dataclass(frozen=True)
-class OutputKeys:
-    """Keys of the elements and of the columns of the points that a segmentation adds."""
+def new_elements(keys: OutputKeys, *, find_missing: bool) -> dict[str, tuple[str, str]]:
+    """Return kind and key of the elements that a segmentation adds, by the argument that names them."""
+    named = {
+        "key_added['labels']": ("labels", keys.labels),
+        "key_added['shapes']": ("shapes", keys.shapes),
+        "key_added['table']": ("tables", keys.table),
+    }
+    if find_missing:
+        named["key_added['missing_nuclei']"] = ("labels", keys.missing_nuclei)
+    if keys.foreground is not None:
+        named["key_added['foreground']"] = ("images", keys.foreground)
+    return named
 
-    labels: str
-    shapes: str
-    table: str
-    points_column: str
-    points_confidence: str | None = None
-    missing_nuclei: str | None = None
 
-    def kinds(self) -> dict[str, str]:
-        """Key -> kind of the new elements."""
-        kinds = {self.labels: "labels", self.shapes: "shapes", self.table: "tables"}
-        return kinds if self.missing_nuclei is None else {**kinds, self.missing_nuclei: "labels"}
-
-    def check(self, sdata: SpatialData, source: Source, nuclei_key: str, *, overwrite: bool) -> None:
-        """Raise ``ValueError`` if a key is no valid name or taken, and may not be overwritten or can never be."""
-        named = {
-            "labels_key_added": ("labels", self.labels),
-            "shapes_key_added": ("shapes", self.shapes),
-            "table_key_added": ("tables", self.table),
-        }
-        if self.missing_nuclei is not None:
-            named["missing_nuclei_key_added"] = ("labels", self.missing_nuclei)
-        for argument, (_, key) in named.items():
-            if key in keys_of_nuclei(source, nuclei_key):
-                msg = f"{argument}={key!r} is the key of the nuclei themselves; choose another."
-                raise ValueError(msg)
-        check_free_keys(sdata, named, overwrite=overwrite)
-        if self.points_confidence == self.points_column:
-            msg = f"points_column_added and points_confidence_added are both {self.points_column!r}; they must differ."
+def check_keys(
+    keys: OutputKeys, sdata: SpatialData, source: Source, nuclei_key: str, *, find_missing: bool, overwrite: bool
+) -> None:
+    """Raise ``ValueError`` if a key is taken, and may not be overwritten or can never be."""
+    named = new_elements(keys, find_missing=find_missing)
+    for argument, (_, key) in named.items():
+        if key in keys_of_nuclei(source, nuclei_key):
+            msg = f"{argument}={key!r} is the key of the nuclei themselves; choose another."
             raise ValueError(msg)
-        for part in source.parts:
-            check_free_column(sdata, part, self.points_column, overwrite=overwrite)
-            if self.points_confidence is not None:
-                argument = "points_confidence_added"
-                check_free_column(sdata, part, self.points_confidence, overwrite=overwrite, argument=argument)
+    check_free_keys(sdata, named, overwrite=overwrite)
+    if keys.confidence_column == keys.points_column:
+        msg = f"Both columns of the points are called {keys.points_column!r} in key_added; they must differ."
+        raise ValueError(msg)
+    columns = {"key_added['points_column']": keys.points_column}
+    if keys.confidence_column is not None:
+        columns["key_added['confidence_column']"] = keys.confidence_column
+    for element in source.elements:
+        for argument, column in columns.items():
+            check_free_column(sdata, element, column, overwrite=overwrite, argument=argument)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._kernels.bands import Raster
-    from ucs._read.elements import Part
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
 
 _BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.resample: rounding of composed affines must not decide on a border
@@ -85,7 +85,7 @@ def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -
 
 
 def check_free_column(
-    sdata: SpatialData, part: Part, column: str, *, overwrite: bool, argument: str = "points_column_added"
+    sdata: SpatialData, part: PointsElement, column: str, *, overwrite: bool, argument: str = "points_column_added"
 ) -> None:
     """Check that a column, named by an argument, can be added to the element of a part.
 
@@ -132,7 +132,7 @@ class PointColumns:
         Name and values in 1/255 (uint8) of another column, float32; 0 outside labels.
     """
 
-    part: Part
+    part: PointsElement
     owner: Owner | None
     lookup: LabelLookup
     name: str

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
-    from ucs._kernels.transcripts import Window
+    from ucs._kernels.windows import Window
 
 _HIGHEST_ID = 2**26
 """Up to which ids are renumbered by a table."""

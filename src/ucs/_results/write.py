@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._files.store import write_elements
+from ucs._utils.elements import put
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
     before = {key: sdata[key] for key in added if key in sdata}
     try:
         for key, element in added.items():
-            _put(sdata, key, element)
+            put(sdata, key, element)
         if write:
             write_elements(sdata.path, elements.new)
             logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
@@ -44,22 +45,7 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
         for key in added:
             if key in before:
                 if sdata.get(key) is not before[key]:
-                    _put(sdata, key, before[key])
+                    put(sdata, key, before[key])
             elif key in sdata:
                 del sdata[key]
         raise
-
-
-def _put(sdata: SpatialData, key: str, element: Any) -> None:
-    """Set an element; one that is there goes first, as spatialdata warns of a key that is set twice."""
-    if key in sdata:
-        del sdata[key]
-    sdata[key] = element
-
-
-def shallow_copy(sdata: SpatialData) -> SpatialData:
-    """Return an object with the same elements, without a store."""
-    from spatialdata import SpatialData
-
-    elements = {name: element for _, name, element in sdata.gen_elements()}
-    return SpatialData.init_from_elements(elements, attrs=dict(sdata.attrs))

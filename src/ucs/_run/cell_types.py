@@ -1,4 +1,4 @@
-"""Cell types of the nuclei of a sample, for the marker option of segmentation."""
+"""Cell types of the nuclei that the user gives."""
 
 from __future__ import annotations
 
@@ -8,42 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.count import count_in_labels
-from ucs._read.markers import marker_matrix, markers_by_type
 from ucs._utils.checks import listed
-from ucs._utils.log import logger
-from ucs.methods.cell_types import types_by_markers
-from ucs.methods.paper.marks import Marks, mark_pixels
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
 
-    from ucs._read.markers import Markers
     from ucs._read.sample import Sample
-
-_LEAST_PROBABILITY = 0.5  # of a type for a nucleus to be marked by it
-
-
-def read_markers(
-    markers: Markers | None, cell_type_key: str | None, background: str | float
-) -> dict[str, list[str]] | None:
-    """Return the genes of each type; None without markers.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the markers are of no form that is known, or types are given for the published nets without markers.
-    """
-    if markers is not None:
-        return markers_by_type(markers)
-    if cell_type_key is not None and background != "auto":
-        msg = f"cell_type_key={cell_type_key!r} needs markers= with background={background!r}."
-        raise ValueError(msg)
-    return None
 
 
 def with_given_types(
@@ -86,54 +58,3 @@ def with_given_types(
         msg = f"None of the types in {cell_type_key!r} ({listed(sorted(given))}) has markers: {listed(markers)} have."
         raise ValueError(msg)
     return replace(sample, cell_types=types)
-
-
-def memberships(
-    samples: Sequence[Sample], genes: Sequence[str], markers: Mapping[str, Sequence[str]] | None
-) -> list[Callable[[csr_matrix], NDArray[np.float64]]] | None:
-    """Return what tells, for each sample, how likely each nucleus is of each type.
-
-    From counts ``(n, genes)`` it makes ``(n, types + 1)``; the last column is that of no type. None if there are
-    neither markers nor types.
-    """
-    given = [sample.cell_types for sample in samples if sample.cell_types is not None]
-    if len(given) == len(samples):
-        names = np.array(sorted(set().union(*given) - {""}), dtype=object)
-        members = [(types[:, None] == names).astype(np.float64) for types in given]
-        members = [np.hstack([member, 1 - member.sum(axis=1, keepdims=True)]) for member in members]
-        return [lambda _counts, member=member: member for member in members]  # type: ignore[misc]
-    if markers is None:
-        return None
-    _, is_marker = marker_table(markers, genes)
-    return [lambda counts: types_by_markers(counts, is_marker) for _ in samples]
-
-
-def marks_of(sample: Sample, markers: Mapping[str, Sequence[str]] | None) -> Marks | None:
-    """Return where markers are and the type of each nucleus, given or told by markers; None without markers."""
-    if not markers:
-        return None
-    features = sample.transcripts.genes + sample.transcripts.controls
-    types, is_marker = marker_table(markers, features)
-    if sample.cell_types is None:
-        counts = count_in_labels(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
-        n_genes = len(sample.transcripts.genes)
-        probability = types_by_markers(counts[:, :n_genes], is_marker[:, :n_genes])
-        best = probability[:, :-1].argmax(axis=1)
-        kind = np.where(probability[:, :-1].max(axis=1) >= _LEAST_PROBABILITY, best, -1)
-    else:
-        number = {name: k for k, name in enumerate(types)}
-        kind = np.array([number.get(name, -1) for name in sample.cell_types])
-    logger.info("Markers of %d types; %d of %d nuclei have one of them.", len(types), (kind >= 0).sum(), len(kind))
-    type_of = np.concatenate([[-1], kind]).astype(np.int16)
-    return Marks(mark_pixels(sample.transcripts.map, is_marker, types), type_of)
-
-
-def marker_table(
-    markers: Mapping[str, Sequence[str]], genes: Sequence[str]
-) -> tuple[list[str], NDArray[np.bool_]]:
-    """Return the types that have a marker among genes, and ``(types, genes)``; see :func:`marker_matrix`."""
-    index = pd.Index(genes)
-    of_type = marker_matrix(markers, index)
-    is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
-    is_marker[:, index.get_indexer(of_type.columns)] = of_type.to_numpy()
-    return of_type.index.tolist(), is_marker

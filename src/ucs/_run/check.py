@@ -23,12 +23,15 @@ from ucs._read.summary import (
     why_points,
     why_unit,
 )
+from ucs._results.keys import check_keys
 from ucs._run.check_report import Check
 from ucs._run.estimate import Workload, estimate
 from ucs._run.genes import N_HIGHLY_VARIABLE, choose_genes, import_scanpy
+from ucs._run.predict import models_of_nuclei
+from ucs._run.region_samples import raster_of
 from ucs._utils.log import collected
 from ucs._utils.memory import resident_memory
-from ucs.methods.model import UCSModel
+from ucs.methods.optimize import FINE_TUNING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +44,7 @@ if TYPE_CHECKING:
     from ucs._read.grid import Grid
     from ucs._read.nuclei.onto_grid import Nuclei
     from ucs._read.transcripts import Transcripts
-    from ucs.pp._check import Asked
+    from ucs._run.arguments import Arguments
 
 T = TypeVar("T")
 
@@ -50,11 +53,12 @@ _OF_THE_DATA = (ImportError, KeyError, MemoryError, OSError, RuntimeError, TypeE
 
 
 @dataclass
-class Examination:
+class InputChecker:
     """Goes through the steps and keeps what they find, and what they stumble over."""
 
     sdata: SpatialData
-    asked: Asked
+    asked: Arguments
+    estimate: bool
     found: dict[str, Any] = field(default_factory=dict)
     problems: list[dict[str, str]] = field(default_factory=list)
 
@@ -100,7 +104,7 @@ class Examination:
 
     @property
     def _per_region(self) -> dict[str, bool]:
-        return {"genes_per_region": self.asked.learning.genes_per_region}
+        return {"genes_per_region": self.asked.read.genes_per_region}
 
     def _find_source(self) -> Source:
         asked, sdata = self.asked, self.sdata
@@ -108,11 +112,11 @@ class Examination:
             sdata,
             asked.points_key,
             platform=asked.platform,
-            coordinate_system=asked.coordinate_system,
-            gene_key=asked.gene_key,
+            coordinate_system=asked.read.coordinate_system,
+            gene_key=asked.read.gene_key,
             resolution=asked.resolution,
-            um_per_unit=asked.um_per_unit,
-            z_planes=asked.z_planes,
+            um_per_unit=asked.read.um_per_unit,
+            z_planes=asked.read.z_planes,
         )
         self.found["platform"] = {
             "name": source.platform.name,
@@ -121,20 +125,24 @@ class Examination:
         self.found["source"] = {
             **describe_source(source),
             "because": why_points(source, asked.points_key),
-            "um_per_unit_because": why_unit(sdata, source, asked.um_per_unit),
+            "um_per_unit_because": why_unit(sdata, source, asked.read.um_per_unit),
         }
         return source
 
     def _find_elements(self, source: Source) -> str | None:
         """Find the nuclei and the regions, and whether there is room for what would be added."""
-        from ucs._run.predict import check_regions_of_model
-
         asked = self.asked
         nuclei_key = self._attempt(find_nuclei_key, self.sdata, source, asked.nuclei_key)
         if nuclei_key is not None:
-            self._attempt(asked.keys.check, self.sdata, source, nuclei_key, overwrite=asked.overwrite)
-        if asked.model is not None:
-            self._attempt(check_regions_of_model, asked.model, asked.regions)
+            self._attempt(
+                check_keys,
+                asked.keys,
+                self.sdata,
+                source,
+                nuclei_key,
+                find_missing=bool(asked.find_missing),
+                overwrite=asked.overwrite,
+            )
         # A ``TypeError`` is one of the call here, whatever the data.
         rule = self._attempt(
             find_regions, self.sdata, source, asked.regions, _passing=(TypeError,), **self._per_region
@@ -145,9 +153,9 @@ class Examination:
 
     def _count_genes(self, transcripts: Transcripts) -> None:
         """Tell how many genes the nets would see; highly variable ones are not looked for."""
-        genes, model, there = self.asked.learning.genes, self.asked.model, len(transcripts.genes)
+        genes, model, there = self.asked.read.genes, self.asked.model, len(transcripts.genes)
         if model is not None:
-            models = [model] if isinstance(model, UCSModel) else model.distinct()
+            models = model.distinct()
             features = transcripts.genes + transcripts.controls
             for one in models:
                 one.check_overlap(features)
@@ -183,8 +191,8 @@ class Examination:
             grid,
             fields=fields,
             fov=fov,
-            coordinate_system=asked.coordinate_system,
-            fuse_nuclei=asked.fuse_nuclei,
+            coordinate_system=asked.read.coordinate_system,
+            fuse_nuclei=asked.read.fuse_nuclei,
         )
         kind = "labels" if keys_of_nuclei(source, nuclei_key)[0] in self.sdata.labels else "shapes"
         self.found["nuclei"] = {
@@ -199,7 +207,7 @@ class Examination:
         """Check the size of the nuclei and where they lie."""
         source, transcripts, nuclei = sample.source, sample.transcripts, sample.nuclei
         keys: dict[str, Any] = {"nuclei_key": sample.nuclei_key, "points_key": source.points_key}
-        strict = self.asked.check_alignment
+        strict = self.asked.read.check_alignment
         um: dict[str, Any] = {"um_per_px": transcripts.grid.um_per_px, "um_per_unit": source.um_per_unit}
         self._attempt(check_size, nuclei, **um, **keys, strict=strict)
         verdict = self._attempt(check_placement, transcripts, nuclei, **keys) or "misaligned" if strict else "unchecked"
@@ -207,13 +215,10 @@ class Examination:
 
     def _divide(self, sample: Sample) -> float:
         """Divide the tissue into regions, if asked for; return how many models there would be to train."""
-        from ucs._run.predict import judges_of
-        from ucs.methods.density.learning import FINE_TUNING
-
         asked = self.asked
         rule, regions = find_regions(self.sdata, sample.source, asked.regions, **self._per_region), None
         if rule is not None:
-            regions = read_regions(self.sdata, sample, rule, coordinate_system=asked.coordinate_system)
+            regions = read_regions(self.sdata, sample, rule, coordinate_system=asked.read.coordinate_system)
             self.found["regions"] = {
                 "rule": str(rule),
                 "count": len(regions.names),
@@ -223,11 +228,11 @@ class Examination:
                 "nuclei_outside": regions.n_outside,
             }
         if asked.model is not None:
-            return len(judges_of(sample, asked.model, regions)[0])
+            return len(models_of_nuclei(raster_of(sample, None), asked.model, regions)[0])
         if regions is None:
             return 1
         n, shared = len(regions.names), regions.n_outside > 0
-        return n * FINE_TUNING + 1 if asked.learning.warm_start and (n > 1 or shared) else n + shared
+        return n * FINE_TUNING + 1 if asked.training.params.warm_start and (n > 1 or shared) else n + shared
 
     def _estimate(
         self,
@@ -239,21 +244,21 @@ class Examination:
         seconds: float,
     ) -> None:
         asked, n_genes = self.asked, self.found["transcripts"]["genes_seen"]
-        model = asked.model if asked.model is None or isinstance(asked.model, UCSModel) else asked.model.distinct()[0]
+        model = None if asked.model is None else asked.model.distinct()[0]
         # Which of the genes they are makes no difference to the time.
-        learning = replace(asked.learning, genes=transcripts.genes[:n_genes], progress=False)
+        training = replace(asked.training, genes=transcripts.genes[:n_genes])
         work = Workload(
             source,
             transcripts,
             nuclei,
-            n_genes,
-            learning,
+            training,
+            asked.compute,
             model,
             n_models if model is None else 0,
             self.found["nuclei"].get("image_pixels", 0),
             seconds,
         )
-        self.found["estimate"] = estimate(work, tile_size=asked.tile_size, before=before, timed=asked.estimate)
+        self.found["estimate"] = estimate(work, before=before, timed=self.estimate)
 
     def _attempt(
         self, step: Callable[..., T], *arguments: Any, _passing: tuple[type[Exception], ...] = (), **options: Any

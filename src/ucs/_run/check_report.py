@@ -5,6 +5,8 @@ from __future__ import annotations
 import html
 from typing import TYPE_CHECKING, Any
 
+from ucs._read.summary import dropped, kept, named
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -26,8 +28,8 @@ class Check(dict[str, Any]):
             "platform": _platform(self.get("platform")),
             "transcripts": _elements(self.get("source")),
             "read as": _reading(self.get("source")),
-            "kept": _kept(self.get("transcripts")),
-            "left out": _dropped(self.get("transcripts")),
+            "kept": kept(self.get("transcripts")),
+            "left out": dropped(self.get("transcripts")),
             "genes": _genes(self.get("transcripts")),
             "controls": _controls(self.get("transcripts")),
             "grid": _grid(self.get("grid")),
@@ -68,33 +70,12 @@ class Check(dict[str, Any]):
         return f'<table style="text-align: left">{"".join(cells)}</table>'
 
 
-def short_form(check: dict[str, Any]) -> list[str]:
-    """Return the one or two lines that :func:`ucs.tl.segment` logs: what is read, and what lies on the grid."""
-    source, transcripts, nuclei = check["source"], check["transcripts"], check["nuclei"]
-    dropped = _dropped(transcripts)
-    left_out = f" (left out: {dropped})" if dropped else ""
-    first = (
-        f"Input: {check['platform']['name']}, {source['kind']} {_named(source['elements'])}: {_kept(transcripts)}"
-        f"{left_out}, {transcripts['genes']:,} genes, {transcripts['controls']:,} controls."
-    )
-    height, width = check["grid"]["shape"]
-    second = (
-        f"Nuclei {nuclei['element']!r}: {nuclei['count']:,}, median {nuclei['median_area_um2']:.0f} um2, "
-        f"{_alignment(check['alignment'])}; grid {height:,} x {width:,} at {check['grid']['resolution_um']:g} um."
-    )
-    return [first, second]
-
-
-def _named(keys: list[str]) -> str:
-    return f"{keys[0]!r}" if len(keys) == 1 else f"{len(keys)} elements ({keys[0]!r}, ...)"
-
-
 def _platform(platform: dict[str, Any] | None) -> str:
     return f"{platform['name']} ({platform['because']})" if platform else ""
 
 
 def _elements(source: dict[str, Any] | None) -> str:
-    return f"{source['kind']} {_named(source['elements'])} ({source['because']})" if source else ""
+    return f"{source['kind']} {named(source['elements'])} ({source['because']})" if source else ""
 
 
 def _reading(source: dict[str, Any] | None) -> str:
@@ -102,20 +83,6 @@ def _reading(source: dict[str, Any] | None) -> str:
         return ""
     columns = ", ".join(f"{what} {name!r}" for what, name in source["columns"].items() if name is not None)
     return f"{columns}; unit {source['um_per_unit']:.6g} um ({source['um_per_unit_because']})"
-
-
-def _kept(transcripts: dict[str, Any] | None) -> str:
-    if not transcripts:
-        return ""
-    kept, rows = transcripts["kept"], transcripts["rows"]
-    rows_kept = rows - sum(transcripts["dropped"].values())
-    # Where rows stand for several molecules there may be more of these.
-    return f"{kept:,} transcripts {'of' if kept == rows_kept else f'in {rows_kept:,} of'} {rows:,} rows"
-
-
-def _dropped(transcripts: dict[str, Any] | None) -> str:
-    dropped = transcripts["dropped"] if transcripts else {}
-    return ", ".join(f"{n:,} {reason}" for reason, n in dropped.items() if n)
 
 
 def _genes(transcripts: dict[str, Any] | None) -> str:

@@ -10,9 +10,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ucs._run.output import put_from_elsewhere
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
-from ucs.methods.density.tile import cells_of_tile
 from ucs.methods.device import resolve_device
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from ucs._kernels.transcripts import Window
-    from ucs._run.output import Canvas, Handle
-    from ucs.methods.density.tile import Judges, TileTask
+    from ucs._run.output import TileOutput
+    from ucs.methods.base import TilePredictor
 
 _WAITING_PER_WORKER = 2  # tasks: one at work, one that it can begin at once
 _ONE_AT_A_TIME = threading.Lock()  # of a process: its tiles share a device, and torch's number of threads
@@ -86,16 +86,16 @@ def _why_device_is_lacking(device: str) -> str:
 
 def work_in_cluster(
     client: Client,
-    tasks: Iterator[TileTask],
-    judges: Judges,
-    canvas: Canvas,
+    tasks: Iterator[tuple[int, Any]],
+    predictor: TilePredictor,
+    output: TileOutput,
     tiles: Sequence[Window],
     *,
     device: str,
     tile_size: int,
-    done: Callable[[int], None],
+    done: Callable[[], None],
 ) -> None:
-    """Have workers work on tiles and write them to a canvas on disk, which they must reach by the same path.
+    """Have workers predict tiles and write them to an output on disk, which they must reach by the same path.
 
     A worker that dies takes nothing with it: its tiles are given to others. Tasks travel as files in the scratch folder
     rather than through the scheduler, and only a few at a time.
@@ -104,62 +104,74 @@ def work_in_cluster(
     ----------
     client
         Active.
-    tasks, judges
-        What to do.
-    canvas
+    tasks
+        Number and task of each tile that is to be done.
+    predictor
+        Of the tasks.
+    output
         Where to write.
     tiles
         The tiles, by number.
     device, tile_size
-        As in :func:`ucs.tl.segment`.
+        As in :class:`ucs.options.ComputeOptions`.
     done
-        Called with the number of each tile that is there.
+        Called when a tile is there.
     """
     from distributed import as_completed
 
-    folder = canvas.workspace.folder / "tasks"
+    folder = output.workspace.folder / "tasks"
     folder.mkdir(exist_ok=True)
-    judges_file = folder / "judges.pickle"
-    _dump(judges_file, judges)
-    handle = canvas.handle
+    predictor_file = folder / "predictor.pickle"
+    _dump(predictor_file, predictor)
+    rasters = str(output.workspace.raster_folder), list(output.rasters)
 
-    def submit(task: TileTask) -> Any:
-        file = folder / f"{task.number}.pickle"
+    def submit(number: int, task: Any) -> Any:
+        file = folder / f"{number}.pickle"
         _dump(file, task)
         return client.submit(
-            _work, str(file), str(judges_file), handle, tiles[task.number], device, tile_size, pure=False, retries=2
-        )
+            _work, number, str(file), str(predictor_file), rasters, tiles[number], device, tile_size,
+            pure=False, retries=2,
+        )  # fmt: skip
 
-    at_work = as_completed([submit(task) for task in itertools.islice(tasks, _waiting(client))])
+    at_work = as_completed([submit(*one) for one in itertools.islice(tasks, _waiting(client))])
     try:
         for future in at_work:
             number = future.result()
             (folder / f"{number}.pickle").unlink()
-            done(number)
-            at_work.update([submit(task) for task in itertools.islice(tasks, 1)])
+            done()
+            at_work.update([submit(*one) for one in itertools.islice(tasks, 1)])
     except BaseException:  # Ctrl-C too: workers would go on
         client.cancel(list(at_work.futures))
         raise
-    judges_file.unlink()
+    predictor_file.unlink()
 
 
 def _waiting(client: Client) -> int:
     return _WAITING_PER_WORKER * max(1, len(client.nthreads()))
 
 
-def _work(file: str, judges_file: str, handle: Handle, core: Window, device: str, tile_size: int) -> int:
-    """Work on one tile, on a worker."""
-    task: TileTask = _load(file)
+def _work(
+    number: int,
+    file: str,
+    predictor_file: str,
+    rasters: tuple[str, list[str]],
+    core: Window,
+    device: str,
+    tile_size: int,
+) -> int:
+    """Predict one tile, on a worker."""
+    task = _load(file)
     with _ONE_AT_A_TIME:
         where = resolve_device(device)
-        judges = _judges(judges_file, Path(judges_file).stat().st_mtime_ns).on(where)
-        cells = cells_of_tile(task, judges, device=where, tile_size=tile_size)
-    handle.put(task.number, core, cells)
-    return task.number
+        predictor = _predictor(predictor_file, Path(predictor_file).stat().st_mtime_ns).on(where)
+        cells = predictor.decide(predictor.forward(task, device=where, tile_size=tile_size))
+    folder, names = rasters
+    put_from_elsewhere(Path(folder), names, number, core, cells)
+    return number
 
 
 @lru_cache(maxsize=1)
-def _judges(file: str, _changed: int) -> Judges:
+def _predictor(file: str, _changed: int) -> TilePredictor:
     """Read the models once, not for each tile."""
     return _load(file)
 

@@ -11,13 +11,11 @@ from ucs._read.nuclei.onto_grid import Nuclei
 from ucs._read.sample import Sample
 from ucs._run.rehearsal import rehearse
 from ucs._utils.memory import (
-    BYTES_PER_PIXEL,
     BYTES_PER_PIXEL_OF_NUCLEI,
     BYTES_PER_TRANSCRIPT,
     BYTES_PER_TRANSCRIPT_HELD,
     DISK_BYTES_PER_PIXEL,
     bytes_of_rasters,
-    bytes_of_tile,
     machine_memory,
     parse_limit,
 )
@@ -27,15 +25,14 @@ if TYPE_CHECKING:
 
     from ucs._read.source import Source
     from ucs._read.transcripts import Transcripts
-    from ucs._run.training import Learning
+    from ucs._run.training import TrainingOptions
     from ucs.methods.model import UCSModel
+    from ucs.options import ComputeOptions
 
 # Measured on two cores of a server processor (AMD EPYC).
 _SECONDS_PER_MPX = 1.0  # to outline and count, per million pixels of the grid
 _SECONDS_PER_IMAGE_MPX = 0.2  # to find nuclei, per million pixels of the image at the level that is worked on
 _WORKING_BYTES = 0.3 * 2**30  # the nets at work on one patch or block, compiled kernels
-_BYTES_PER_GENE = 256 * 4  # of the first layer of the published net
-_COPIES_OF_WEIGHTS = 6  # the weights, their gradients, Adam's two moments, the best so far, and what is being made
 _STAND_IN = 16, 6  # px between, and side of, stand-ins for nuclei that are not yet found
 
 
@@ -49,10 +46,10 @@ class Workload:
         What is read.
     nuclei
         None if they are to be found first.
-    n_genes
-        Genes that the nets see.
-    learning
+    training
         How models would be trained.
+    compute
+        Where, and with how much memory.
     model
         One that is given.
     n_trained
@@ -66,15 +63,15 @@ class Workload:
     source: Source
     transcripts: Transcripts
     nuclei: Nuclei | None
-    n_genes: int
-    learning: Learning
+    training: TrainingOptions
+    compute: ComputeOptions
     model: UCSModel | None
     n_trained: float
     image_pixels: int
     read_seconds: float
 
 
-def estimate(work: Workload, *, tile_size: int, before: int, timed: bool) -> dict[str, Any]:
+def estimate(work: Workload, *, before: int, timed: bool) -> dict[str, Any]:
     """Return the peak of memory and of temporary files in GiB and the time in seconds that a run will take.
 
     Training and prediction are timed on a part of the data itself; the remainder is reckoned from its size.
@@ -83,8 +80,6 @@ def estimate(work: Workload, *, tile_size: int, before: int, timed: bool) -> dic
     ----------
     work
         What would be done.
-    tile_size
-        Side in pixels of what goes through the nets at once on a GPU.
     before
         Bytes that the process held before it read anything; see :func:`ucs._utils.memory.resident_memory`.
     timed
@@ -94,28 +89,28 @@ def estimate(work: Workload, *, tile_size: int, before: int, timed: bool) -> dic
     stages, because = {}, "not timed"
     if timed:
         try:
-            stages = _stages(work, tile_size)
+            stages = _stages(work)
             because = "from a few steps on a part of the data; less if training stops early"
         except (MemoryError, RuntimeError, ValueError) as error:  # a part may be too poor where the whole is not
             because = f"not timed: {error}"
-    needed, limit = before + memory_needed(work, tile_size), parse_limit("auto")
+    needed, limit = before + memory_needed(work), parse_limit(work.compute.memory_limit)
     return {
         "memory_gib": needed / 2**30,
         "disk_gib": disk_needed(work, limit, needed) / 2**30,
         "memory_there_gib": None if there is None else there / 2**30,
         "seconds": sum(stages.values()) if stages else None,
         "stages": stages,
-        "device": work.learning.device,
+        "device": work.training.device,
         "because": because,
     }
 
 
-def _stages(work: Workload, tile_size: int) -> dict[str, float]:
+def _stages(work: Workload) -> dict[str, float]:
     """Return the seconds that each stage takes."""
     shape = work.transcripts.grid.shape
     nuclei = stand_ins(shape) if work.nuclei is None else work.nuclei
     sample = Sample(work.source, "", work.transcripts, nuclei, "unchecked")
-    pace = rehearse(sample, work.learning, work.model, tile_size=tile_size)
+    pace = rehearse(sample, work.training, work.model, tile_size=work.compute.tile_size)
     stages = {
         "read": work.read_seconds,
         "nuclei": work.image_pixels / 1e6 * _SECONDS_PER_IMAGE_MPX,
@@ -126,21 +121,18 @@ def _stages(work: Workload, tile_size: int) -> dict[str, float]:
     return {name: float(seconds) for name, seconds in stages.items() if seconds > 0}
 
 
-def memory_needed(work: Workload, tile_size: int) -> float:
+def memory_needed(work: Workload) -> float:
     """Return the bytes that a run needs beyond what the process holds before."""
-    grid, n = work.transcripts.grid, work.transcripts.map.n_transcripts
-    if not work.learning.gives_published(work.model):
-        rasters = grid.n_pixels * BYTES_PER_PIXEL_OF_NUCLEI + bytes_of_rasters(grid.n_pixels)
-        rasters += bytes_of_tile(tile_size, grid.n_pixels)
-        # Reading is over when rasters are made.
-        return _WORKING_BYTES + max(n * BYTES_PER_TRANSCRIPT, n * BYTES_PER_TRANSCRIPT_HELD + rasters)
-    weights = work.n_genes * _BYTES_PER_GENE * (_COPIES_OF_WEIGHTS if work.n_trained else 1)
-    return _WORKING_BYTES + weights + grid.n_pixels * BYTES_PER_PIXEL + n * BYTES_PER_TRANSCRIPT
+    n_pixels, n = work.transcripts.grid.n_pixels, work.transcripts.map.n_transcripts
+    rasters = n_pixels * BYTES_PER_PIXEL_OF_NUCLEI + bytes_of_rasters(n_pixels)
+    rasters += work.training.method.bytes_of_tile(work.compute.tile_size, n_pixels)
+    # Reading is over when rasters are made.
+    return _WORKING_BYTES + max(n * BYTES_PER_TRANSCRIPT, n * BYTES_PER_TRANSCRIPT_HELD + rasters)
 
 
 def disk_needed(work: Workload, limit: int | None, needed: float) -> float:
     """Return the bytes of temporary files of a run that needs more memory than it may hold."""
-    if work.learning.gives_published(work.model) or limit is None or needed <= limit:
+    if limit is None or needed <= limit:
         return 0
     return (
         work.transcripts.grid.n_pixels * DISK_BYTES_PER_PIXEL

@@ -70,6 +70,11 @@ def choose_genes(genes: str | int | Sequence[str], samples: Sequence[Transcripts
     return tuple(sorted(chosen))
 
 
+def is_by_variability(genes: str | int | Sequence[str]) -> bool:
+    """Tell whether :func:`choose_genes` measures counts."""
+    return isinstance(genes, int | np.integer) or (isinstance(genes, str) and genes == "hvg")
+
+
 def _fitting(pattern: str, available: Sequence[str]) -> tuple[str, ...]:
     try:
         fitting = tuple(name for name in available if re.fullmatch(pattern, name))

@@ -8,32 +8,30 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._files.workspace import Workspace
-from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.refine import influence, refine_cells
-from ucs._kernels.transcripts import Window
-from ucs.methods.density.confidence import confidence_in_owners
-from ucs.methods.density.statistics import LATTICE, tiles_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from ucs.methods.density.tile import TileCells
+    from ucs._files.workspace import Workspace
+    from ucs._kernels.transcripts import Window
+    from ucs.methods.base import TileCells
 
-_DTYPES = {"labels": np.int32, "certainty": np.uint8, "from_cells": np.uint8}
+_DTYPES = {"labels": np.int32, "confidence": np.uint8, "foreground": np.uint8}
 _ROWS_AT_ONCE = 1024
 
 
 @dataclass(frozen=True)
-class Canvas:
-    """What is said of all pixels, ``(h, w)`` each: plain arrays, or Zarr arrays in memory or on disk.
+class TileOutput:
+    """What tiles say of all pixels, ``(h, w)`` each: plain arrays, or Zarr arrays in memory or on disk.
 
     Attributes
     ----------
-    labels, certainty, from_cells
-        As in :class:`ucs.methods.density.tile.TileCells`.
+    rasters
+        Those fields of :class:`ucs.methods.base.TileCells` that are wanted, by name.
     chunk
         Side of a chunk, that of a tile: two tiles never write to one chunk.
     workspace
@@ -42,57 +40,45 @@ class Canvas:
         Numbers of the tiles that are there already.
     """
 
-    labels: Any
-    certainty: Any
-    from_cells: Any
+    rasters: dict[str, Any]
     chunk: int
     workspace: Workspace
     done: frozenset[int]
 
     @classmethod
-    def open(cls, workspace: Workspace, shape: tuple[int, int], tile_size: int) -> Canvas:
+    def open(cls, workspace: Workspace, shape: tuple[int, int], tile_size: int, *, foreground: bool) -> TileOutput:
         """Make the rasters, or find those that an earlier run has begun."""
-        chunk = -(-tile_size // LATTICE) * LATTICE
-        labels, certainty, from_cells = (workspace.raster(name, shape, dtype, chunk) for name, dtype in _DTYPES.items())
+        chunk = -(-tile_size // BLOCK) * BLOCK
+        names = [name for name in _DTYPES if foreground or name != "foreground"]
+        rasters = {name: workspace.raster(name, shape, _DTYPES[name], chunk) for name in names}
         done: frozenset[int] = frozenset()
         if workspace.on_disk:
             marks = workspace.raster_folder / "done"
             marks.mkdir(exist_ok=True)
             done = frozenset(int(mark.name) for mark in marks.iterdir())
-        return cls(labels, certainty, from_cells, chunk, workspace, done)
+        return cls(rasters, chunk, workspace, done)
 
     def put(self, number: int, core: Window, cells: TileCells) -> None:
         """Write a tile; on disk it counts as done only once it is complete."""
-        for name in _DTYPES:
-            getattr(self, name)[core.slices] = getattr(cells, name)
+        for name, raster in self.rasters.items():
+            raster[core.slices] = getattr(cells, name)
         if self.workspace.on_disk:
             mark_done(self.workspace.raster_folder, number)
 
-    @property
-    def handle(self) -> Handle:
-        """What another process needs to write to the same rasters."""
-        return Handle(str(self.workspace.raster_folder))
 
+def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window, cells: TileCells) -> None:
+    """Write a tile to the rasters that another process holds in a folder.
 
-@dataclass(frozen=True)
-class Handle:
-    """Rasters on disk, for other processes."""
+    Raises
+    ------
+    FileNotFoundError
+        If the rasters are gone, as the run has failed.
+    """
+    import zarr
 
-    folder: str
-
-    def put(self, number: int, core: Window, cells: TileCells) -> None:
-        """Write a tile.
-
-        Raises
-        ------
-        FileNotFoundError
-            If the rasters are gone, as the run has failed.
-        """
-        import zarr
-
-        for name in _DTYPES:
-            zarr.open_array(Path(self.folder, name), mode="r+")[core.slices] = getattr(cells, name)
-        mark_done(Path(self.folder), number)
+    for name in names:
+        zarr.open_array(folder / name, mode="r+")[core.slices] = getattr(cells, name)
+    mark_done(folder, number)
 
 
 def mark_done(folder: Path, number: int) -> None:
@@ -100,44 +86,39 @@ def mark_done(folder: Path, number: int) -> None:
     (folder / "done" / str(number)).touch()
 
 
-def refine_canvas(
-    canvas: Canvas, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]
-) -> tuple[Any, Any]:
-    """Turn decisions into cells, and certainty into confidence; plain arrays are overwritten.
+def refine_output(output: TileOutput, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]) -> None:
+    """Turn decisions into cells, and confidence to 0 outside them; in place, or into rasters of the same names.
 
     Of rasters that are held in chunks, each tile is refined with as much around it as its pixels depend on.
 
     Parameters
     ----------
-    canvas
+    output
         Complete.
     nuclei, n
         ``(h, w)`` ids, and the highest of them.
     update
         Called with ``(tiles done, tiles)``.
-
-    Returns
-    -------
-    Labels and 255 times the confidence in them, ``(h, w)`` each.
     """
-    if isinstance(canvas.labels, np.ndarray):
-        labels = refine_cells(canvas.labels, nuclei, bounding_boxes(canvas.labels, n))
-        confidence_in_owners(labels, canvas.certainty, canvas.from_cells)
-        return labels, canvas.certainty
-    shape = canvas.labels.shape
-    halo = influence(_largest_cell(canvas.labels, n))
-    cells = canvas.workspace.raster("cells", shape, np.int32, canvas.chunk)
-    confidence = canvas.workspace.raster("confidence", shape, np.uint8, canvas.chunk)
-    tiles = list(tiles_of(shape, canvas.chunk))
+    rasters = output.rasters
+    labels, confidence = rasters["labels"], rasters["confidence"]
+    if isinstance(labels, np.ndarray):
+        rasters["labels"] = refine_cells(labels, nuclei, bounding_boxes(labels, n))
+        confidence[rasters["labels"] == 0] = 0
+        return
+    shape = labels.shape
+    halo = influence(_largest_cell(labels, n))
+    cells = output.workspace.raster("cells", shape, np.int32, output.chunk)
+    sure = output.workspace.raster("cell_confidence", shape, np.uint8, output.chunk)
+    tiles = list(tiles_of(shape, output.chunk))
     for done, core in enumerate(tiles, start=1):
         window = core.grown(halo).clipped(shape)
-        labels = canvas.labels[window.slices]
-        labels = refine_cells(labels, nuclei[window.slices], bounding_boxes(labels, n))[core.seen_from(window).slices]
-        certainty = canvas.certainty[core.slices]
-        confidence_in_owners(labels, certainty, canvas.from_cells[core.slices])
-        cells[core.slices], confidence[core.slices] = labels, certainty
+        held = labels[window.slices]
+        refined = refine_cells(held, nuclei[window.slices], bounding_boxes(held, n))[core.seen_from(window).slices]
+        cells[core.slices] = refined
+        sure[core.slices] = np.where(refined > 0, confidence[core.slices], np.uint8(0))
         update(done, len(tiles))
-    return cells, confidence
+    rasters["labels"], rasters["confidence"] = cells, sure
 
 
 def _largest_cell(labels: Any, n: int) -> int:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from ucs._files.new_store import check_writable_folder
 from ucs._utils.log import logger
-from ucs._utils.memory import DISK_BYTES_PER_PIXEL, bytes_of_rasters, bytes_of_tile, resident_memory
+from ucs._utils.memory import DISK_BYTES_PER_PIXEL, bytes_of_rasters, resident_memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from spatialdata import SpatialData
 
     from ucs._files.workspace import Workspace
@@ -51,7 +53,9 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
     return place
 
 
-def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int, *, plain: bool = False) -> int:
+def fit_tiles(
+    workspace: Workspace, shape: tuple[int, int], tile_size: int, *, bytes_of_tile: Callable[[int, int], int]
+) -> int:
     """Decide whether rasters are held on disk, and return a side of tiles that memory suffices for.
 
     Parameters
@@ -62,8 +66,8 @@ def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int, *, p
         Of the raster in pixels.
     tile_size
         Side that is wanted.
-    plain
-        As in :func:`ucs._utils.memory.bytes_of_rasters`.
+    bytes_of_tile
+        Bytes that are held of a tile, of its side and the pixels of the raster.
 
     Raises
     ------
@@ -74,7 +78,7 @@ def fit_tiles(workspace: Workspace, shape: tuple[int, int], tile_size: int, *, p
     """
     n_pixels = shape[0] * shape[1]
 
-    if not workspace.fits(bytes_of_rasters(n_pixels, plain=plain) + bytes_of_tile(tile_size, n_pixels)):
+    if not workspace.fits(bytes_of_rasters(n_pixels) + bytes_of_tile(tile_size, n_pixels)):
         workspace.use_folder()
     if not workspace.on_disk:
         return tile_size

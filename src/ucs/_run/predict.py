@@ -1,59 +1,30 @@
-"""Prediction on one prepared sample: scores, decisions, refinement. Arrays in, arrays out."""
+"""Prediction on one prepared sample by one model, or by one for each region."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._files.workspace import Workspace
-from ucs._kernels.lattice import BLOCK, bounding_boxes, count_blocks
-from ucs._kernels.refine import refine_cells
-from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs._run.cell_types import marks_of
+from ucs._results.elements import Prediction
+from ucs._run.tiles import run_tiles
 from ucs._utils.checks import listed
-from ucs._utils.progress import stage
-from ucs.methods.density.engine import predict_by_density
-from ucs.methods.device import resolve_device
+from ucs._utils.memory import release_unused
+from ucs.methods.base import resolve_method
 from ucs.methods.model import UCSModel
-from ucs.methods.paper.assign import assign_pixels
-from ucs.methods.paper.foreground import HALO
-from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.region_models import RegionModels, load_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from numpy.typing import NDArray
 
-    from ucs._kernels.bands import Raster
+    from ucs._files.workspace import Workspace
     from ucs._read.regions import Regions
-    from ucs._read.sample import Sample
+    from ucs._utils.progress import Stages
+    from ucs.methods.base import RasterSample
 
     Model = UCSModel | RegionModels
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """Cells on the sample's grid.
-
-    Attributes
-    ----------
-    labels
-        ``(h, w)`` int32, the id of the nucleus that owns the pixel.
-    probability
-        ``(h, w)`` uint8, 255 times the confidence in the owner: that of :mod:`ucs.methods.density.confidence`, or q
-        (paper, equation 4) of the published nets.
-    obs
-        What more is known of each nucleus, ``(n,)`` each: further columns of the table.
-    """
-
-    labels: Raster
-    probability: Raster
-    obs: Mapping[str, Any] = field(default_factory=dict)
 
 
 def as_model(model: object) -> Model:
@@ -90,77 +61,63 @@ def check_regions_of_model(model: Model, regions: object) -> None:
 
 
 def predict_cells(
-    sample: Sample,
+    raster: RasterSample,
     model: Model,
     regions: Regions | None = None,
     *,
-    ownership: str = "expression",
+    survey: Any = None,
+    threshold: float | None = None,
     tile_size: int,
     device: str,
-    workspace: Workspace | None = None,
-    progress: bool,
-    timings: dict[str, float],
+    workspace: Workspace,
+    foreground: bool = False,
+    stages: Stages,
 ) -> Prediction:
     """Apply a model, or one for each region, to one sample; see :func:`ucs.tl.predict`.
 
-    ``workspace`` tells where rasters are held; in memory if None, large ones compressed. Those of the published nets
-    are plain arrays in any case.
+    Parameters
+    ----------
+    raster
+        The sample.
+    model, regions
+        One model, or one for each of the regions.
+    survey
+        Of the raster, if training has made it (:meth:`ucs.methods.Method.survey`); measured if None.
+    threshold
+        Probability of lying in a cell above which a pixel does; the method's default if None.
+    tile_size, device
+        As in :class:`ucs.options.ComputeOptions`.
+    workspace
+        Where rasters are held.
+    foreground
+        Whether the probability of lying in a cell is wanted.
+    stages
+        Times the stages.
     """
-    models, judge = judges_of(sample, model, regions)
+    models, model_of_nucleus = models_of_nuclei(raster, model, regions)
     obs = {} if regions is None else {"model_region": regions.column()}
-    if not models[0].is_published:
-        labels, probability = predict_by_density(
-            sample,
-            models,
-            judge,
-            ownership=ownership,
-            tile_size=tile_size,
-            device=device,
-            workspace=Workspace() if workspace is None else workspace,
-            progress=progress,
-            timings=timings,
-        )
-        return Prediction(labels, probability, obs)
-    nuclei, params = sample.nuclei.labels, models[0].params
-    n = len(sample.nuclei.ids)
-    boxes = bounding_boxes(nuclei, n)
-    with stage("predict", timings, progress=progress, unit="block") as update:
-        scores = PixelScores.empty(nuclei.shape, boxes, judge, n_models=len(models), reach=params.reach)
-        done = 0
-        for number, transcripts in enumerate(_transcripts_of_each(sample, models, scores)):
-            one, where = models[number], resolve_device(device)
-            foreground, cell = one.published_nets()
-            score_pixels(
-                scores,
-                transcripts,
-                foreground.to(where),
-                cell.to(where),
-                model=number,
-                device=where,
-                tile_size=tile_size,
-                progress=lambda blocks, before=done: update(before + blocks, scores.n_blocks),  # type: ignore[misc]
+    method = resolve_method(models[0].method)
+    with stages.stage("survey", unit="tile") as update:
+        if survey is None or len(models) > 1:
+            groups = model_of_nucleus if len(models) > 1 else None
+            survey = method.survey(
+                raster, models[0].genes, models[0].params, model_of_nucleus=groups, progress=update
             )
-            foreground.cpu()
-            cell.cpu()
-            done += int((scores.scalar.index[number] >= 0).sum())
-    cells = [one.published_nets()[1] for one in models]
-    heads = np.array([[float(x.detach()) for x in (*cell.weight_bias(), cell.mark_weight())] for cell in cells])
-    with stage("assign", timings, progress=False):
-        labels, probability = assign_pixels(
-            nuclei,
-            boxes,
-            scores.scalar,
-            model=judge,
-            weight=heads[:, 0],
-            bias=heads[:, 1],
-            marks=marks_of(sample, models[0].markers),
-            mark_weight=heads[:, 2],
-            tau=params.tau,
-            reach=params.reach,
-        )
-    with stage("refine", timings, progress=False):
-        labels = refine_cells(labels, nuclei, bounding_boxes(labels, n))
-    return Prediction(labels, probability, obs)
+        threshold = method.threshold if threshold is None else threshold
+        plan = method.plan(models, raster, model_of_nucleus, survey, threshold=threshold)
+    del survey
+    release_unused()
+    rasters = run_tiles(
+        plan,
+        raster.nuclei,
+        raster.n,
+        tile_size=tile_size,
+        device=device,
+        workspace=workspace,
+        foreground=foreground,
+        stages=stages,
+    )
+    return Prediction(**rasters, obs=obs)
 
 
 def regions_of_models(regions: Regions, model: Model) -> dict[str, Any]:
@@ -177,8 +134,10 @@ def regions_of_models(regions: Regions, model: Model) -> dict[str, Any]:
     }
 
 
-def judges_of(sample: Sample, model: Model, regions: Regions | None) -> tuple[list[UCSModel], NDArray[np.int64]]:
-    """Return the models that judge any nucleus, and which one judges each, ``(n + 1,)``.
+def models_of_nuclei(
+    raster: RasterSample, model: Model, regions: Regions | None
+) -> tuple[list[UCSModel], NDArray[np.int64]]:
+    """Return the models that any nucleus has, and the number of that of each, ``(n + 1,)``.
 
     Raises
     ------
@@ -186,23 +145,22 @@ def judges_of(sample: Sample, model: Model, regions: Regions | None) -> tuple[li
         If there is no model for a region, or for nuclei that lie in none, or the resolution is another.
     """
     if isinstance(model, UCSModel):
-        judge = np.zeros(len(sample.nuclei.ids) + 1, dtype=np.int64)
+        number = np.zeros(raster.n + 1, dtype=np.int64)
         candidates = [model]
     else:
-        judge, candidates = _judges_by_region(model, regions)
-    used, judge = np.unique(judge, return_inverse=True)
+        number, candidates = _models_by_region(model, regions)
+    used, number = np.unique(number, return_inverse=True)
     models = [candidates[k] for k in used]
-    um_per_px = sample.transcripts.grid.um_per_px
-    if not np.isclose(um_per_px, models[0].um_per_px, rtol=1e-6):
+    if not np.isclose(raster.um_per_px, models[0].um_per_px, rtol=1e-6):
         msg = (
-            f"The model was trained at {models[0].um_per_px:g} um per pixel, the grid has {um_per_px:g}: pass "
+            f"The model was trained at {models[0].um_per_px:g} um per pixel, the grid has {raster.um_per_px:g}: pass "
             f"resolution={models[0].um_per_px:g}, or train a model at this resolution."
         )
         raise ValueError(msg)
-    return models, judge
+    return models, number
 
 
-def _judges_by_region(model: RegionModels, regions: Regions | None) -> tuple[NDArray[np.int64], list[UCSModel]]:
+def _models_by_region(model: RegionModels, regions: Regions | None) -> tuple[NDArray[np.int64], list[UCSModel]]:
     check_regions_of_model(model, regions)
     if regions is None:
         raise AssertionError  # refused above
@@ -212,32 +170,14 @@ def _judges_by_region(model: RegionModels, regions: Regions | None) -> tuple[NDA
         raise ValueError(msg)
     if regions.n_outside > 0 and model.shared is None:
         msg = (
-            f"{regions.n_outside} nuclei lie in no region ({regions.rule}), and there is no shared model to judge "
-            "them: pass ucs.methods.RegionModels(models, shared=...), or extend the regions."
+            f"{regions.n_outside} nuclei lie in no region ({regions.rule}), and there is no shared model for them: "
+            "pass ucs.methods.RegionModels(models, shared=...), or extend the regions."
         )
         raise ValueError(msg)
     candidates = model.distinct()
     number = {id(one): k for k, one in enumerate(candidates)}
     # Nuclei in no region have the shared model, which is the first if there is one; so has id 0, which is none.
     of_region = np.array([0, *(number[id(model[name])] for name in regions.names)])
-    judge = of_region[regions.of_nucleus]
-    judge[0] = judge[1]
-    return judge, candidates
-
-
-def _transcripts_of_each(
-    sample: Sample, models: Sequence[UCSModel], scores: PixelScores
-) -> Iterator[TranscriptMap]:
-    """Select the transcripts that each model sees; only where it is asked, if the models see different genes."""
-    transcripts = sample.transcripts
-    features = transcripts.genes + transcripts.controls
-    if all(model.genes == models[0].genes for model in models):
-        selected = models[0].select_genes(transcripts.map, features)
-        for _ in models:
-            yield selected
-        return
-    for number, model in enumerate(models):
-        asked = scores.scalar.index[number].reshape(count_blocks(transcripts.map.shape)) >= 0
-        (rows, columns) = np.nonzero(asked)
-        window = Window(*(BLOCK * np.array([rows.min(), columns.min(), rows.max() + 1, columns.max() + 1])).tolist())
-        yield model.select_genes(transcripts.map.within(window.grown(HALO)), features)
+    of_nucleus = of_region[regions.of_nucleus]
+    of_nucleus[0] = of_nucleus[1]
+    return of_nucleus, candidates

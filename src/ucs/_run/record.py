@@ -7,20 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._run.predict import regions_of_models
 from ucs._utils.log import logger
+from ucs.methods.base import resolve_method
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._read.regions import Regions
     from ucs._read.sample import Sample
-    from ucs._results.keys import OutputKeys
     from ucs._run.predict import Model
+    from ucs.options import OutputKeys
 
 _FEW_IN_CELLS = 0.6  # share of the transcripts below which one may wonder
 
 
 def record_of(
-    sample: Sample, model: Model, regions: Regions | None, keys: OutputKeys, *, min_transcripts: int
+    sample: Sample, model: Model, regions: Regions | None, keys: OutputKeys, *, threshold: float | None
 ) -> dict[str, Any]:
     """Collect what ``uns["ucs"]`` says of a run."""
     source, transcripts = sample.source, sample.transcripts
@@ -35,11 +36,10 @@ def record_of(
             "resolution": source.resolution,
             "um_per_unit": source.um_per_unit,
             "z_planes": list(source.columns.planes),
-            "min_transcripts": min_transcripts,
-            "labels_key": keys.labels,
-            "shapes_key": keys.shapes,
-            "points_column": keys.points_column,
-            "train": model.params.as_dict(),
+            "method": model.method,
+            "threshold": resolve_method(model.method).threshold if threshold is None else threshold,
+            "params": model.params.as_dict(),
+            "key_added": keys.as_dict(),
         },
         "model": model.history,
         **({} if regions is None else {"regions": regions_of_models(regions, model)}),
@@ -60,7 +60,7 @@ def record_of(
 
 
 def log_result(
-    sdata: SpatialData, of: int, keys: OutputKeys, timings: dict[str, float], *, written: bool = False
+    sdata: SpatialData, of: int, keys: OutputKeys, seconds: float, *, written: bool, find_missing: bool
 ) -> None:
     """Say what a run has added.
 
@@ -72,10 +72,12 @@ def log_result(
         How many transcripts of genes there are.
     keys
         Of the results.
-    timings
-        Seconds of each stage.
+    seconds
+        That the run took.
     written
         Whether results are in the store, but for the column of the points.
+    find_missing
+        Whether missing cells were looked for.
     """
     table = sdata.tables[keys.table]
     in_cells = int(table.X.sum())
@@ -91,9 +93,9 @@ def log_result(
         table.obs["area_um2"].median() if table.n_obs else 0,
         100 * in_cells / of,
         of,
-        timings["total"],
+        seconds,
     )
-    if in_cells < _FEW_IN_CELLS * of and keys.missing_nuclei is None:
+    if in_cells < _FEW_IN_CELLS * of and not find_missing:
         logger.info(
             "Many transcripts lie in no cell. Cells are no larger than their transcripts tell; if nuclei are missing, "
             "try find_missing=True, and look at the alignment of nuclei and transcripts."

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._files.workspace import Workspace
 from ucs._kernels.ids import densify
 from ucs._kernels.lattice import BLOCK, bounding_boxes, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
 from ucs._read.nuclei.onto_grid import Nuclei
 from ucs._read.sample import Sample
+from ucs._run.predict import predict_cells
+from ucs._run.region_samples import raster_of
+from ucs._run.training import train_model
 from ucs._utils.log import collected
+from ucs._utils.progress import Stages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs._run.training import Learning
+    from ucs._run.training import TrainingOptions
     from ucs.methods.model import UCSModel
 
 _SIDE = 3  # blocks: a part is large enough for a patch with its surroundings
@@ -44,67 +49,66 @@ class Pace:
     decide: float
 
 
-def rehearse(sample: Sample, learning: Learning, model: UCSModel | None, *, tile_size: int) -> Pace:
+def rehearse(sample: Sample, training: TrainingOptions, model: UCSModel | None, *, tile_size: int) -> Pace:
     """Time training and prediction on a typical part of a sample, each after a first time that is not counted.
 
     Parameters
     ----------
     sample
         The sample.
-    learning
+    training
         How a model would be trained.
     model
         One that is given.
     tile_size
         Side in pixels of what goes through the nets at once on a GPU.
     """
-    from ucs._run.predict import predict_cells
-
     part = typical_part(sample)
     seconds = 0.0
     with collected():
         if model is None:
-            model, seconds = _training(part, learning)
+            model, seconds = _training(part, training)
         for _ in range(2):
-            timings: dict[str, float] = {}
+            stages = Stages()
             predict_cells(
-                part,
+                raster_of(part, training.markers),
                 model,
-                ownership=learning.ownership,
                 tile_size=tile_size,
-                device=learning.device,
-                progress=False,
-                timings=timings,
+                device=training.device,
+                workspace=Workspace(),
+                stages=stages,
             )
-    predict = timings.pop("cells" if "cells" in timings else "predict")
-    at_once = 1 if learning.device == "cpu" else max(1, (tile_size // BLOCK) ** 2)
+    predict = stages.seconds.pop("cells")
+    at_once = 1 if training.device == "cpu" else max(1, (tile_size // BLOCK) ** 2)
     reach = model.params.reach
     batches = [-(-n_blocks(one.nuclei.labels, reach) // at_once) for one in (sample, part)]
     return Pace(
         seconds,
         predict * batches[0] / max(1, batches[1]),
-        sum(timings.values()) * sample.nuclei.labels.size / part.nuclei.labels.size,
+        sum(stages.seconds.values()) * sample.nuclei.labels.size / part.nuclei.labels.size,
     )
 
 
-def _training(part: Sample, learning: Learning) -> tuple[UCSModel, float]:
+def _training(part: Sample, training: TrainingOptions) -> tuple[UCSModel, float]:
     """Return a model that has learned next to nothing, and the seconds that all steps would take."""
-    from ucs._run.training import train_model
-
-    params = learning.params.filled(density=learning.by_density)
-    seconds = []
+    params, seconds = training.params, []
+    counted = [name for name in _COUNTED if hasattr(params, name)]
+    # Training must not stop early.
+    patient: dict[str, Any] = {"patience": 10**6} if hasattr(params, "patience") else {}
+    all_steps = getattr(params, "max_steps", _FEW)
     for steps in (_FEW, _FEW, _MORE):
-        share = min(1.0, steps / params.max_steps)
-        counts = {name: max(1, round(share * getattr(params, name))) for name in _COUNTED}
+        share = min(1.0, steps / all_steps)
+        counts: dict[str, Any] = {name: max(1, round(share * getattr(params, name))) for name in counted}
         start = time.perf_counter()
-        model = train_model([part], None, replace(learning, params=replace(params, patience=10**6, **counts)), {})
+        few = replace(training, params=replace(params, **patient, **counts))
+        trained = train_model([part], None, few, Stages())
         seconds.append(time.perf_counter() - start)
     per_step = max(0.0, seconds[2] - seconds[1]) / (_MORE - _FEW)
-    return model, seconds[1] + max(0, params.max_steps - _FEW) * per_step  # type: ignore[return-value]
+    return trained.model.distinct()[0], seconds[1] + max(0, all_steps - _FEW) * per_step
 
 
 _COUNTED = ("max_steps", "evaluate_every", "cell_patches", "cell_steps")
-"""Parameters of the training that the time it takes is in proportion to."""
+"""Parameters of the training, of methods that have them, that the time it takes is in proportion to."""
 
 
 def typical_part(sample: Sample) -> Sample:

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._files.store import mend_store
+from ucs._run.training import Trained
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
+from ucs.methods.base import Method
 from ucs.methods.device import precision, resolve_device
 from ucs.methods.region_models import load_model
 
@@ -114,22 +116,24 @@ def describe(
     }
 
 
-def trained_once(workspace: Workspace, train: Callable[[], Model]) -> Model:
+def trained_once(workspace: Workspace, train: Callable[[], Trained]) -> Trained:
     """Return the model that the run in the folder has trained, or train it and leave it there."""
     folder = workspace.folder / "model"
     if folder.exists():
         logger.info("The model is there already.")
-        return load_model(folder)
-    model = train()
+        return Trained(load_model(folder))
+    trained = train()
     partial = workspace.folder / f"model.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    model.save(partial)
+    trained.model.save(partial)
     partial.rename(folder)
-    return model
+    return trained
 
 
 def _in_full(value: Any) -> str:
     """Return what tells a value from others; arrays and tables are not cut short as when they are shown."""
+    if isinstance(value, Method):
+        return value.name
     if is_dataclass(value) and not isinstance(value, type):
         value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
@@ -172,12 +176,8 @@ def _digest_text(lines: list[str]) -> str:
 
 
 def _digest_model(model: Model) -> str:
-    from ucs.methods.model import UCSModel
-
-    models = [model] if isinstance(model, UCSModel) else model.distinct()
     parts = []
-    for one in models:
-        for net in (one.foreground, one.cell):
-            parts += [_digest(value.detach().cpu().numpy()) for value in net.state_dict().values()]
-        parts += [*one.genes, repr(one.params)]
+    for one in model.distinct():
+        parts += [_digest(value.detach().cpu().numpy()) for value in one.tensors().values()]
+        parts += [one.method, *one.genes, repr(one.params)]
     return _digest_text(parts)

@@ -1,29 +1,31 @@
-"""The steps of the main job in the order in which they are done, from reading to the new elements."""
+"""The steps of a segmentation in the order in which they are done, from reading to the new elements."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ucs._files.store import least_bytes
+from ucs._files.store import bytes_to_write, check_store
 from ucs._files.swap import check_space
-from ucs._files.workspace import Workspace, closing, in_memory
-from ucs._read.regions import read_regions
-from ucs._read.sample import prepare
+from ucs._files.workspace import Workspace, closing
+from ucs._read.regions import find_regions, read_regions
+from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
+from ucs._results.keys import check_keys, new_elements
 from ucs._results.write import add_elements
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
-from ucs._run.place import fit_tiles
-from ucs._run.predict import judges_of, predict_cells
+from ucs._run.missing import MISSING, add_missing_cells
+from ucs._run.place import fit_tiles, place_of
+from ucs._run.predict import predict_cells
 from ucs._run.record import log_result, record_of
-from ucs._run.resume import begin_or_continue, trained_once
-from ucs._run.training import train_model
-from ucs._utils.memory import peak_memory, release_unused
-from ucs._utils.progress import stage
-from ucs.methods.missing.search import MISSING, add_missing_cells, missing_nuclei_element
+from ucs._run.region_samples import raster_of
+from ucs._run.resume import begin_or_continue, drop_half_written, trained_once
+from ucs._run.training import Trained, train_model
+from ucs._utils.elements import shallow_copy
+from ucs._utils.memory import parse_limit, peak_memory, release_unused
+from ucs._utils.progress import Stages
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -31,29 +33,66 @@ if TYPE_CHECKING:
     from ucs._read.regions import RegionRule, Regions
     from ucs._read.sample import Sample
     from ucs._read.source import Source
-    from ucs._results.keys import OutputKeys
+    from ucs._results.elements import Prediction
     from ucs._results.write import Elements
-    from ucs._run.predict import Model, Prediction
-    from ucs._run.training import Learning
+    from ucs._run.arguments import Arguments
+
+
+def run_segmentation(
+    sdata: SpatialData, asked: Arguments, *, inplace: bool, write: bool, progress: bool
+) -> SpatialData | None:
+    """Find the elements, check that all that follows can be done, and segment; see :func:`ucs.tl.segment`."""
+    if write and not inplace:
+        msg = "write=True writes to the object's own store and needs inplace=True."
+        raise ValueError(msg)
+    source = find_source(
+        sdata,
+        asked.points_key,
+        platform=asked.platform,
+        coordinate_system=asked.read.coordinate_system,
+        gene_key=asked.read.gene_key,
+        resolution=asked.resolution,
+        um_per_unit=asked.read.um_per_unit,
+        z_planes=asked.read.z_planes,
+    )
+    nuclei_key = find_nuclei_key(sdata, source, asked.nuclei_key)
+    if write:
+        drop_half_written(sdata)
+    find_missing = bool(asked.find_missing)
+    check_keys(asked.keys, sdata, source, nuclei_key, find_missing=find_missing, overwrite=asked.overwrite)
+    if write:
+        kinds = {key: kind for kind, key in new_elements(asked.keys, find_missing=find_missing).values()}
+        check_store(sdata, kinds, overwrite=asked.overwrite)
+    resume = asked.compute.resume
+    run = Run(
+        asked=asked,
+        source=source,
+        nuclei_key=nuclei_key,
+        rule=find_regions(sdata, source, asked.regions, genes_per_region=asked.read.genes_per_region),
+        write=write,
+        progress=progress,
+        place=place_of(asked.compute.scratch, sdata, resume=resume),
+        limit=parse_limit(asked.compute.memory_limit),
+        resume_name=f"{sdata.path} {source.points_key} {asked.keys}" if resume else None,
+    )
+    target = sdata if inplace else shallow_copy(sdata)
+    run.add_cells(sdata, target)
+    return None if inplace else target
 
 
 @dataclass(frozen=True)
 class Run:
-    """The main job, with what it was asked for; arguments are checked.
+    """A segmentation that can be done.
 
     Attributes
     ----------
-    source, nuclei_key, keys
-        Where the data are, and what the results are called.
+    asked
+        The arguments.
+    source, nuclei_key
+        Where the data are.
     rule
         What the regions are; None for one model.
-    model
-        A trained one; None to train it.
-    learning
-        How models are trained, and what holds for prediction, too: ``ownership``, ``markers``, ``progress``.
-    cell_type_key, coordinate_system, check_alignment, fuse_nuclei, find_missing, min_transcripts
-        As in :func:`ucs.tl.segment`.
-    tile_size, device, write
+    write, progress
         As in :func:`ucs.tl.segment`.
     place, limit
         Folder for temporary files (the system's if None) and the bytes that may be held.
@@ -61,48 +100,45 @@ class Run:
         What the run is called if it may be continued; None if not.
     """
 
+    asked: Arguments
     source: Source
-    nuclei_key: str | None
-    keys: OutputKeys
+    nuclei_key: str
     rule: RegionRule | None
-    model: Model | None
-    learning: Learning
-    cell_type_key: str | None
-    coordinate_system: str | None
-    check_alignment: bool
-    fuse_nuclei: bool
-    find_missing: bool
-    min_transcripts: int
-    tile_size: int
-    device: str
     write: bool
+    progress: bool
     place: Path | None
     limit: int | None
     resume_name: str | None
 
     def add_cells(self, sdata: SpatialData, target: SpatialData) -> None:
         """Do all the steps, and add what is made of one object to another, which may be the same."""
-        timings: dict[str, float] = {}
-        start = time.perf_counter()
+        stages = Stages(progress=self.progress)
         with closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace:
-            elements, n_of_genes = self._elements(sdata, workspace, timings)
-            release_unused()  # of what they were made of
-            timings["total"] = time.perf_counter() - start
-            uns = elements.new[self.keys.table].uns["ucs"]
-            uns["timings"], uns["peak_memory_gib"] = timings, peak_memory() / 2**30
+            with stages.stage("total"):
+                elements, n_of_genes = self._elements(sdata, workspace, stages)
+                release_unused()  # of what they were made of
+            uns = elements.new[self.asked.keys.table].uns["ucs"]
+            uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
             add_elements(target, elements, write=self.write)
-        log_result(target, n_of_genes, self.keys, timings, written=self.write)
+        log_result(
+            target,
+            n_of_genes,
+            self.asked.keys,
+            stages.seconds["total"],
+            written=self.write,
+            find_missing=bool(self.asked.find_missing),
+        )
 
-    def _elements(self, sdata: SpatialData, workspace: Workspace, timings: dict[str, float]) -> tuple[Elements, int]:
+    def _elements(self, sdata: SpatialData, workspace: Workspace, stages: Stages) -> tuple[Elements, int]:
         """Return the new elements, and how many transcripts of genes there are."""
-        sample, regions = self._read(sdata, timings)
+        sample, regions = self._read(sdata, stages)
         tile = self._make_room(sdata, sample, regions, workspace)
-        model = self._trained(sample, regions, workspace, timings)
-        record = record_of(sample, model, regions, self.keys, min_transcripts=self.min_transcripts)
-        sample, prediction = self._predict(sample, regions, model, tile, workspace, timings)
-        if self.find_missing:
+        trained = self._trained(sample, regions, workspace, stages)
+        record = record_of(sample, trained.model, regions, self.asked.keys, threshold=self.asked.threshold)
+        sample, prediction = self._predict(sample, regions, trained, tile, workspace, stages)
+        if self.asked.find_missing:
             record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
-        with stage("count", timings, progress=False):
+        with stages.stage("count"):
             counts = count_transcripts(sample, prediction)
         sample = sample.without_transcripts()
         elements = build_elements(
@@ -110,101 +146,111 @@ class Run:
             sample,
             prediction,
             counts,
-            keys=self.keys,
-            min_transcripts=self.min_transcripts,
-            tile_size=self.tile_size,
+            keys=self.asked.keys,
+            missing=prediction.obs[MISSING] if self.asked.find_missing else None,
+            tile_size=self.asked.compute.tile_size,
             uns=record,
-            timings=timings,
+            stages=stages,
         )
-        if self.keys.missing_nuclei is not None:
-            elements.new[self.keys.missing_nuclei] = missing_nuclei_element(
-                sdata, sample, prediction.obs[MISSING], tile_size=self.tile_size
-            )
         elements.new.update(sample.found)
         return elements, counts.n_of_genes
 
-    def _read(self, sdata: SpatialData, timings: dict[str, float]) -> tuple[Sample, Regions | None]:
-        with stage("read", timings, progress=self.learning.progress, unit="part") as update:
+    def _read(self, sdata: SpatialData, stages: Stages) -> tuple[Sample, Regions | None]:
+        with stages.stage("read", unit="part") as update:
+            system = self.asked.read.coordinate_system
             sample = prepare(
                 sdata,
                 self.source,
                 self.nuclei_key,
-                coordinate_system=self.coordinate_system,
-                check_alignment=self.check_alignment,
-                fuse_nuclei=self.fuse_nuclei,
+                coordinate_system=system,
+                check_alignment=self.asked.read.check_alignment,
+                fuse_nuclei=self.asked.read.fuse_nuclei,
                 scratch=self.place,
                 memory_limit=self.limit,
-                progress=self.learning.progress,
+                progress=self.progress,
                 update=update,
             )
-            sample = with_given_types(sdata, sample, self.cell_type_key, self.learning.markers)
-            rule, system = self.rule, self.coordinate_system
-            regions = None if rule is None else read_regions(sdata, sample, rule, coordinate_system=system)
+            sample = with_given_types(sdata, sample, self.asked.cell_type_key, self.asked.training.markers)
+            regions = None if self.rule is None else read_regions(sdata, sample, self.rule, coordinate_system=system)
         release_unused()  # of the tables that were read
         return sample, regions
 
     def _make_room(self, sdata: SpatialData, sample: Sample, regions: Regions | None, workspace: Workspace) -> int:
         """See to it that all that follows has room, and return the side of the tiles."""
         if self.write:
-            check_space(Path(sdata.path), least_bytes(sample), "The result")
-        if active_client(self.device) is not None:
+            n_pixels, n_cells = sample.transcripts.grid.n_pixels, len(sample.nuclei.ids)
+            least = bytes_to_write(n_pixels=n_pixels, n_cells=n_cells, n_entries=0)
+            check_space(Path(sdata.path), least, "The result")
+        if active_client(self.asked.compute.device) is not None:
             workspace.use_folder()
-        plain = self.find_missing or self.learning.gives_published(self.model)
-        tile = fit_tiles(workspace, sample.transcripts.grid.shape, self.tile_size, plain=plain)
+        training = self.asked.training
+        shape, of_tile = sample.transcripts.grid.shape, training.method.bytes_of_tile
+        tile = fit_tiles(workspace, shape, self.asked.compute.tile_size, bytes_of_tile=of_tile)
         if self.resume_name is None:
             return tile
-        decisive = {"learning": replace(self.learning, progress=False), "find_missing": self.find_missing}
+        decisive: dict[str, Any] = {
+            "training": training,
+            "find_missing": self.asked.find_missing,
+            "threshold": self.asked.threshold,
+            "foreground": self.asked.keys.foreground is not None,
+        }
         return begin_or_continue(
-            workspace, sample, regions, self.model, device=self.learning.device, tile_size=tile, options=decisive
+            workspace, sample, regions, self.asked.model, device=training.device, tile_size=tile, options=decisive
         )
 
     def _trained(
-        self, sample: Sample, regions: Regions | None, workspace: Workspace, timings: dict[str, float]
-    ) -> Model:
-        if self.model is not None:
-            return self.model
+        self, sample: Sample, regions: Regions | None, workspace: Workspace, stages: Stages
+    ) -> Trained:
+        if self.asked.model is not None:
+            return Trained(self.asked.model)
 
-        def train() -> Model:
-            return train_model([sample], None if regions is None else [regions], self.learning, timings)
+        def train() -> Trained:
+            return train_model([sample], None if regions is None else [regions], self.asked.training, stages)
 
-        model = train() if self.resume_name is None else trained_once(workspace, train)
+        trained = train() if self.resume_name is None else trained_once(workspace, train)
         release_unused()
-        return model
+        return trained
 
     def _predict(
         self,
         sample: Sample,
         regions: Regions | None,
-        model: Model,
+        trained: Trained,
         tile: int,
         workspace: Workspace,
-        timings: dict[str, float],
+        stages: Stages,
     ) -> tuple[Sample, Prediction]:
         """Return the cells, and the sample with the nuclei that were missing, if they are looked for."""
 
-        def cells_of(sample: Sample, regions: Regions | None) -> Prediction:
+        def cells_of(sample: Sample, regions: Regions | None, *, foreground: bool) -> Prediction:
             return predict_cells(
-                sample,
-                model,
+                raster_of(sample, self.asked.training.markers),
+                trained.model,
                 regions,
-                ownership=self.learning.ownership,
+                survey=trained.surveys.pop() if trained.surveys else None,
+                threshold=self.asked.threshold,
                 tile_size=tile,
-                device=self.device,
+                device=self.asked.compute.device,
                 workspace=workspace,
-                progress=self.learning.progress,
-                timings=timings,
+                foreground=foreground,
+                stages=stages,
             )
 
-        prediction = cells_of(sample, regions)
-        if self.find_missing:
-            first = judges_of(sample, model, regions)[0][0]
-            held = in_memory(prediction.labels), in_memory(prediction.probability)
-            prediction = replace(prediction, labels=held[0], probability=held[1])
-            workspace.forget_rasters()
+        wanted = self.asked.keys.foreground is not None
+        prediction = cells_of(sample, regions, foreground=wanted or self.asked.find_missing == "paper")
+        if self.asked.find_missing:
             sample, prediction = add_missing_cells(
-                sample, regions, prediction, first, cells_of, ownership=self.learning.ownership, timings=timings
+                sample,
+                regions,
+                prediction,
+                trained.model,
+                lambda sample, regions: cells_of(sample, regions, foreground=wanted),
+                rule=self.asked.find_missing,
+                workspace=workspace,
+                stages=stages,
             )
-        sample.overviews.clear()
         release_unused()
-        labels, probability = workspace.settle([prediction.labels, prediction.probability])
-        return sample, replace(prediction, labels=labels, probability=probability)
+        rasters = [prediction.labels, prediction.confidence, *([prediction.foreground] if wanted else [])]
+        labels, confidence, *foreground = workspace.settle(rasters)
+        settled = replace(prediction, labels=labels, confidence=confidence, foreground=next(iter(foreground), None))
+        return sample, settled

@@ -1,11 +1,12 @@
-"""Checks of what the user gives. Every error names what was given, what is valid, and how to mend it."""
+"""Checks of arguments. Every error states what was given, what is valid, and how to correct it."""
 
 from __future__ import annotations
 
+import math
 import re
+from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -13,28 +14,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-_MANY = 12
+_MANY = 12  # names in a message: more do not fit on two lines
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return names as a quoted list, cut where it gets long; 'none' if there are none."""
+    """Return names as a quoted list, shortened if it is long; 'none' if there are none."""
     names = list(names)
     text = ", ".join(repr(name) for name in names[:_MANY])
     more = f", ... ({len(names)} in all)" if len(names) > _MANY else ""
     return text + more if names else "none"
 
 
+def natural_order(name: str) -> list[tuple[int, int, str]]:
+    """Return a key by which ``"2"`` sorts before ``"10"``."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+
+
 def choose_one(
     given: str | None, available: Sequence[str], patterns: Sequence[str], *, argument: str, what: str
 ) -> str:
-    """Return the key given, or the one that fits the first pattern that any fits.
+    """Return the given key, or the only one that matches the first pattern that any key matches.
 
     Raises
     ------
     KeyError
-        If the key given is not there, or nothing fits.
+        If the given key does not exist, or none matches.
     ValueError
-        If several fit the same pattern.
+        If several match the same pattern.
     """
     if given is not None:
         if given not in available:
@@ -56,6 +62,9 @@ def check_one_object(sdata: object) -> None:
     """Raise ``TypeError`` unless it is a SpatialData object."""
     from spatialdata import SpatialData
 
+    if isinstance(sdata, str | Path):
+        msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
+        raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
         msg = (
             f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
@@ -66,38 +75,39 @@ def check_one_object(sdata: object) -> None:
 
 def check_positive(value: float, name: str) -> None:
     """Raise ``ValueError`` unless a value is a finite and positive number."""
-    if not (_is_number(value) and np.isfinite(value) and value > 0):
+    if not (is_number(value) and math.isfinite(value) and value > 0):
         msg = f"{name}={value!r} must be a positive number."
         raise ValueError(msg)
 
 
 def check_at_least(value: int, low: int, name: str) -> None:
     """Raise ``ValueError`` unless a value is a whole number that is not below ``low``."""
-    if not (_is_number(value) and value >= low and value == int(value)):
+    if not (is_number(value) and value >= low and value == int(value)):
         msg = f"{name}={value!r} must be a whole number, {low} or above."
         raise ValueError(msg)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+def is_number(value: object) -> bool:
+    """Tell whether a value is a number, of Python or NumPy."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that outputs do not collide with what is there.
+    """Check that outputs do not collide with existing elements.
 
     Parameters
     ----------
     sdata
-        Where they will be written.
+        Object to which they will be added.
     keys
-        Argument name -> (kind of element, key).
+        Kind of element and key, by argument name.
     overwrite
-        Whether an element of the same kind may be replaced. One of another kind never is.
+        Whether an element of the same kind may be replaced; one of another kind never is.
 
     Raises
     ------
     ValueError
-        If a key is taken or no valid name, or two outputs have the same.
+        If a key is taken or not a valid name, or two outputs have the same key.
     """
     kinds = {name: kind for kind, name, _ in sdata.gen_elements()}
     seen: dict[str, str] = {}
@@ -121,7 +131,7 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
 
 
 def check_name(name: str, argument: str) -> None:
-    """Raise ``ValueError`` unless a name is one that SpatialData takes for elements and columns."""
+    """Raise ``ValueError`` unless SpatialData accepts a name for elements and columns."""
     if not isinstance(name, str) or not re.fullmatch(r"(?!__|\.{1,2}$)[\w.-]+", name):
         msg = (
             f"{argument}={name!r} is no valid name: it must consist of letters, digits, '_', '.' and '-', and must not "
@@ -139,6 +149,8 @@ def check_any_label(ids: NDArray, key: str) -> None:
 
 def check_ids(ids: NDArray, element: str) -> None:
     """Raise ``ValueError`` if ids repeat or are negative."""
+    import numpy as np
+
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]
@@ -158,3 +170,19 @@ def check_option(value: object, name: str, allowed: Sequence[str]) -> None:
     if value not in allowed:
         msg = f"{name}={value!r} is unknown; pass {' or '.join(repr(one) for one in allowed)}."
         raise ValueError(msg)
+
+
+def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...]:
+    """Return the planes asked for, ascending; raise ``ValueError`` if they are no numbers."""
+    if z_planes is None:
+        return ()
+    import numpy as np
+
+    try:
+        planes = np.atleast_1d(np.asarray(z_planes, dtype=np.float64))
+    except (TypeError, ValueError):
+        planes = np.zeros(0)
+    if planes.ndim != 1 or len(planes) == 0 or not np.isfinite(planes).all():
+        msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
+        raise ValueError(msg)
+    return tuple(sorted({float(plane) for plane in planes}))

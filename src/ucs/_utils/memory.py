@@ -1,86 +1,62 @@
-"""How much memory there is, how much is held, and how much a run takes."""
+"""Memory of the machine and of this process, limits, and estimates of what a run needs."""
 
 from __future__ import annotations
 
 import ctypes
-import mmap
-import os
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 
 if TYPE_CHECKING:
-    from numpy.typing import DTypeLike, NDArray
+    from numpy.typing import NDArray
 
 BYTES_PER_PIXEL = 32
-"""Of all the rasters that a run with the published networks holds at once, per pixel of the grid."""
+"""Memory of all rasters that a run with the published networks holds at a time, per pixel of the grid."""
 
 BYTES_PER_PIXEL_OF_NUCLEI = 4
-"""Of the nuclei, which are held in memory in any case."""
+"""Memory of the nuclei, int32, which are always held in memory."""
 
 PLAIN_PIXELS = 1 << 23
-"""Of the largest raster of cells that is a plain array in memory; larger ones are compressed chunk by chunk."""
+"""Pixels of the largest raster of cells that is a plain array; larger ones are compressed in chunks."""
 
+# Of these rasters at the peak: plain arrays, and compressed.
 _BYTES_PER_PLAIN_PIXEL, _BYTES_PER_COMPRESSED_PIXEL = 16, 6
 
 DISK_BYTES_PER_PIXEL = 4
-"""Of these rasters in the scratch folder, where they are compressed."""
+"""Disk space of these rasters in the scratch folder, compressed."""
 
 BYTES_PER_PIXEL_IN_PARTS = 6
-"""The same where the raster is worked on part by part."""
+"""Memory of all rasters, per pixel of the grid, if it is processed tile by tile."""
 
 BYTES_PER_TRANSCRIPT = 28
-"""While transcripts are brought into order, or some features of them are selected; 12 of them stay."""
+"""Memory while transcripts are sorted or features are selected."""
 
 BYTES_PER_TRANSCRIPT_HELD = 12
-"""Of those that stay."""
-
-_BYTES_PER_TILE_PIXEL, _AROUND_TILE = 80, 128  # of what is held of a tile at work, and how much larger it is
+"""Memory of the sorted map: column, feature and count as int32."""
 
 TRANSCRIPTS_SHARE = 0.5
-"""Of a limit of memory: what transcripts may take before they go to disk."""
+"""Share of the memory limit that transcripts may fill before they go to disk."""
 
-_LONGEST_SIDE = 2**31 - 2  # pixels
-_RESERVE = 0.1  # of what is available: left to others
+_LONGEST_SIDE = 2**31 - 2  # pixels: rows and columns are held as int32
+_RESERVE = 0.1  # of the available memory: left to other processes
 _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))} | {
     unit: 1024**k for k, unit in enumerate(("", "kib", "mib", "gib", "tib"))
 }
 
 
-def bytes_of_rasters(n_pixels: int, *, plain: bool = False) -> int:
-    """Return the bytes that the rasters of a run take in memory, beside the nuclei.
-
-    Parameters
-    ----------
-    n_pixels
-        Of each.
-    plain
-        Whether all are plain arrays, as for the published nets and where missing cells are looked for.
-    """
-    plain = plain or n_pixels <= PLAIN_PIXELS
-    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if plain else _BYTES_PER_COMPRESSED_PIXEL)
-
-
-def bytes_of_tile(side: int, n_pixels: int) -> int:
-    """Return the bytes that are held of a tile while it is worked on.
-
-    Parameters
-    ----------
-    side
-        In pixels.
-    n_pixels
-        Of the whole raster.
-    """
-    return min((side + _AROUND_TILE) ** 2, n_pixels) * _BYTES_PER_TILE_PIXEL
+def bytes_of_rasters(n_pixels: int) -> int:
+    """Return the bytes that the rasters of a run of ``n_pixels`` take in memory, beside the nuclei."""
+    return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
 
 
 def check_fits_memory(
     extent: NDArray[np.float64], resolution: float, n_transcripts: int, *, bytes_per_pixel: float = BYTES_PER_PIXEL
 ) -> None:
-    """Raise ``MemoryError`` if a grid would not fit into this machine's memory, with the numbers.
+    """Raise ``MemoryError`` if a grid would not fit into this machine's memory.
 
     Parameters
     ----------
@@ -89,15 +65,15 @@ def check_fits_memory(
     resolution
         Side of a pixel in um.
     n_transcripts
-        Transcripts held.
+        Number of transcripts in memory.
     bytes_per_pixel
-        Of all the rasters held at once.
+        Memory of all rasters held at a time.
     """
     available = machine_memory()
     fixed = n_transcripts * BYTES_PER_TRANSCRIPT
     pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * bytes_per_pixel
     size = f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels"
-    if available is not None and pixel_bytes + fixed > available:
+    if pixel_bytes + fixed > available:
         finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
         msg = (
             f"{size}, which needs about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has "
@@ -111,17 +87,17 @@ def check_fits_memory(
 
 
 def parse_limit(limit: str | float | None) -> int | None:
-    """Return a limit of memory in bytes.
+    """Return a memory limit in bytes.
 
     Parameters
     ----------
     limit
-        ``"auto"``: what this process holds and what is available now, less a reserve; a text such as ``"6 GiB"`` or
+        ``"auto"``: what this process holds plus what is available now, less a reserve; a text such as ``"6 GiB"`` or
         ``"800 MB"``; a number of bytes; or None for no limit.
 
     Returns
     -------
-    Bytes that the process may hold; None if there is no limit, or ``"auto"`` where the system does not tell.
+    Bytes that the process may hold; None if there is no limit.
 
     Raises
     ------
@@ -134,8 +110,7 @@ def parse_limit(limit: str | float | None) -> int | None:
         return None
     if isinstance(limit, str):
         if limit.strip().lower() == "auto":
-            available = available_memory()
-            return None if available is None else resident_memory() + int(available * (1 - _RESERVE))
+            return resident_memory() + int(available_memory() * (1 - _RESERVE))
         n_bytes = _bytes_of(limit)
     elif isinstance(limit, bool | np.bool_) or not isinstance(limit, int | float | np.integer | np.floating):
         msg = f"memory_limit={limit!r} must be 'auto', a size such as '6 GiB', a number of bytes, or None."
@@ -162,23 +137,14 @@ def _bytes_of(text: str) -> float:
     raise ValueError(msg)
 
 
-def available_memory() -> int | None:
-    """Return the bytes that this process could take now, the machine's or its control group's; None if unknown."""
-    there = [n for n in (_available_on_machine(), _available_in_group()) if n is not None]
-    return min(there) if there else None
-
-
-def _available_on_machine() -> int | None:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        found = re.search(r"MemAvailable:\s+(\d+) kB", meminfo.read_text())
-        if found:
-            return int(found[1]) * 1024
-    return machine_memory()
+def available_memory() -> int:
+    """Return the bytes that this process can still allocate, on the machine and in its control group."""
+    on_machine, in_group = int(psutil.virtual_memory().available), _available_in_group()
+    return on_machine if in_group is None else min(on_machine, in_group)
 
 
 def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return what the tightest of the control groups (version 2) around this process has left."""
+    """Return the bytes left in the tightest control group (version 2) of this process; None without a limit."""
     left = []
     try:
         own = next(line[3:] for line in groups.read_text().splitlines() if line.startswith("0::"))
@@ -188,7 +154,7 @@ def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path
                 most = (group / "memory.max").read_text().strip()
                 if most != "max":
                     used = int((group / "memory.current").read_text())
-                    # Files that are only cached make room when it is needed.
+                    # The page cache is freed when memory is needed.
                     cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
                     left.append(max(int(most) - used + (int(cached[1]) if cached else 0), 0))
     except (OSError, ValueError, StopIteration):
@@ -196,55 +162,27 @@ def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path
     return min(left) if left else None
 
 
-def own_pages(n: int, dtype: DTypeLike) -> NDArray[Any]:
-    """Return an array whose memory goes back to the system with it, and not to what this process keeps for others.
-
-    Of many arrays of some MB that are let go while larger ones come, allocators keep most.
-    """
-    n_bytes = n * np.dtype(dtype).itemsize
-    if n_bytes < mmap.PAGESIZE:
-        return np.zeros(n, dtype=dtype)
-    return np.frombuffer(mmap.mmap(-1, n_bytes), dtype=dtype)
-
-
-def in_own_pages(array: NDArray, dtype: DTypeLike) -> NDArray[Any]:
-    """Return a copy of a flat array as :func:`own_pages` makes them."""
-    copy = own_pages(len(array), dtype)
-    copy[:] = array
-    return copy
-
-
-def machine_memory() -> int | None:
-    """Return the machine's memory in bytes, or None if the system does not tell."""
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return None
+def machine_memory() -> int:
+    """Return the machine's memory in bytes."""
+    return int(psutil.virtual_memory().total)
 
 
 def resident_memory() -> int:
-    """Return the bytes that this process holds now; where the system does not tell, the most it has held, or 0."""
-    statm = Path("/proc/self/statm")
-    if statm.exists():
-        return int(statm.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    """Return the bytes that this process holds now."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def peak_memory() -> int:
-    """Return the most bytes that this process has held; 0 where the system does not tell."""
+    """Return the most bytes that this process has held."""
     try:
         import resource
     except ImportError:  # Windows
-        return 0
+        return int(psutil.Process().memory_info().peak_wset)
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def release_unused() -> None:
-    """Give memory that is kept for later use, though nothing is in it, back to the system, where that can be done."""
+    """Return memory that allocators keep for later use to the system, where that is possible."""
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     if sys.platform == "linux":

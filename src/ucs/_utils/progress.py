@@ -1,4 +1,4 @@
-"""One progress bar per stage."""
+"""Stages of a run: how long each took, and a progress bar while it runs."""
 
 from __future__ import annotations
 
@@ -12,35 +12,55 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 
-@contextlib.contextmanager
-def stage(
-    name: str, timings: dict[str, float], *, progress: bool, unit: str = "it", detail: str = ""
-) -> Iterator[Callable[[int, int], None]]:
-    """Time a stage and show its progress.
+class Stages:
+    """Times stages and shows their progress.
 
     Parameters
     ----------
-    name
-        Shown before the bar, and the key in ``timings``.
-    timings
-        Receives the seconds that the stage took.
     progress
-        Whether to show a bar.
-    unit
-        Of what is counted.
-    detail
-        Shown behind the name: what of several it is.
+        Whether to show bars.
 
-    Yields
-    ------
-    A function to call with ``(done, total)``.
+    Attributes
+    ----------
+    seconds
+        Name -> seconds that stages of that name took.
     """
-    start = time.perf_counter()
-    with tqdm(desc=f"{name} {detail}".rstrip(), unit=unit, disable=not progress, leave=False) as bar:
+
+    def __init__(self, *, progress: bool = False) -> None:
+        self.progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def stage(self, name: str, *, unit: str | None = None, detail: str = "") -> Iterator[Callable[[int, int], None]]:
+        """Time a stage.
+
+        Parameters
+        ----------
+        name
+            Shown before the bar.
+        unit
+            Of what is counted; no bar if None.
+        detail
+            Shown behind the name: which of several it is.
+
+        Yields
+        ------
+        A function to call with ``(done, total)``.
+        """
+        start = time.perf_counter()
+        shown = self.progress and unit is not None
+        with progress_bar(f"{name} {detail}".rstrip(), unit or "it", shown=shown) as update:
+            yield update
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+
+
+@contextlib.contextmanager
+def progress_bar(name: str, unit: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar; yields a function to call with ``(done, total)``."""
+    with tqdm(desc=name, unit=unit, disable=not shown, leave=False) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield update
-    timings[name] = timings.get(name, 0.0) + time.perf_counter() - start

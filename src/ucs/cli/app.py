@@ -5,17 +5,15 @@ Only what ``ucs --help`` needs is imported here; torch and spatialdata come in w
 
 from __future__ import annotations
 
-import inspect
 import json
 import time
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 import typer
 
+from ucs.cli.options import number_or_word, parameters, with_groups
 from ucs.cli.terminal import in_options, reporting, show, shows_progress, tell
-
-T = TypeVar("T", int, float)
 
 WOULD_FAIL = 1  # exit code of ``ucs check``
 
@@ -30,30 +28,36 @@ app = typer.Typer(
 Store = Annotated[
     Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")
 ]
+Method = Annotated[str | None, typer.Option(help="density or paper; that of a --model.", show_default="density")]
 Platform = Annotated[str, typer.Option(help="auto, or one of those that ucs.platforms() lists.")]
 PointsKey = Annotated[
-    list[str] | None, typer.Option(help="The transcripts; found by itself if not given. Several: give it repeatedly.")
+    list[str] | None, typer.Option(help="The transcripts; detected automatically. Several: give it repeatedly.")
 ]
-NucleiKey = Annotated[str | None, typer.Option(help="The nuclei, labels or shapes; found by itself.")]
-CoordinateSystem = Annotated[str | None, typer.Option(help="Where transcripts and nuclei meet.")]
+NucleiKey = Annotated[str | None, typer.Option(help="The nuclei, labels or shapes; detected automatically.")]
 Resolution = Annotated[float | None, typer.Option(help="Side of a pixel in um; the platform's (1 um).")]
-UmPerUnit = Annotated[float | None, typer.Option(help="Unit of the points in um; the platform's.")]
-GeneKey = Annotated[str | None, typer.Option(help="Column of the points with the gene.")]
-Genes = Annotated[str, typer.Option(help="Those that the nets see: all, hvg, how many of these, or a pattern.")]
-ZPlanes = Annotated[list[float] | None, typer.Option(help="Plane in z to use; repeatedly for several; all.")]
-FuseNuclei = Annotated[bool, typer.Option("--fuse-nuclei", help="Nuclei of one vendor's cell make one cell.")]
 Regions = Annotated[
     str | None,
     typer.Option(help="One model each: side of blocks in pixels, fov, a column of the points, the key of shapes."),
 ]
 Model = Annotated[Path | None, typer.Option(help="A saved model; without it one is trained.")]
-TileSize = Annotated[int, typer.Option(min=1, help="Side in pixels of what is held in memory at once.")]
+Markers = Annotated[
+    Path | None, typer.Option(help="Marker genes of cell types: a CSV file with the columns type and gene.")
+]
+CellTypeKey = Annotated[str | None, typer.Option(help="Column with the cell type of each nucleus.")]
 FindMissing = Annotated[bool, typer.Option("--find-missing", help="Look for cells whose nucleus is not there, too.")]
-NoAlignmentCheck = Annotated[
-    bool, typer.Option("--no-alignment-check", help="Do not check that nuclei lie where the transcripts are.")
+MissingRule = Annotated[str, typer.Option(help="How --find-missing looks: evidence or paper.")]
+Threshold = Annotated[
+    float | None,
+    typer.Option(help="Probability of lying in a cell above which a pixel does: lower values give larger cells."),
+]
+Param = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="Parameter of the method; repeatedly for several.")
 ]
 Device = Annotated[str, typer.Option(help="auto (CUDA, MPS or CPU), cpu, cuda, cuda:1, mps.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of weights and patches: the same seed gives the same cells.")]
+Seed = Annotated[
+    int | None,
+    typer.Option(min=0, help="Of weights and patches: the same seed gives the same cells.", show_default="0"),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say more; show where an error comes from.")]
 
@@ -76,28 +80,29 @@ def main(
 
 
 @app.command()
+@with_groups("read", "compute", "key_added")
 def check(
     store: Store,
+    *,
+    method: Method = None,
     platform: Platform = "auto",
     points_key: PointsKey = None,
     nuclei_key: NucleiKey = None,
-    coordinate_system: CoordinateSystem = None,
     resolution: Resolution = None,
-    um_per_unit: UmPerUnit = None,
-    gene_key: GeneKey = None,
-    genes: Genes = "all",
-    z_planes: ZPlanes = None,
-    fuse_nuclei: FuseNuclei = False,
     regions: Regions = None,
     model: Model = None,
+    markers: Markers = None,
+    cell_type_key: CellTypeKey = None,
     find_missing: FindMissing = False,
-    tile_size: TileSize = 1024,
-    device: Device = "auto",
+    missing_rule: MissingRule = "evidence",
+    threshold: Threshold = None,
+    param: Param = None,
+    seed: Seed = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Earlier results are no problem.")] = False,
-    no_alignment_check: NoAlignmentCheck = False,
     no_estimate: Annotated[bool, typer.Option("--no-estimate", help="Do not time the nets.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
     verbose: Verbose = False,
+    **groups: Any,
 ) -> None:
     """Tell what segment would use of a store and why, and how long it would take; nothing is written.
 
@@ -113,22 +118,20 @@ def check(
             sdata,
             _one_or_several(points_key),
             nuclei_key,
+            method=method,
             platform=platform,
-            coordinate_system=coordinate_system,
             resolution=resolution,
-            um_per_unit=um_per_unit,
-            gene_key=gene_key,
-            genes=_number_or_word(genes, int),
-            z_planes=z_planes or None,
-            fuse_nuclei=fuse_nuclei,
-            regions=None if regions is None else _number_or_word(regions, int),
+            regions=None if regions is None else number_or_word(regions),
             model=model,
-            check_alignment=not no_alignment_check,
-            find_missing=find_missing,
-            tile_size=tile_size,
-            device=device,
+            markers=_read_markers(markers),
+            cell_type_key=cell_type_key,
+            find_missing=_missing(missing_rule, find=find_missing),
+            threshold=threshold,
+            params=parameters(param),
+            seed=seed,
             overwrite=overwrite,
             estimate=not no_estimate,
+            **groups,
         )
     for problem in found["problems"]:
         problem["message"] = in_options(problem["message"], _OPTIONS)
@@ -141,43 +144,32 @@ def check(
 
 
 @app.command()
+@with_groups("read", "compute", "key_added")
 def segment(
     store: Store,
+    *,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="New store for the whole object; without it, STORE receives the cells."),
     ] = None,
+    method: Method = None,
     platform: Platform = "auto",
     points_key: PointsKey = None,
     nuclei_key: NucleiKey = None,
-    coordinate_system: CoordinateSystem = None,
     resolution: Resolution = None,
-    um_per_unit: UmPerUnit = None,
-    gene_key: GeneKey = None,
-    genes: Genes = "all",
-    z_planes: ZPlanes = None,
-    fuse_nuclei: FuseNuclei = False,
     regions: Regions = None,
     model: Model = None,
-    background: Annotated[
-        str, typer.Option(help="Distance in um from nuclei that counts as background in training, auto or paper.")
-    ] = "auto",
-    min_transcripts: Annotated[int, typer.Option(min=0, help="Cells with fewer transcripts are left out.")] = 0,
+    markers: Markers = None,
+    cell_type_key: CellTypeKey = None,
     find_missing: FindMissing = False,
-    tile_size: TileSize = 1024,
-    device: Device = "auto",
-    seed: Seed = 0,
-    memory_limit: Annotated[
-        str, typer.Option(help="What may be held in memory, such as 6GiB; the rest goes to the scratch folder.")
-    ] = "auto",
-    scratch: Annotated[Path | None, typer.Option(help="Folder for temporary files.")] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Keep what is done, so that the same command continues after a crash.")
-    ] = False,
+    missing_rule: MissingRule = "evidence",
+    threshold: Threshold = None,
+    param: Param = None,
+    seed: Seed = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and an OUTPUT.")] = False,
-    no_alignment_check: NoAlignmentCheck = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
+    **groups: Any,
 ) -> None:
     """Segment the cells of a store: train on it, predict, refine, and write the cells into it.
 
@@ -193,6 +185,7 @@ def segment(
         else:
             check_new_store(output, source=store, overwrite=overwrite)
             sdata = read_store(store)
+        from ucs.options import OutputKeys
         from ucs.tl import segment as segment_cells  # after the store: a bad one should not have to wait for torch
 
         start = time.perf_counter()
@@ -200,39 +193,32 @@ def segment(
             sdata,
             _one_or_several(points_key),
             nuclei_key,
+            method=method,
             platform=platform,
-            coordinate_system=coordinate_system,
             resolution=resolution,
-            um_per_unit=um_per_unit,
-            gene_key=gene_key,
-            genes=_number_or_word(genes, int),
-            z_planes=z_planes or None,
-            fuse_nuclei=fuse_nuclei,
-            regions=None if regions is None else _number_or_word(regions, int),
+            regions=None if regions is None else number_or_word(regions),
             model=model,
-            background=_number_or_word(background, float),
-            min_transcripts=min_transcripts,
-            check_alignment=not no_alignment_check,
-            find_missing=find_missing,
-            tile_size=tile_size,
-            device=device,
+            markers=_read_markers(markers),
+            cell_type_key=cell_type_key,
+            find_missing=_missing(missing_rule, find=find_missing),
+            threshold=threshold,
+            params=parameters(param),
             seed=seed,
-            memory_limit=memory_limit,
-            scratch=scratch,
-            resume=resume,
             overwrite=overwrite,
             write=output is None,
             progress=shows_progress(quiet=quiet),
+            **groups,
         )
         if output is not None:
             write_new_store(sdata, output)
         elapsed = time.perf_counter() - start
+        keys = OutputKeys.resolve(groups["key_added"])
     if not quiet:
         from ucs.cli.report import run_table
 
-        table = sdata.tables["ucs_table"]
+        table = sdata.tables[keys.table]
         show(run_table(table, title="Cells", write_seconds=elapsed - table.uns["ucs"]["timings"]["total"]))
-        tell(f"Written to {store if output is None else output}: ucs_cells, ucs_boundaries, ucs_table.")
+        tell(f"Written to {store if output is None else output}: {keys.labels}, {keys.shapes}, {keys.table}.")
 
 
 @app.command()
@@ -241,7 +227,7 @@ def demo(
         "ucs-demo"
     ),
     device: Device = "auto",
-    seed: Seed = 0,
+    seed: Seed = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what an earlier demo made there.")] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
@@ -251,7 +237,8 @@ def demo(
         from ucs.cli import demo as _demo
         from ucs.cli.report import run_table
 
-        made = _demo.run(output, seed=seed, device=device, overwrite=overwrite, progress=shows_progress(quiet=quiet))
+        progress = shows_progress(quiet=quiet)
+        made = _demo.run(output, seed=seed or 0, device=device, overwrite=overwrite, progress=progress)
     if not quiet:
         show(run_table(made.sdata.tables["ucs_table"], title="Cells in simulated tissue"))
         show(_demo.score_table(made.scores))
@@ -259,15 +246,28 @@ def demo(
         tell(f"Picture:     {made.picture}")
 
 
-_OPTIONS = tuple(inspect.signature(segment).parameters)
+_OPTIONS = ("method", "platform", "points_key", "nuclei_key", "resolution", "regions", "model", "markers",
+            "cell_type_key", "threshold", "seed", "output", "find_missing")  # fmt: skip
+"""Arguments of the library that are options of the commands, beside those of the groups."""
 
 
 def _one_or_several(keys: list[str] | None) -> str | list[str] | None:
     return keys[0] if keys is not None and len(keys) == 1 else keys or None
 
 
-def _number_or_word(text: str, number: type[T]) -> T | str:
-    try:
-        return number(text)
-    except ValueError:
-        return text
+def _missing(rule: str, *, find: bool) -> bool | str:
+    if rule not in ("evidence", "paper"):
+        msg = f"--missing-rule {rule} is unknown; valid are evidence, paper."
+        raise ValueError(msg)
+    if rule == "paper" and not find:
+        msg = "--missing-rule has no effect without --find-missing. Leave it out."
+        raise ValueError(msg)
+    return "paper" if rule == "paper" else find
+
+
+def _read_markers(path: Path | None) -> object:
+    if path is None:
+        return None
+    import pandas as pd
+
+    return pd.read_csv(path)

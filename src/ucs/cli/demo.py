@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rich.table import Table
     from spatialdata import SpatialData
 
-    from ucs.methods.params import TrainParams
 
 SIZE_UM = 300.0
 CLOSE_UP_UM = 75.0
@@ -57,7 +56,7 @@ def run(
     output: Path,
     *,
     size_um: float | None = None,
-    train: TrainParams | Mapping[str, Any] | None = None,
+    params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -77,7 +76,7 @@ def run(
         raise FileExistsError(msg)
     size = SIZE_UM if size_um is None else size_um
     sdata = simulate(width_um=size, height_um=size, seed=seed)
-    segment(sdata, train=train, device=device, seed=seed, progress=progress)
+    segment(sdata, params=params, compute={"device": device}, seed=seed, progress=progress)
     scores = agreement(sdata)
     write_new_store(sdata, store)
     draw(sdata, picture)

@@ -86,8 +86,16 @@ def in_options(message: str, options: Collection[str]) -> str:
     options
         Arguments of the library that are options of the command.
     """
-    message = re.sub(r" or another \w+_added=", "", message)  # the command line has no option for these
-    message = message.replace("overwrite=True", "--overwrite").replace("check_alignment=False", "--no-alignment-check")
+    from ucs.cli.options import flags
+
+    message = message.replace("overwrite=True", "--overwrite")
+    message = re.sub(r"params=\{'(\w+)': ([^}]*)\}", r"--param \1=\2", message)
+    message = re.sub(r"params\['(\w+)'\]", r"--param \1", message)
+    for name, flag in flags().items():
+        argument, field = name[:-2].split("['")
+        message = message.replace(f"{name}=", f"{flag} ").replace(name, flag)
+        given = rf"{argument}=\{{'{field}': ([^}}]*)\}}"
+        message = re.sub(given, flag if flag.startswith("--no-") else rf"{flag} \1", message)
     names = "|".join(options)
     if names:
         message = re.sub(rf"\b({names})=(?=[\s.,;:)]|$)", r"--\1", message)

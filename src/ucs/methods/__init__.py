@@ -1,9 +1,51 @@
-"""The two networks: layers, training, a saved model."""
+"""Segmentation methods, their parameters and trained models.
 
+Two methods are built in: ``"density"``, the default, and ``"paper"``, the networks of the UCS paper. Another one is a
+subclass of :class:`Method` that is passed to :func:`register`.
+"""
+
+from ucs.methods.base import (
+    Method,
+    MethodParams,
+    RasterSample,
+    TileCells,
+    TilePlan,
+    TilePredictor,
+    TrainingSet,
+    method_names,
+    register,
+)
+from ucs.methods.density.method import DensityMethod
+from ucs.methods.density.model import DensityModel
+from ucs.methods.density.net import DensityNet
+from ucs.methods.density.params import DensityParams
 from ucs.methods.model import UCSModel
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
-from ucs.methods.params import TrainParams
+from ucs.methods.paper.method import PaperMethod
+from ucs.methods.paper.model import PaperModel
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.region_models import RegionModels
 
-__all__ = ["CellNet", "ForegroundNet", "RegionModels", "TrainParams", "UCSModel"]
+__all__ = [
+    "CellNet",
+    "DensityMethod",
+    "DensityModel",
+    "DensityNet",
+    "DensityParams",
+    "ForegroundNet",
+    "Method",
+    "MethodParams",
+    "PaperMethod",
+    "PaperModel",
+    "PaperParams",
+    "RasterSample",
+    "RegionModels",
+    "TileCells",
+    "TilePlan",
+    "TilePredictor",
+    "TrainingSet",
+    "UCSModel",
+    "method_names",
+    "register",
+]

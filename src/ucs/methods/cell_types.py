@@ -9,13 +9,22 @@ microenvironment profiling", Nat. Methods 16:1007, 2019, who fit counts per cell
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._kernels.count import count_in_labels
+from ucs._utils.log import logger
+from ucs.methods.markers import marker_table
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
+
+    from ucs.methods.base import RasterSample
 
 _AMBIENT = 0.1  # share of a nucleus' transcripts that may come from anywhere
 _UNIFORM = 1e-3  # share that may be any gene, so that none is impossible
@@ -25,6 +34,7 @@ _LEAST_FOLD = 2.0
 _PRIOR_COUNTS = 10.0  # transcripts by which the first guess of a fold counts
 _PRIOR_NUCLEI = 5.0
 _LEAST_REST = 0.1
+_LEAST_PROBABILITY = 0.5  # of a type for a nucleus to count as one
 
 
 def types_by_profiles(counts: csr_matrix, profiles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -88,3 +98,59 @@ def types_by_markers(counts: csr_matrix, is_marker: NDArray[np.bool_]) -> NDArra
 def _posterior(log_likelihood: NDArray[np.float64]) -> NDArray[np.float64]:
     likelihood = np.exp(log_likelihood - log_likelihood.max(axis=1, keepdims=True))
     return likelihood / likelihood.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class NucleusTypes:
+    """Cell types of the nuclei of one sample, given or told by marker genes.
+
+    Attributes
+    ----------
+    types
+        Names of the types that have a marker among the features.
+    is_marker
+        ``(types, features)`` bool.
+    type_of
+        ``(n + 1,)`` int16 type of each nucleus by id, -1 if unknown.
+    """
+
+    types: tuple[str, ...]
+    is_marker: NDArray[np.bool_]
+    type_of: NDArray[np.int16]
+
+
+def nucleus_types(raster: RasterSample) -> NucleusTypes | None:
+    """Return the types of the nuclei of a sample; None if it has no markers."""
+    if not raster.markers:
+        return None
+    types, is_marker = marker_table(raster.markers, raster.features)
+    if raster.cell_types is None:
+        counts = count_in_labels(raster.transcripts, raster.nuclei, raster.n)[:, : raster.n_genes]
+        probability = types_by_markers(counts, is_marker[:, : raster.n_genes])
+        best = probability[:, :-1].argmax(axis=1)
+        number = np.where(probability[:, :-1].max(axis=1) >= _LEAST_PROBABILITY, best, -1)
+    else:
+        by_name = {name: k for k, name in enumerate(types)}
+        number = np.array([by_name.get(name, -1) for name in raster.cell_types])
+    logger.info("Markers of %d types; %d of %d nuclei have one of them.", len(types), (number >= 0).sum(), len(number))
+    return NucleusTypes(tuple(types), is_marker, np.concatenate([[-1], number]).astype(np.int16))
+
+
+def memberships(
+    rasters: Sequence[RasterSample], genes: Sequence[str]
+) -> list[Callable[[csr_matrix], NDArray[np.float64]]] | None:
+    """Return what tells, for each sample, how likely each nucleus is of each type.
+
+    From counts ``(n, genes)`` it makes ``(n, types + 1)``; the last column is that of no type. None if there are
+    neither markers nor types.
+    """
+    given = [raster.cell_types for raster in rasters if raster.cell_types is not None]
+    if len(given) == len(rasters):
+        names = np.array(sorted(set().union(*given) - {""}), dtype=object)
+        members = [(types[:, None] == names).astype(np.float64) for types in given]
+        members = [np.hstack([member, 1 - member.sum(axis=1, keepdims=True)]) for member in members]
+        return [lambda _counts, member=member: member for member in members]  # type: ignore[misc]
+    if rasters[0].markers is None:
+        return None
+    _, is_marker = marker_table(rasters[0].markers, genes)
+    return [lambda counts: types_by_markers(counts, is_marker) for _ in rasters]

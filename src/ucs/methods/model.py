@@ -1,73 +1,100 @@
-"""A trained model: both nets, the genes they know, and how they came about."""
+"""A trained model: what a method has learned, the genes it knows, and how it came about."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
 from safetensors.torch import load_file, save_file
 
-from ucs.methods.density.expression import KindNet
-from ucs.methods.density.net import DensityNet
-from ucs.methods.paper.cell import CellNet
-from ucs.methods.paper.foreground import ForegroundNet
-from ucs.methods.params import TrainParams
+from ucs.methods.base import resolve_method
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
+    from torch import Tensor
 
     from ucs._kernels.transcripts import TranscriptMap
+    from ucs.methods.base import MethodParams
+    from ucs.methods.density.expression import ExpressionProfiles
 
-_FORMAT = 1
-_WEIGHTS = "model.safetensors"
+FORMAT = 2
+"""Of the files of a saved model."""
 MODEL_FILE = "model.json"
 REGIONS_FILE = "regions.json"  # of a folder with the models of several regions
+_WEIGHTS = "model.safetensors"
 
 MINIMUM_OVERLAP = 0.5
 """Share of a model's genes that data must have for the model to be applied."""
 
 
-@dataclass(frozen=True)
-class UCSModel:
-    """Both nets and all that is needed to apply them.
+@dataclass(frozen=True, repr=False)
+class UCSModel(ABC):
+    """What a method has learned, and all that is needed to apply it.
 
     Attributes
     ----------
-    foreground
-        The net that says where cells are, in evaluation mode, on the CPU: the density net, or the published Foreground
-        Predict Net.
-    cell
-        The net that says which nucleus a pixel belongs to: kinds of cells, or the published Cell Predict Net.
     genes
         Names of the genes that the nets see, in their order.
     params
-        Parameters of the training and of the patch.
+        Parameters of the method.
     um_per_px
         Resolution of the raster it was trained on.
     history
-        Plain values: background chosen, curves, seed, versions.
-    markers
-        Marker genes of each type that the published Cell Predict Net looks at; none in most models.
+        Plain values: curves of the training, seed, versions.
     """
 
-    foreground: ForegroundNet | DensityNet
-    cell: CellNet | KindNet
+    method: ClassVar[str]
+    """Name of the method."""
+
     genes: tuple[str, ...]
-    params: TrainParams
+    params: Any
     um_per_px: float
     history: dict[str, Any] = field(default_factory=dict)
-    markers: dict[str, list[str]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        name, seed = type(self).__name__, self.history.get("seed")
+        return f"{name}({len(self.genes)} genes, {self.um_per_px:g} um per px, seed {seed}, {self.params!r})"
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that is learned, by name."""
+
+    def description(self) -> dict[str, Any]:
+        """Return what more is to be saved, as values that JSON knows."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def from_tensors(
+        cls,
+        tensors: Mapping[str, Tensor],
+        description: Mapping[str, Any],
+        genes: tuple[str, ...],
+        params: MethodParams,
+        um_per_px: float,
+        history: dict[str, Any],
+    ) -> UCSModel:
+        """Make a model of what :meth:`tensors` and :meth:`description` returned."""
 
     @property
-    def is_published(self) -> bool:
-        """Whether the nets are those of the paper."""
-        return isinstance(self.foreground, ForegroundNet)
+    def expression(self) -> ExpressionProfiles | None:
+        """Expression clusters of the nuclei; None if the model has none."""
+        return None
+
+    @property
+    def uses_markers(self) -> bool:
+        """Whether the model looks at marker genes, and so at given cell types, in prediction."""
+        return False
+
+    def distinct(self) -> list[UCSModel]:
+        """Return every model once, as :meth:`RegionModels.distinct` does: this one."""
+        return [self]
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model into a directory: weights as safetensors, all else as JSON.
@@ -85,23 +112,19 @@ class UCSModel:
             If there is one and ``overwrite`` is False.
         """
         path = Path(path)
-        if not overwrite and any((path / name).exists() for name in (MODEL_FILE, REGIONS_FILE)):
-            msg = f"{path} holds a model already; pass overwrite=True to replace it."
-            raise FileExistsError(msg)
+        check_free(path, overwrite=overwrite)
         description = {
-            "format": _FORMAT,
-            "nets": "published" if self.is_published else "density",
+            "format": FORMAT,
+            "method": self.method,
             "genes": list(self.genes),
             "params": self.params.as_dict(),
             "um_per_px": self.um_per_px,
             "history": self.history,
-            "markers": self.markers,
+            **self.description(),
         }
         text = json.dumps(description, indent=1)  # first, since it fails on what JSON does not know
         path.mkdir(parents=True, exist_ok=True)
-        weights = {f"foreground.{k}": v.contiguous() for k, v in self.foreground.state_dict().items()}
-        weights |= {f"cell.{k}": v.contiguous() for k, v in self.cell.state_dict().items()}
-        save_file(weights, path / _WEIGHTS)
+        save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, path / _WEIGHTS)
         (path / MODEL_FILE).write_text(text)
         (path / REGIONS_FILE).unlink(missing_ok=True)
 
@@ -114,7 +137,7 @@ class UCSModel:
         FileNotFoundError
             If there is no model at ``path``.
         ValueError
-            If its format is not known to this version.
+            If its format or method is not known to this version.
         """
         path = Path(path)
         for name in (MODEL_FILE, _WEIGHTS):
@@ -122,79 +145,16 @@ class UCSModel:
                 msg = f"{path} holds no model: {name} is missing."
                 raise FileNotFoundError(msg)
         description = json.loads((path / MODEL_FILE).read_text())
-        if description.get("format") != _FORMAT:
-            msg = f"{path} has model format {description.get('format')!r}; this version reads format {_FORMAT}."
-            raise ValueError(msg)
-        weights = load_file(path / _WEIGHTS)
-        params, n_genes = TrainParams.resolve(description["params"]), len(description["genes"])
-        foreground: ForegroundNet | DensityNet
-        cell: CellNet | KindNet
-        if description.get("nets", "published") == "published":  # the only ones when models did not yet say which
-            foreground = ForegroundNet(n_genes, convolutions=params.encoder_convolutions)
-            cell = CellNet(marked=bool(description.get("markers")))
-        else:
-            foreground = DensityNet(params.density_width)
-            cell = KindNet(len(weights["cell.log_share"]), n_genes)
-        # torch's annotations lack memory_format.
-        foreground.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for prefix, net in (("foreground.", foreground), ("cell.", cell)):
-            net.load_state_dict({k.removeprefix(prefix): v for k, v in weights.items() if k.startswith(prefix)})
-        return cls(
-            foreground.eval(),
-            cell.eval(),
+        check_format(path, description)
+        method = resolve_method(description["method"])
+        return method.model.from_tensors(
+            load_file(path / _WEIGHTS),
+            description,
             tuple(description["genes"]),
-            params,
+            method.params.resolve(description["params"]),
             description["um_per_px"],
             description["history"],
-            description.get("markers", {}),
         )
-
-    def published_nets(self) -> tuple[ForegroundNet, CellNet]:
-        """Return both nets of a published model.
-
-        Raises
-        ------
-        TypeError
-            If they are others.
-        """
-        if not (isinstance(self.foreground, ForegroundNet) and isinstance(self.cell, CellNet)):
-            msg = "The model does not have the published nets."
-            raise TypeError(msg)
-        return self.foreground, self.cell
-
-    def density_nets(self) -> tuple[DensityNet, KindNet]:
-        """Return both nets of a density model.
-
-        Raises
-        ------
-        TypeError
-            If they are others.
-        """
-        if not (isinstance(self.foreground, DensityNet) and isinstance(self.cell, KindNet)):
-            msg = "The model has the published nets."
-            raise TypeError(msg)
-        return self.foreground, self.cell
-
-    def nets_for(self, genes: Sequence[str]) -> tuple[ForegroundNet, CellNet]:
-        """Return both published nets for some of the model's genes, in another order or not; the model stays as it is.
-
-        Raises
-        ------
-        ValueError
-            If the model does not know one of them.
-        """
-        published, cell = self.published_nets()
-        if tuple(genes) == self.genes:
-            return published, cell
-        keep, index = match_genes(self.genes, genes)
-        if not keep.all():
-            msg = f"The model does not know {int((~keep).sum())} of {len(genes)} genes."
-            raise ValueError(msg)
-        weights = published.state_dict()
-        first = "embedding.layers.0.weight"  # (256, n_genes)
-        foreground = ForegroundNet(len(genes), convolutions=published.convolutions)
-        foreground.load_state_dict({**weights, first: weights[first][:, torch.from_numpy(index).long()]})
-        return foreground.eval(), cell
 
     def select_genes(self, transcripts: TranscriptMap, features: Sequence[str]) -> TranscriptMap:
         """Return the transcripts that the model knows, numbered in its order of genes.
@@ -227,8 +187,59 @@ class UCSModel:
             raise ValueError(msg)
 
 
+def check_free(path: Path, *, overwrite: bool) -> None:
+    """Raise ``FileExistsError`` if a directory holds a model that may not be replaced."""
+    if not overwrite and any((path / name).exists() for name in (MODEL_FILE, REGIONS_FILE)):
+        msg = f"{path} holds a model already; pass overwrite=True to replace it."
+        raise FileExistsError(msg)
+
+
+def check_format(path: Path, description: Mapping[str, Any]) -> None:
+    """Raise ``ValueError`` if files are of another format than this version's."""
+    if description.get("format") != FORMAT:
+        msg = f"{path} has model format {description.get('format')!r}; this version reads format {FORMAT}."
+        raise ValueError(msg)
+
+
+def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors under names that begin with a prefix."""
+    return {f"{prefix}.{name}": tensor for name, tensor in tensors.items()}
+
+
+def unprefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors whose names begin with a prefix, without it."""
+    return {name.removeprefix(f"{prefix}."): t for name, t in tensors.items() if name.startswith(f"{prefix}.")}
+
+
 def match_genes(genes: Sequence[str], features: Sequence[str]) -> tuple[NDArray[np.bool_], NDArray[np.int32]]:
     """For each feature, tell whether it is one of ``genes`` and which (0 if none): two arrays ``(n_features,)``."""
     number = {gene: k for k, gene in enumerate(genes)}
     keep = np.array([feature in number for feature in features], dtype=bool)
     return keep, np.array([number.get(feature, 0) for feature in features], dtype=np.int32)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which features of a map are looked at, and their new numbers; see :meth:`TranscriptMap.select`."""
+
+    keep: NDArray[np.bool_]
+    new_index: NDArray
+    n_features: int
+
+    @classmethod
+    def of_genes(cls, genes: Sequence[str], features: Sequence[str]) -> Selection:
+        """Select genes, in their order, from features."""
+        return cls(*match_genes(genes, features), len(genes))
+
+    def of(self, transcripts: TranscriptMap) -> TranscriptMap:
+        """Return these features of a map."""
+        return transcripts.select(self.keep, self.new_index, self.n_features)
+
+    def of_columns(self, counts: Any) -> Any:
+        """Return these features of CSR counts ``(n, all features)``."""
+        from scipy.sparse import csr_matrix
+
+        of_row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
+        kept = self.keep[counts.indices]
+        entries = (counts.data[kept], (of_row[kept], self.new_index[counts.indices[kept]]))
+        return csr_matrix(entries, shape=(counts.shape[0], self.n_features))

@@ -8,18 +8,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ucs.methods.model import MODEL_FILE, REGIONS_FILE, UCSModel
+from ucs._utils.checks import listed
+from ucs.methods.model import FORMAT, MODEL_FILE, REGIONS_FILE, UCSModel, check_format, check_free
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ucs.methods.params import TrainParams
+    from ucs.methods.base import MethodParams
 
-_FORMAT = 1
 _SHARED = "shared"
 
+_SHARED_PARAMS = ("reach", "shape_exponent", "tau")
+"""Parameters in which all models must agree: nuclei of several regions compete for a pixel on one raster."""
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class RegionModels(Mapping[str, UCSModel]):
     """Models by the name of the region whose nuclei they judge: a mapping, to be saved and loaded as one.
 
@@ -33,8 +36,8 @@ class RegionModels(Mapping[str, UCSModel]):
     Raises
     ------
     ValueError
-        If there is no model at all, or the models differ in kind, resolution, ``tau``, ``reach`` or ``stretch``: nuclei
-        of several regions compete for a pixel on one raster.
+        If there is no model at all, or the models differ in method, resolution, ``reach``, ``shape_exponent`` or
+        ``tau``: nuclei of several regions compete for a pixel on one raster.
     """
 
     models: Mapping[str, UCSModel]
@@ -46,16 +49,20 @@ class RegionModels(Mapping[str, UCSModel]):
             msg = "There is no model for any region; pass a mapping of region -> model."
             raise ValueError(msg)
         seen = {
-            (model.um_per_px, model.params.tau, model.params.reach, model.params.stretch, model.is_published)
+            (model.method, model.um_per_px, *(getattr(model.params, name, None) for name in _SHARED_PARAMS))
             for model in distinct
         }
         if len(seen) > 1:
             msg = (
-                "The models of the regions must be of one kind and share resolution, tau, reach and stretch, but have "
-                f"(um per px, tau, reach, stretch, published) {', '.join(str(values) for values in sorted(seen))}. "
+                "The models of the regions must agree in method, resolution and "
+                f"{', '.join(_SHARED_PARAMS)}, but are {', '.join(str(values) for values in sorted(seen))}. "
                 "Train them with the same parameters."
             )
             raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        shared = "" if self.shared is None else f", {sum(one is self.shared for one in self.values())} of them shared"
+        return f"RegionModels({len(self)} regions{shared}: {listed(self)}; {self.distinct()[0]!r})"
 
     def __getitem__(self, region: str) -> UCSModel:
         return self.models[region]
@@ -72,12 +79,17 @@ class RegionModels(Mapping[str, UCSModel]):
         return list({id(model): model for model in candidates}.values())
 
     @property
-    def is_published(self) -> bool:
-        """Whether they are of the published nets: all are, or none is."""
-        return self.distinct()[0].is_published
+    def method(self) -> str:
+        """Name of the method of all of them."""
+        return self.distinct()[0].method
 
     @property
-    def params(self) -> TrainParams:
+    def uses_markers(self) -> bool:
+        """Whether they look at marker genes in prediction."""
+        return self.distinct()[0].uses_markers
+
+    @property
+    def params(self) -> MethodParams:
         """Parameters of the shared model, or else of the first."""
         return self.distinct()[0].params
 
@@ -104,9 +116,7 @@ class RegionModels(Mapping[str, UCSModel]):
             If there are any and ``overwrite`` is False.
         """
         path = Path(path)
-        if not overwrite and any((path / name).exists() for name in (REGIONS_FILE, MODEL_FILE)):
-            msg = f"{path} holds a model already; pass overwrite=True to replace it."
-            raise FileExistsError(msg)
+        check_free(path, overwrite=overwrite)
         folder = {
             region: _SHARED if model is self.shared else f"region_{k}" for k, (region, model) in enumerate(self.items())
         }
@@ -115,7 +125,7 @@ class RegionModels(Mapping[str, UCSModel]):
         if self.shared is not None:
             self.shared.save(path / _SHARED, overwrite=True)
         # Last, so that what a failure leaves behind is not taken for a model; and one folder holds one kind only.
-        description = {"format": _FORMAT, "folders": folder, "shared": None if self.shared is None else _SHARED}
+        description = {"format": FORMAT, "folders": folder, "shared": None if self.shared is None else _SHARED}
         (path / REGIONS_FILE).write_text(json.dumps(description, indent=1))
         (path / MODEL_FILE).unlink(missing_ok=True)
 
@@ -135,9 +145,7 @@ class RegionModels(Mapping[str, UCSModel]):
             msg = f"{path} holds no models of regions: {REGIONS_FILE} is missing."
             raise FileNotFoundError(msg)
         description = json.loads((path / REGIONS_FILE).read_text())
-        if description.get("format") != _FORMAT:
-            msg = f"{path} has model format {description.get('format')!r}; this version reads format {_FORMAT}."
-            raise ValueError(msg)
+        check_format(path, description)
         folders = set(description["folders"].values()) | {description["shared"]} - {None}
         models = {folder: UCSModel.load(path / folder) for folder in sorted(folders)}
         by_region = {region: models[folder] for region, folder in description["folders"].items()}

@@ -1,4 +1,4 @@
-"""Yardsticks for segmentations: agreement, purity and capture, shape, stability, and the simplest cells.
+"""Metrics of segmentations: agreement, purity and capture, shape, stability, and baselines to compare with.
 
 Functions take arrays and tables of any origin. Where one asks for a label image or a table, the key of an element
 serves as well, given with ``sdata=``: the object, or a :class:`Tissue` made of it. :func:`ucs.tl.compare` calls them
@@ -11,6 +11,7 @@ from ucs._evaluation.tissue import Tissue
 from ucs._evaluation.types import transfer_types
 from ucs.metrics._baselines import expand_nuclei, voronoi_cells
 from ucs.metrics._capture import Capture, capture
+from ucs.metrics._comparison import ComparisonMetrics
 from ucs.metrics._correlation import ReferenceCorrelation, reference_correlation
 from ucs.metrics._markers import markers_from_reference
 from ucs.metrics._match import IOU_THRESHOLDS, match, matched_pairs
@@ -26,6 +27,7 @@ from ucs.metrics._transcripts import transcript_assignment
 __all__ = [
     "IOU_THRESHOLDS",
     "Capture",
+    "ComparisonMetrics",
     "Mecr",
     "NegativeMarkerPurity",
     "ReferenceCorrelation",

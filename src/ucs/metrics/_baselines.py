@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from numba import njit
 
-from ucs._evaluation.contingency import checked_ids
-from ucs._evaluation.tissue import tissue_for
+from ucs._evaluation.arguments import checked_image, checked_side, tissue_for
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -129,17 +128,11 @@ def _baseline(
     """Check what was given, and apply a method to the array or to the element on its raster."""
     if not radius >= 0:
         raise ValueError(f"radius={radius} given: it must be 0 or more (in um; inf for no limit).")
-    if not (um_per_px is None or 0 < um_per_px < np.inf):
-        raise ValueError(f"um_per_px={um_per_px} given: the side of a pixel in um must be positive and finite.")
-    tissue = tissue_for(nuclei, sdata)
+    tissue, side = tissue_for(nuclei, sdata), checked_side(um_per_px, sdata)
     if tissue is not None:
-        if um_per_px is not None:
-            raise ValueError("um_per_px= is known where sdata= is given: leave it out.")
         return _element(method, str(nuclei), radius, tissue)
-    labels = checked_ids(nuclei, "nuclei")
-    if labels.ndim != 2:
-        raise ValueError(f"nuclei has shape {labels.shape}: a label image (height, width) is needed.")
-    grown: NDArray[np.integer] = method(np.ascontiguousarray(labels), _reach(labels, radius, um_per_px or 1.0))
+    labels = checked_image(nuclei, "nuclei")
+    grown: NDArray[np.integer] = method(np.ascontiguousarray(labels), _reach(labels, radius, side))
     return grown
 
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._evaluation.contingency import checked_ids
-from ucs._evaluation.tissue import tissue_for
-from ucs.metrics._match import ratio
+from ucs._evaluation.arguments import checked_ids, tissue_for
+from ucs._evaluation.contingency import ratio
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

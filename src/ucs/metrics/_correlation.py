@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.counts import Counts, counts_of, group_means
 from ucs._evaluation.reference import Reference, Scale, as_reference, logarithms, shared_genes
 from ucs._evaluation.types import types_of
 from ucs._utils.checks import listed
-from ucs.metrics._purity import mean_per_type
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -101,7 +100,7 @@ def correlation_of(
             f"{listed(f'{name} ({count})' for name, count in n.items() if count)}; known: {listed(known)}."
         )
         raise ValueError(msg)
-    mean, _ = mean_per_type(counts.of_genes(genes), types, names)
+    mean, _ = group_means(counts.of_genes(genes), names.get_indexer(pd.Index(types.astype(object))), len(names))
     pcc = _row_correlations(logarithms(mean), logarithms(reference.profiles.loc[names, genes].to_numpy()))
     per_type = pd.DataFrame(
         {"pcc": pcc, "n_cells": n.reindex(names).to_numpy()}, index=pd.Index(names, name="type")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._evaluation.reference import Reference, Scale, as_reference
-from ucs._read.markers import Markers as Markers
-from ucs._read.markers import marker_matrix as marker_matrix
 from ucs._utils.checks import listed
+from ucs.methods.markers import Markers as Markers
+from ucs.methods.markers import marker_matrix as marker_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

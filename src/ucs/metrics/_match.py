@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 import pandas as pd
 
+from ucs._evaluation.arguments import checked_ids, checked_thresholds, rasters_of
 from ucs._evaluation.assignment import best_pairs
-from ucs._evaluation.contingency import checked_ids, contingency
-from ucs._evaluation.tissue import rasters_of
+from ucs._evaluation.contingency import contingency, ratio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -168,15 +168,6 @@ def _matched(overlaps: _Overlaps, level: float) -> NDArray[np.bool_]:
     return taken
 
 
-def checked_thresholds(thresholds: Iterable[float]) -> list[float]:
-    """Return thresholds as a list, or raise ``ValueError`` unless each lies in (0, 1]."""
-    levels = [float(level) for level in thresholds]
-    bad = [level for level in levels if not 0 < level <= 1]
-    if bad or not levels:
-        raise ValueError(f"thresholds {bad or levels} given: each must lie in (0, 1], and one is needed at least.")
-    return levels
-
-
 def _scores(iou: NDArray[np.float64], n_true: int, n_predicted: int) -> dict[str, float]:
     n_matched = iou.size
     f1 = ratio(2 * n_matched, n_true + n_predicted)
@@ -192,8 +183,3 @@ def _scores(iou: NDArray[np.float64], n_true: int, n_predicted: int) -> dict[str
         "n_true": n_true,
         "n_predicted": n_predicted,
     }
-
-
-def ratio(numerator: float, denominator: float) -> float:
-    """Return the quotient, NaN if the denominator is 0."""
-    return numerator / denominator if denominator else float("nan")

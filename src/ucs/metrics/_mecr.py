@@ -12,7 +12,8 @@ from ucs._evaluation.counts import Counts, counts_of
 from ucs._evaluation.detection import detection, found_together
 from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
 from ucs._utils.checks import check_positive
-from ucs.metrics._markers import Markers, marker_matrix, markers_from_reference
+from ucs.methods.markers import Markers, marker_matrix
+from ucs.metrics._markers import markers_from_reference
 
 if TYPE_CHECKING:
     from anndata import AnnData

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.counts import Counts, counts_of, group_means
 from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
 from ucs._evaluation.types import types_of
 from ucs._utils.checks import listed
-from ucs.metrics._markers import Markers, marker_matrix
+from ucs.methods.markers import Markers, marker_matrix
 
 if TYPE_CHECKING:
     from anndata import AnnData
@@ -119,7 +119,7 @@ def purity_of(
         enough = enough[reference.n_cells >= min_cells]
     names = _kept_types(types, enough, min_cells)
     x = counts.of_genes(genes)
-    mean, found = mean_per_type(x, types, names)
+    mean, found = _means(x, types, names)
     expected = _shares(reference.profiles.loc[names, genes].to_numpy())
     reads = _Excess(_shares(mean), expected, expected < max_share)
     cells = None
@@ -134,7 +134,7 @@ def _of_markers(
 ) -> NegativeMarkerPurity:
     is_negative = marker_matrix(negative_markers, counts.genes, fewest_types=1)
     names = _kept_types(types, is_negative.index, min_cells)
-    mean, found = mean_per_type(counts.of_genes(is_negative.columns), types, names)
+    mean, found = _means(counts.of_genes(is_negative.columns), types, names)
     negative = is_negative.loc[names].to_numpy()
     zero = np.zeros_like(mean)
     return _purity(_Excess(_shares(mean), zero, negative), _Excess(found, zero, negative), names, types)
@@ -186,16 +186,9 @@ def _kept_types(types: pd.Categorical, known: pd.Index, min_cells: int) -> pd.In
     return names
 
 
-def mean_per_type(
-    x: sparse.csr_array, types: pd.Categorical, names: pd.Index
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the mean count and the share of cells with the gene, types x genes."""
-    code = names.get_indexer(pd.Index(types.astype(object)))
-    typed = np.flatnonzero(code >= 0)
-    n = np.bincount(code[typed], minlength=len(names))
-    members = sparse.csr_array((np.ones(len(typed)), (code[typed], typed)), shape=(len(names), x.shape[0]))
-    mean = (members @ x).toarray() / n[:, None]
-    return mean, (members @ (x > 0).astype(np.float64)).toarray() / n[:, None]
+def _means(x: sparse.csr_array, types: pd.Categorical, names: pd.Index) -> tuple[NDArray, NDArray]:
+    """Return the mean count of each gene and the share of the cells that have it, types x genes."""
+    return group_means(x, names.get_indexer(pd.Index(types.astype(object))), len(names))
 
 
 def _shares(mean: NDArray[np.float64]) -> NDArray[np.float64]:

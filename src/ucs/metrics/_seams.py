@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
-from ucs._evaluation.contingency import checked_ids
-from ucs._evaluation.tissue import rasters_of
+from ucs._evaluation.arguments import checked_image, rasters_of
 from ucs._kernels.ids import densify
 
 if TYPE_CHECKING:
@@ -65,10 +64,7 @@ def seams(labels: ArrayLike | str, *, sdata: SpatialData | Tissue | None = None)
     [0.89]
     """
     ((image, names, _),) = rasters_of([labels], sdata)
-    image = np.asarray(checked_ids(image, "labels"))
-    if image.ndim != 2:
-        raise ValueError(f"labels has shape {image.shape}: a label image (height, width) is needed.")
-    dense, ids = densify(image)
+    dense, ids = densify(checked_image(image, "labels"))
     return seams_of(dense, ids if names is None else names)
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ucs._evaluation.contingency import ratio
 from ucs._evaluation.counts import counts_of, resolved_table
-from ucs._evaluation.detection import detection, found_together
+from ucs._evaluation.detection import common_depth, detection, found_together
 from ucs._utils.checks import check_at_least, check_positive
-from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 _MOST_GENES = 2000  # those found most often: pairs of others are next to never expected together
 _FEWEST_NUCLEI = 20  # per half of the tissue
 _SQUARE_UM = 50.0
-_DEPTH_QUANTILE = 0.25
 _APART = -1.0  # standard deviations from chance: pairs that meet more often are not thought to avoid each other
 
 
@@ -163,9 +162,7 @@ class Apart(NamedTuple):
     @classmethod
     def of(cls, nuclei: Placed, *, n_pairs: int = 500, depth: float | None = None) -> Apart:
         """Choose and count them."""
-        if depth is None:
-            totals = np.asarray(nuclei.matrix.sum(axis=1)).ravel()
-            depth = max(float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE)), 1.0) if (totals > 0).any() else 1.0
+        depth = depth or common_depth(nuclei.matrix) or 1.0
         genes = _frequent(nuclei.matrix)
         frequent = Placed(nuclei.matrix[:, genes], nuclei.half)
         halves = [frequent.matrix[np.flatnonzero(nuclei.half == half)] for half in (0, 1)]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from ucs._evaluation.arguments import checked_thresholds
 from ucs._utils.checks import choose_one
-from ucs.metrics._match import checked_thresholds, match
+from ucs.metrics._match import match
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -110,10 +111,10 @@ def _cells(found: Any, labels_key: str) -> Any:
 
 def _with_points(tissue: Tissue, share: float, seed: int) -> SpatialData:
     """Return an object of the same elements with a part of the transcripts."""
-    from ucs._results.write import shallow_copy
+    from ucs._utils.elements import shallow_copy
 
     sdata = shallow_copy(tissue.sdata)
-    for part in tissue.source.parts:
+    for part in tissue.source.elements:
         if part.table_key is not None:
             msg = f"{part.key!r} holds bins: transcripts can only be taken away from points."
             raise ValueError(msg)
@@ -145,13 +146,13 @@ def _thin(frame: pd.DataFrame, count: str | None, share: float, seed: tuple[int,
 def _n_transcripts(sdata: SpatialData, tissue: Tissue) -> int:
     """Count molecules, whatever their quality."""
     n = 0
-    for part in tissue.source.parts:
+    for part in tissue.source.elements:
         points, count = sdata.points[part.key], part.columns.count
         n += len(points) if count is None else int(points[count].sum().compute())
     return n
 
 
 def _segment(sdata: SpatialData) -> Any:
-    from ucs.tl import segment
+    import ucs  # by its public name when it is called: ucs.tl is built on ucs.metrics, not the other way round
 
-    return segment(sdata, inplace=False, progress=False)
+    return ucs.tl.segment(sdata, inplace=False, progress=False)

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from ucs._evaluation.contingency import checked_ids, contingency
-from ucs._evaluation.tissue import tissue_for
+from ucs._evaluation.arguments import checked_ids, tissue_for
+from ucs._evaluation.contingency import contingency, ratio
 from ucs._utils.checks import listed
-from ucs.metrics._match import ratio
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -135,7 +134,7 @@ def _looked_up(tissue: Tissue, cells: CellRaster, column: str) -> tuple[NDArray,
     names = cells.ids if cells.ids.dtype.kind in "iu" else np.arange(1, len(cells.ids) + 1)
     names = np.concatenate([np.zeros(1, names.dtype), names])
     found: list[tuple[NDArray, NDArray]] = []
-    for k, part in enumerate(tissue.source.parts):
+    for k, part in enumerate(tissue.source.elements):
         if part.table_key is not None:
             raise ValueError(f"{part.key!r} holds bins, not transcripts of known origin.")
         points = tissue.sdata.points[part.key]

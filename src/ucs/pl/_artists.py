@@ -111,21 +111,8 @@ def draw_outlines(ax: Axes, geometry: NDArray, style: Mapping[str, Any]) -> None
     ax.add_collection(LineCollection([shapely.get_coordinates(ring) for ring in rings], **style), autolim=False)
 
 
-def draw_scale_bar(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
-    """Draw a bar of 1, 2 or 5 times a power of ten um, about a fifth of the picture's width."""
-    from mpl_toolkits.axes_grid1.anchored_artists import AnchoredSizeBar
+def draw_scale_bar(ax: Axes, um_per_unit: float) -> None:
+    """Draw a bar of a round length of at most a fifth of the picture's width."""
+    from matplotlib_scalebar.scalebar import ScaleBar
 
-    target = (bounds[2] - bounds[0]) * um_per_unit / 5
-    power = 10.0 ** np.floor(np.log10(target))
-    length = max(step * power for step in (1, 2, 5) if step * power <= target)
-    bar = AnchoredSizeBar(
-        ax.transData,
-        length / um_per_unit,
-        f"{length:g} um",
-        loc="lower left",
-        size_vertical=(bounds[3] - bounds[1]) / 200,
-        borderpad=0.6,
-    )
-    bar.patch.set(alpha=0.85, linewidth=0)
-    bar.set_zorder(5)
-    ax.add_artist(bar)
+    ax.add_artist(ScaleBar(um_per_unit, "um", length_fraction=0.2, location="lower left", box_alpha=0.85)).set_zorder(5)

@@ -146,7 +146,7 @@ def cells(
         draw_outlines(ax, of_element, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
     draw_outlines(ax, outlines, {"colors": "black", "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
     if "scale_bar" in show:
-        draw_scale_bar(ax, shown, source.um_per_unit)
+        draw_scale_bar(ax, source.um_per_unit)
     return ax
 
 

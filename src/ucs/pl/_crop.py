@@ -86,7 +86,7 @@ def _kept_rows(
 ) -> Iterator[tuple[pd.DataFrame, TranscriptColumns, NDArray[np.float64]]]:
     """Read piece by piece what is counted: rows, their columns, and their positions ``(n, 2)`` in the frame."""
     fields = find_fields(sdata, source)
-    for k, part in enumerate(source.parts):
+    for k, part in enumerate(source.elements):
         owner = None if fields is None else fields.owner(k)
         for where, rows in part.frames(sdata):
             check_frame(rows, part.columns, where=where)

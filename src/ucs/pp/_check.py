@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from ucs._read.columns import checked_planes
-from ucs._read.platforms import resolve_platform
-from ucs._utils.checks import check_at_least, check_option, check_positive
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -15,38 +10,12 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._read.markers import Markers
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionsOption
-    from ucs._results.keys import OutputKeys
     from ucs._run.check_report import Check
-    from ucs._run.predict import Model
-    from ucs._run.training import Learning
-    from ucs.methods.model import UCSModel
-    from ucs.methods.params import TrainParams
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What :func:`ucs.pp.check` was called with, arguments that are wrong in themselves excluded."""
-
-    points_key: str | Sequence[str] | None
-    nuclei_key: str | None
-    platform: str | Platform
-    coordinate_system: str | None
-    resolution: float | None
-    um_per_unit: float | None
-    gene_key: str | None
-    z_planes: Sequence[float] | float | None
-    fuse_nuclei: bool
-    regions: RegionsOption
-    model: Model | None
-    learning: Learning
-    check_alignment: bool
-    keys: OutputKeys
-    overwrite: bool
-    tile_size: int
-    estimate: bool
+    from ucs.methods import Method, MethodParams, UCSModel
+    from ucs.methods.markers import Markers
+    from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 
 
 def check(
@@ -54,34 +23,20 @@ def check(
     points_key: str | Sequence[str] | None = None,
     nuclei_key: str | None = None,
     *,
+    method: str | Method | None = None,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
     resolution: float | None = None,
-    um_per_unit: float | None = None,
-    gene_key: str | None = None,
-    genes: str | int | Sequence[str] = "all",
-    z_planes: Sequence[float] | float | None = None,
-    fuse_nuclei: bool = False,
     regions: RegionsOption = None,
-    genes_per_region: bool = False,
-    warm_start: bool = False,
     model: UCSModel | str | Path | Mapping[str, UCSModel | str | Path] | None = None,
-    train: TrainParams | Mapping[str, Any] | None = None,
-    background: str | float = "auto",
-    ownership: str = "expression",
-    softmask: str = "scaled",
-    check_alignment: bool = True,
-    labels_key_added: str = "ucs_cells",
-    shapes_key_added: str = "ucs_boundaries",
-    table_key_added: str = "ucs_table",
-    points_column_added: str = "ucs_cell_id",
-    points_confidence_added: str | None = None,
-    missing_nuclei_key_added: str = "ucs_missing_nuclei",
-    find_missing: bool = False,
     markers: Markers | None = None,
     cell_type_key: str | None = None,
-    tile_size: int = 1024,
-    device: str = "auto",
+    find_missing: bool | str = False,
+    threshold: float | None = None,
+    params: MethodParams | Mapping[str, Any] | None = None,
+    read: ReadOptions | Mapping[str, Any] | None = None,
+    compute: ComputeOptions | Mapping[str, Any] | None = None,
+    key_added: str | OutputKeys | Mapping[str, Any] = "ucs",
+    seed: int | None = None,
     overwrite: bool = False,
     estimate: bool = True,
 ) -> Check:
@@ -92,17 +47,12 @@ def check(
 
     Parameters
     ----------
-    sdata, points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, genes, z_planes
-        As in :func:`ucs.tl.segment`. Highly variable genes are counted, not chosen.
-    fuse_nuclei, regions, genes_per_region, warm_start, model, train, background, ownership, softmask, check_alignment
-        As in :func:`ucs.tl.segment`.
-    tile_size, device
-        As in :func:`ucs.tl.segment`.
-    labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added, \
-missing_nuclei_key_added, overwrite
-        As in :func:`ucs.tl.segment`: it is a problem if they are taken.
-    find_missing, markers, cell_type_key
-        As in :func:`ucs.tl.segment`; the time that is told does not hold the search for missing cells.
+    sdata, points_key, nuclei_key, method, platform, resolution, regions, model, markers, cell_type_key, \
+find_missing, threshold, params, read, compute, key_added, seed
+        As in :func:`ucs.tl.segment`. Highly variable genes are counted, not chosen; the time that is told does not hold
+        the search for missing cells.
+    overwrite
+        As in :func:`ucs.tl.segment`: without it, it is a problem if keys are taken.
     estimate
         Whether to time the nets for a few steps, so that the time can be told.
 
@@ -126,52 +76,27 @@ missing_nuclei_key_added, overwrite
     FileNotFoundError
         If there is no model at the path given.
     """
-    from ucs._results.keys import OutputKeys
-    from ucs._run.cell_types import read_markers
-    from ucs._run.check import Examination
-    from ucs._run.predict import as_model
-    from ucs._run.training import Learning, resolve_params
-    from ucs.methods.device import resolve_device
-    from ucs.methods.paper.find_background import check_background
+    from ucs._run.arguments import check_arguments
+    from ucs._run.check import InputChecker
 
-    check_at_least(tile_size, 1, "tile_size")
-    for value, name in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
-        if value is not None:
-            check_positive(value, name)
-    checked_planes(z_planes)
-    check_background(background)
-    check_option(ownership, "ownership", ("expression", "distance"))
-    check_option(softmask, "softmask", ("scaled", "plain"))
-    learning = Learning(
-        resolve_params(train, resolve_platform(sdata, platform, points_key), softmask),
-        genes,
-        background,
-        str(resolve_device(device)),
-        warm_start=warm_start,
-        genes_per_region=genes_per_region,
-        ownership=ownership,
-        markers=read_markers(markers, cell_type_key, background),
-    )
-    asked = Asked(
-        points_key=points_key,
-        nuclei_key=nuclei_key,
+    asked = check_arguments(
+        sdata,
+        points_key,
+        nuclei_key,
+        method=method,
         platform=platform,
-        coordinate_system=coordinate_system,
         resolution=resolution,
-        um_per_unit=um_per_unit,
-        gene_key=gene_key,
-        z_planes=z_planes,
-        fuse_nuclei=fuse_nuclei,
         regions=regions,
-        model=None if model is None else as_model(model),
-        learning=learning,
-        check_alignment=check_alignment,
-        keys=OutputKeys(
-            labels_key_added, shapes_key_added, table_key_added, points_column_added, points_confidence_added,
-            missing_nuclei_key_added if find_missing else None,
-        ),  # fmt: skip
+        model=model,
+        markers=markers,
+        cell_type_key=cell_type_key,
+        find_missing=find_missing,
+        threshold=threshold,
+        params=params,
+        read=read,
+        compute=compute,
+        key_added=key_added,
+        seed=seed,
         overwrite=overwrite,
-        tile_size=int(tile_size),
-        estimate=estimate,
     )
-    return Examination(sdata, asked).run()
+    return InputChecker(sdata, asked, estimate=estimate).run()

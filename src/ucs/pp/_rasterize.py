@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs._read.fields import find_fields
-from ucs._read.sample import find_source
-from ucs._read.transcripts import read_transcripts
-from ucs._run.genes import choose_genes
+from ucs._read.lazy_map import lazy_counts
+from ucs._read.source import find_source
+from ucs._read.survey import survey
+from ucs._run.genes import choose_genes, is_by_variability
 from ucs._utils.checks import check_at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from numpy.typing import NDArray
     from spatialdata import SpatialData
     from xarray import DataArray
 
@@ -37,9 +33,15 @@ def rasterize(
     tile_size: int = 256,
     gene_chunk: int | None = None,
 ) -> DataArray:
-    """Return the transcript map: counts per gene and pixel, dense only where and when it is computed.
+    """Return the transcript map: counts per gene and pixel, read and dense only where and when it is computed.
 
-    The points are read once, into a sparse map; each chunk of the result is filled from it when computed.
+    Of points that Dask reads from Parquet files, as those of a SpatialData store are, nothing but metadata is read at
+    first: statistics tell where transcripts lie, dictionaries which genes there are. Where these do not suffice, all
+    transcripts are read once, and a log line says why: if the points do not come from files or were changed since, if a
+    column tells genes from controls (``is_gene`` of Xenium), or to choose by ``z_planes`` or the variability of genes.
+
+    Each computation then reads those parts of the points that reach the chunks asked for, each of them once. It holds
+    about 6 bytes per transcript of them, and one or two chunks per thread.
 
     Parameters
     ----------
@@ -64,7 +66,7 @@ def rasterize(
     tile_size
         Side of a chunk in pixels.
     gene_chunk
-        Number of genes in a chunk; all if None. A chunk takes 4 bytes per gene and pixel once it is computed.
+        Number of genes in a chunk, which takes 4 bytes per gene and pixel; as many as make 32 MiB if None.
 
     Returns
     -------
@@ -72,18 +74,42 @@ def rasterize(
     transformations of the points composed with the grid's; it can be put into ``sdata.images``. Pixel (i, j) counts
     the transcripts in ``[x0 + j*r, x0 + (j+1)*r) x [y0 + i*r, y0 + (i+1)*r)``. The map G of the paper, "Preprocess".
 
+    ``x0`` and ``y0`` are multiples of ``r``, so that pixels are those of :func:`ucs.tl.segment`. Where only metadata
+    were read, the image may be larger by an empty margin, because statistics include transcripts that are left out
+    (of low quality, or seen in another field of view, too), and genes of which none is left are channels of zeros.
+
     Raises
     ------
     KeyError, ValueError, MemoryError
-        As :func:`ucs.tl.segment`, for what concerns the points and the genes.
+        As :func:`ucs.tl.segment`, for what concerns the points and the genes. What is wrong with rows, such as a
+        position that is NaN, is raised by the computation if only metadata were read.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=40, n_genes=5, seed=0)
+    >>> image = ucs.pp.rasterize(sdata, resolution=1.0)
+    >>> dict(image.sizes)
+    {'c': 5, 'y': 41, 'x': 60}
+
+    Counts by gene, and of all genes in a part of the tissue:
+
+    >>> image.sum(("y", "x")).compute().to_series().to_dict()
+    {'GENE0001': 288, 'GENE0002': 41, 'GENE0003': 5, 'GENE0004': 415, 'GENE0005': 659}
+    >>> image.isel(y=slice(31, 33), x=slice(50, 56)).sum("c").to_numpy()
+    array([[1, 2, 3, 3, 0, 0],
+           [1, 2, 1, 2, 4, 5]])
+
+    It can be kept as an image, which is computed chunk by chunk when it is written:
+
+    >>> sdata["transcript_map"] = image
     """
-    import dask.array as da
     from spatialdata.models import Image2DModel
 
     check_at_least(tile_size, 1, "tile_size")
-    tile_size = int(tile_size)
     if gene_chunk is not None:
         check_at_least(gene_chunk, 1, "gene_chunk")
+        gene_chunk = int(gene_chunk)
     source = find_source(
         sdata,
         points_key,
@@ -94,25 +120,10 @@ def rasterize(
         um_per_unit=um_per_unit,
         z_planes=z_planes,
     )
-    transcripts = read_transcripts(
-        sdata,
-        source.parts,
-        source.platform,
-        resolution=source.resolution,
-        um_per_unit=source.um_per_unit,
-        fields=find_fields(sdata, source),
-    )
-    to_home, transformations = source.home(sdata)
+    transcripts, stretches = survey(sdata, source, with_counts=is_by_variability(genes))
     chosen = choose_genes(genes, [transcripts])
-    keep = np.isin(transcripts.genes + transcripts.controls, chosen)  # both in alphabetical order
-    h, w = transcripts.grid.shape
-    array = da.map_blocks(
-        _dense_chunk,
-        transcripts=transcripts.map.select(keep, np.cumsum(keep) - 1, len(chosen)),
-        chunks=(_chunks(len(chosen), int(gene_chunk or len(chosen))), _chunks(h, tile_size), _chunks(w, tile_size)),
-        dtype=np.int32,
-        meta=np.empty((0, 0, 0), dtype=np.int32),
-    )
+    to_home, transformations = source.output_frame(sdata)
+    array = lazy_counts(transcripts, stretches, chosen, tile_size=int(tile_size), gene_chunk=gene_chunk)
     return Image2DModel.parse(
         array,
         dims=("c", "y", "x"),
@@ -120,19 +131,3 @@ def rasterize(
         chunks=array.chunks,
         transformations=transcripts.grid.transformations(transformations, to_home),
     )
-
-
-def _chunks(size: int, tile_size: int) -> tuple[int, ...]:
-    return tuple(min(tile_size, size - start) for start in range(0, size, tile_size))
-
-
-def _dense_chunk(transcripts: TranscriptMap, block_info: dict | None = None) -> NDArray[np.int32]:
-    if not block_info:
-        return np.empty((0, 0, 0), dtype=np.int32)
-    (gene0, gene1), (row0, row1), (column0, column1) = block_info[None]["array-location"]
-    pixel_start, gene, count = transcripts.window(Window(row0, column0, row1, column1))
-    pixel = np.repeat(np.arange(len(pixel_start) - 1), np.diff(pixel_start))
-    wanted = (gene >= gene0) & (gene < gene1)
-    out = np.zeros((gene1 - gene0, len(pixel_start) - 1), dtype=np.int32)
-    out[gene[wanted] - gene0, pixel[wanted]] = count[wanted]
-    return out.reshape(gene1 - gene0, row1 - row0, column1 - column0)

@@ -3,9 +3,8 @@
 from ucs.tl._aggregate import aggregate
 from ucs.tl._annotate import annotate_nuclei
 from ucs.tl._compare import compare
-from ucs.tl._find_missing import find_missing
 from ucs.tl._outlines import outlines
-from ucs.tl._predict import predict
+from ucs.tl._predict import find_missing, predict
 from ucs.tl._segment import segment
 from ucs.tl._train import train
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
 from ucs._kernels.measure import centroids, eccentricities, moments
-from ucs._read.columns import check_frame
-from ucs._read.features import counts_of, encode_features, order_features
+from ucs._read.columns import check_frame, counts_of, encode_features, order_features
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
 from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column
@@ -94,7 +93,7 @@ def aggregate(
         z_planes=z_planes,
     )
     if points_column_added is not None:
-        for part in source.parts:
+        for part in source.elements:
             check_free_column(sdata, part, points_column_added, overwrite=overwrite)
     to_frame = source.to_frame(sdata, labels_key, coordinate_system=coordinate_system)
     fields = find_fields(sdata, source)
@@ -114,7 +113,7 @@ def aggregate(
         ids=ids,
         region=labels_key,
         area_um2=cells[:, 0] * um2_per_px,
-        centroid_um=at_home(centroid_um, source.home(sdata)[0], source.um_per_unit),
+        centroid_um=at_home(centroid_um, source.output_frame(sdata)[0], source.um_per_unit),
         obs={"eccentricity": eccentricities(cells)},
         layers={},
         uns={"labels_key": labels_key, "points_key": source.points_key},
@@ -124,7 +123,7 @@ def aggregate(
     replaced = {}
     if points_column_added is not None:
         original = LabelLookup(labels, to_labels)
-        for k, part in enumerate(source.parts):
+        for k, part in enumerate(source.elements):
             owner = None if fields is None else fields.owner(k)
             columns = PointColumns(part, owner, original, points_column_added)
             replaced[part.key] = with_label_column(sdata, columns)
@@ -140,7 +139,7 @@ def _count(
     votes: dict[str, int] = {}
     n_seen = np.zeros(0, dtype=np.int64)
     pieces: list[tuple[NDArray, NDArray, NDArray]] = []
-    for k, part in enumerate(source.parts):
+    for k, part in enumerate(source.elements):
         owner = None if fields is None else fields.owner(k)
         for where, frame in part.frames(sdata):
             check_frame(frame, part.columns, where=where)

@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._evaluation.reference import as_reference, shared_genes
+from ucs._evaluation.reference import as_reference
+from ucs._evaluation.types import type_probabilities
 from ucs._kernels.count import count_in_labels, split_columns
 from ucs._kernels.measure import centroids, moments
-from ucs._read.keys import FOV
-from ucs._read.markers import marker_matrix
+from ucs._read.platforms import FOV
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.table import build_table
 from ucs._results.write import Elements, add_elements
-from ucs._utils.checks import check_free_keys, listed
+from ucs._utils.checks import check_free_keys
 from ucs._utils.log import logger
-from ucs.methods.cell_types import types_by_markers, types_by_profiles
+from ucs.methods.cell_types import types_by_markers
+from ucs.methods.markers import marker_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,9 +29,9 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._evaluation.reference import Scale
-    from ucs._read.markers import Markers
     from ucs._read.platforms import Platform
     from ucs._read.sample import Sample
+    from ucs.methods.markers import Markers
 
 UNKNOWN = "unknown"
 """Type of nuclei whose transcripts do not tell."""
@@ -133,18 +134,9 @@ def annotate_nuclei(
     counts = count_in_labels(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
     genes = pd.Index(sample.transcripts.genes)
     if markers is not None:
-        probability = marked_types(counts[:, : len(genes)], genes, markers)
+        probability = _marked_types(counts[:, : len(genes)], genes, markers)
     else:
-        profiles = as_reference(reference).profiles
-        shared = shared_genes(genes, profiles.columns)
-        profiles = profiles[shared]
-        empty = profiles.index[profiles.sum(axis=1) == 0]
-        if len(empty):
-            msg = f"Types of the reference have no expression in the {len(shared)} shared genes: {listed(empty)}."
-            raise ValueError(msg)
-        of_shared = counts[:, genes.get_indexer(shared)]
-        probability = pd.DataFrame(types_by_profiles(of_shared, profiles.to_numpy()), columns=profiles.index)
-        probability[np.asarray(of_shared.sum(axis=1)).ravel() == 0] = np.nan
+        probability = type_probabilities(counts, genes, as_reference(reference))
     table = _table(sample, counts, probability, min_confidence)
     known = table.obs["cell_type"] != UNKNOWN
     logger.info("Annotated %d of %d nuclei: %s.", known.sum(), len(known), _frequencies(table.obs["cell_type"]))
@@ -154,20 +146,18 @@ def annotate_nuclei(
     return None
 
 
-def marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.DataFrame:
+def _marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.DataFrame:
     """Return the probability of each type that has a marker, nuclei x types; NaN for nuclei without transcripts.
 
     Its rows add up to less than 1 by the probability of being none of the types.
     """
-    of_type = marker_matrix(markers, genes)
-    is_marker = np.zeros((len(of_type), len(genes)), dtype=bool)
-    is_marker[:, genes.get_indexer(of_type.columns)] = of_type.to_numpy()
-    probability = pd.DataFrame(types_by_markers(counts, is_marker)[:, :-1], columns=of_type.index)
+    names, is_marker = marker_table(markers, genes)
+    probability = pd.DataFrame(types_by_markers(counts, is_marker)[:, :-1], columns=names)
     probability[np.asarray(counts.sum(axis=1)).ravel() == 0] = np.nan
     return probability
 
 
-def likeliest(probability: pd.DataFrame, min_confidence: float) -> tuple[pd.Categorical, NDArray[np.float64]]:
+def _likeliest(probability: pd.DataFrame, min_confidence: float) -> tuple[pd.Categorical, NDArray[np.float64]]:
     """Return the type of each row, ``"unknown"`` below a probability, and that probability."""
     values = probability.to_numpy(dtype=np.float64)
     confidence = values.max(axis=1, initial=0.0, where=~np.isnan(values))
@@ -183,7 +173,7 @@ def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_co
     from spatialdata.models import TableModel
 
     grid, nuclei = sample.transcripts.grid, sample.nuclei
-    types, confidence = likeliest(probability, min_confidence)
+    types, confidence = _likeliest(probability, min_confidence)
     shapes = moments(nuclei.labels, len(nuclei.ids))
     obs: dict[str, Any] = {"cell_type": types, "cell_type_confidence": confidence}
     ids = nuclei.ids if np.issubdtype(nuclei.ids.dtype, np.integer) else nuclei.ids.astype(str).astype(object)

@@ -7,15 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._evaluation.rasters import CellRaster
-from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
+from ucs._evaluation.arguments import checked_thresholds
+from ucs._evaluation.reference import as_reference
 from ucs._evaluation.tissue import RESOLUTION_UM, Tissue
-from ucs._utils.checks import check_positive, choose_one, listed
+from ucs._utils.checks import check_positive, choose_one
 from ucs._utils.log import logger
-from ucs.metrics._baselines import expand_nuclei
-from ucs.metrics._markers import Markers, marker_matrix, markers_from_reference
-from ucs.metrics._match import checked_thresholds
-from ucs.metrics._yardstick import Yardstick
+from ucs.metrics import ComparisonMetrics, expand_nuclei
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -23,7 +20,10 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from spatialdata import SpatialData
 
+    from ucs._evaluation.rasters import CellRaster
+    from ucs._evaluation.reference import Scale
     from ucs._read.platforms import Platform
+    from ucs.methods.markers import Markers
 
 EXPANSIONS = "nuclear expansion"
 
@@ -129,23 +129,22 @@ def compare(
     cells = {name: tissue.cells(key) for name, key in segmentations.items()}
     nuclei_key = _nuclei_key(tissue, nuclei_key, needed=bool(radii))
     nuclei = None if nuclei_key is None else tissue.cells(nuclei_key)
-    known, is_marker = fitted(tissue, known, markers)
-    yardstick = Yardstick.of(
+    metrics = ComparisonMetrics.of(
         tissue,
         nuclei=nuclei,
         truth=None if truth is None else cells[truth] if truth in cells else tissue.cells(truth),
         thresholds=levels,
-        markers=is_marker,
+        markers=markers,
         reference=known,
         depth=depth,
     )
-    rows: dict[str, dict[str, Any]] = {name: yardstick.measure(one, name) for name, one in cells.items()}
+    rows: dict[str, dict[str, Any]] = {name: metrics.measure(one, name) for name, one in cells.items()}
     for radius in radii:
         name = f"nuclei + {radius:g} um"
-        measured = yardstick.measure(_expanded(nuclei, radius), name)
+        measured = metrics.measure(_expanded(nuclei, radius), name)
         rows[name] = measured | {"radius_um": radius, "curve": EXPANSIONS}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("segmentation")
-    table.attrs |= {"depth": yardstick.depth, "nuclei_key": nuclei_key, "resolution": resolution}
+    table.attrs |= {"depth": metrics.depth, "nuclei_key": nuclei_key, "resolution": resolution}
     return table
 
 
@@ -168,24 +167,6 @@ def _nuclei_key(tissue: Tissue, nuclei_key: str | None, *, needed: bool) -> str 
             raise
         logger.info("Metrics that need nuclei are left out. %s", error.args[0])
         return None
-
-
-def fitted(
-    tissue: Tissue, reference: Reference | None, markers: Markers | None
-) -> tuple[Reference | None, pd.DataFrame | None]:
-    """Restrict reference and markers to the genes of the tissue; raise if too little is left."""
-    genes = pd.Index(tissue.genes)
-    if reference is not None:
-        reference = reference.of_genes(shared_genes(genes, reference.profiles.columns))
-        if markers is None:
-            found = markers_from_reference(reference)
-            if len(found) >= 2:
-                return reference, marker_matrix(found, genes)
-            logger.warning(
-                "MECR is left out: only %s of the reference's types have a marker, they are too alike. Pass markers=.",
-                listed(found),
-            )
-    return reference, None if markers is None else marker_matrix(markers, genes)
 
 
 def _expanded(nuclei: CellRaster | None, radius: float) -> CellRaster:

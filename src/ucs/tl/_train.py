@@ -7,23 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 from spatialdata import SpatialData
 
+from ucs._read.platforms import resolve_platform
 from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import Source, find_nuclei_key, find_source, prepare
-from ucs._run.cell_types import read_markers, with_given_types
-from ucs._run.training import Learning, resolve_params, train_model
-from ucs._utils.checks import check_at_least, check_option, listed
-from ucs.methods.device import resolve_device
-from ucs.methods.paper.find_background import check_background
+from ucs._run.arguments import check_training
+from ucs._run.cell_types import with_given_types
+from ucs._run.training import train_model
+from ucs._utils.checks import listed
+from ucs._utils.progress import Stages
+from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ucs._read.markers import Markers
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionRule, RegionsOption
-    from ucs.methods.model import UCSModel
-    from ucs.methods.params import TrainParams
-    from ucs.methods.region_models import RegionModels
+    from ucs.methods import Method, MethodParams, RegionModels, UCSModel
+    from ucs.methods.markers import Markers
 
 
 def train(
@@ -31,46 +31,36 @@ def train(
     points_key: str | Sequence[str | Sequence[str]] | None = None,
     nuclei_key: str | Sequence[str] | None = None,
     *,
+    method: str | Method | None = None,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
     resolution: float | None = None,
-    um_per_unit: float | None = None,
-    gene_key: str | None = None,
-    genes: str | int | Sequence[str] = "all",
-    z_planes: Sequence[float] | float | None = None,
-    fuse_nuclei: bool = False,
     regions: RegionsOption = None,
-    genes_per_region: bool = False,
-    warm_start: bool = False,
-    train: TrainParams | Mapping[str, Any] | None = None,
-    background: str | float = "auto",
-    ownership: str = "expression",
-    softmask: str = "scaled",
     markers: Markers | None = None,
     cell_type_key: str | None = None,
-    check_alignment: bool = True,
+    params: MethodParams | Mapping[str, Any] | None = None,
+    read: ReadOptions | Mapping[str, Any] | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = None,
     progress: bool = True,
 ) -> UCSModel | RegionModels:
-    """Train both nets on one sample or several and return them; ``sdata`` is not changed.
+    """Train a model on one sample or several and return it; ``sdata`` is not changed.
 
     Parameters
     ----------
     sdata
-        One sample, or several of one platform and panel from which one model is learned. Genes are matched by name; the
-        background is calibrated in each sample; patches are drawn from all in proportion to their nuclei, and held-out
-        squares from each.
+        One sample, or several of one platform and panel from which one model is learned. Genes are matched by name;
+        backgrounds are measured in each sample; patches are drawn from all, and held-out squares from each.
     points_key, nuclei_key
         As in :func:`segment`. Of several samples: one key for all, or a list with one for each.
-    platform, coordinate_system, resolution, um_per_unit, gene_key, genes, z_planes, fuse_nuclei
+    platform, resolution, read
         As in :func:`segment`, for all samples. If more than a tenth of the genes does not occur in all samples, the
         nets see only those that do.
     regions
         As in :func:`segment`: one model for each. Of several samples, regions of one name are one region.
-    genes_per_region, warm_start, train, background, ownership, softmask, markers, cell_type_key, check_alignment, \
-device, seed, progress
+    method, markers, cell_type_key, params, seed, progress
         As in :func:`segment`, which is this function followed by :func:`predict`.
+    device
+        As in :class:`ucs.options.ComputeOptions`.
 
     Returns
     -------
@@ -82,17 +72,30 @@ device, seed, progress
     KeyError, ValueError, MemoryError
         As :func:`segment`, for what concerns its input; if there is no sample, or samples differ in platform or
         resolution, or less than half of their genes are common to all.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
+    >>> ucs.tl.train(sdata, params={"max_steps": 20}, progress=False).method
+    'density'
     """
-    check_at_least(seed, 0, "seed")
-    check_background(background)
-    check_option(ownership, "ownership", ("expression", "distance"))
-    check_option(softmask, "softmask", ("scaled", "plain"))
-    of_type = read_markers(markers, cell_type_key, background)
-    resolve_device(device)
     several = not isinstance(sdata, SpatialData)
     objects = _checked_objects(sdata)
     points_keys: list[Any] = _one_for_each(points_key, len(objects), "points_key") if several else [points_key]
     nuclei_keys: list[Any] = _one_for_each(nuclei_key, len(objects), "nuclei_key") if several else [nuclei_key]
+    reading = ReadOptions.resolve(read)
+    options = check_training(
+        resolve_platform(objects[0], platform, points_keys[0]),
+        method=method,
+        regions=regions,
+        markers=markers,
+        cell_type_key=cell_type_key,
+        params=params,
+        read=reading,
+        device=device,
+        seed=seed,
+    )
     sources: list[Source] = []
     found: list[str] = []
     rules: list[RegionRule | None] = []
@@ -102,17 +105,16 @@ device, seed, progress
                 one,
                 points_keys[number],
                 platform=platform,
-                coordinate_system=coordinate_system,
-                gene_key=gene_key,
+                coordinate_system=reading.coordinate_system,
+                gene_key=reading.gene_key,
                 resolution=resolution,
-                um_per_unit=um_per_unit,
-                z_planes=z_planes,
+                um_per_unit=reading.um_per_unit,
+                z_planes=reading.z_planes,
             )
             sources.append(source)
             found.append(find_nuclei_key(one, source, nuclei_keys[number]))
-            rules.append(find_regions(one, source, regions, genes_per_region=genes_per_region))
+            rules.append(find_regions(one, source, regions, genes_per_region=reading.genes_per_region))
     _check_alike(sources, rules)
-    params = resolve_params(train, sources[0].platform, softmask)
     samples, of_samples = [], []
     for number, (one, source, rule) in enumerate(zip(objects, sources, rules, strict=True)):
         with _naming(number, len(objects)):
@@ -120,19 +122,16 @@ device, seed, progress
                 one,
                 source,
                 found[number],
-                coordinate_system=coordinate_system,
-                check_alignment=check_alignment,
-                fuse_nuclei=fuse_nuclei,
+                coordinate_system=reading.coordinate_system,
+                check_alignment=reading.check_alignment,
+                fuse_nuclei=reading.fuse_nuclei,
                 progress=progress,
             )
-            sample = with_given_types(one, sample, cell_type_key, of_type)
+            sample = with_given_types(one, sample, cell_type_key, options.markers)
             samples.append(sample)
             if rule is not None:
-                of_samples.append(read_regions(one, sample, rule, coordinate_system=coordinate_system))
-    learning = Learning(
-        params, genes, background, device, seed, warm_start, genes_per_region, progress, ownership, of_type
-    )
-    return train_model(samples, of_samples or None, learning, {})
+                of_samples.append(read_regions(one, sample, rule, coordinate_system=reading.coordinate_system))
+    return train_model(samples, of_samples or None, options, Stages(progress=progress)).model
 
 
 def _checked_objects(given: SpatialData | Sequence[SpatialData]) -> list[SpatialData]:

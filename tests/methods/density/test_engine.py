@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from rasters import grid_of_discs, random_map
+from ucs.methods.density.overviews import overview_of
+from ucs.methods.params import TrainParams
 
 from ucs._files.workspace import Workspace, in_memory
 from ucs._kernels.lattice import bounding_boxes
@@ -18,12 +20,10 @@ from ucs.methods.density import engine as module
 from ucs.methods.density.confidence import confidence_in_owners, share_from_cells
 from ucs.methods.density.expression import KindNet
 from ucs.methods.density.levels import measure_levels
-from ucs.methods.density.overviews import overview_of
 from ucs.methods.density.ownership import choose_owners
 from ucs.methods.density.surroundings import cell_probability, survey
 from ucs.methods.density.training import DensityData, new_density_net, predict_density
 from ucs.methods.model import UCSModel
-from ucs.methods.params import TrainParams
 
 GENES = ("a", "b", "c", "d")
 SHAPE = (100, 150)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from ucs.methods.params import TrainParams
 
 import ucs
 from ucs._read.sample import find_source, prepare
 from ucs._run.training import Learning
 from ucs.methods.density import learning as module
-from ucs.methods.params import TrainParams
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import torch
 from rasters import random_nuclei
+from ucs.methods.density.tile import Judge, Judges, TileTask, ask_nets, cells_of_tile, decide
+from ucs.methods.params import TrainParams
 
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
@@ -17,9 +19,7 @@ from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.ownership import Evidence, choose_owners
 from ucs.methods.density.statistics import Selection, look_over, tiles_of
 from ucs.methods.density.surroundings import cell_probability, survey
-from ucs.methods.density.tile import Judge, Judges, TileTask, ask_nets, cells_of_tile, decide
 from ucs.methods.density.training import DensityData, new_density_net, predict_density
-from ucs.methods.params import TrainParams
 
 CPU = torch.device("cpu")
 SHAPE, REACH, STRENGTH = (230, 310), 20, 0.5

@@ -12,7 +12,7 @@ from ucs._kernels.lattice import BLOCK, bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
-from ucs.methods.paper.inference import PixelScores, foreground_probability, score_pixels
+from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.patches import read_transcripts
 
 CPU = torch.device("cpu")
@@ -210,14 +210,12 @@ def test_foreground_probability(transcripts, nets):
     for number, both in enumerate((nets, other)):
         score_pixels(scores, transcripts, *both, model=number, device=CPU)
     logits = [scores.foreground.raster(number, fill=-np.inf).astype(float) for number in range(2)]
-    found = foreground_probability(scores)
+    found = scores.foreground_probability()
     assert found.dtype == np.uint8
     expected = 255 / (1 + np.exp(-np.maximum(*logits)))
     np.testing.assert_allclose(found, expected, atol=0.5 + 1e-3)
-    window = Window(30, 7, 150, 90)
-    np.testing.assert_array_equal(foreground_probability(scores, window), found[window.slices])
     nowhere = PixelScores.empty(SHAPE, boxes[:1], model[:1], reach=REACH)
-    assert not foreground_probability(nowhere).any()
+    assert not nowhere.foreground_probability().any()
 
 
 @pytest.mark.gpu

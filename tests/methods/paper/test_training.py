@@ -14,14 +14,14 @@ from ucs._kernels.transcripts import Window
 from ucs.methods.paper import training as module
 from ucs.methods.paper.background import beyond_distance
 from ucs.methods.paper.foreground import ForegroundNet
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, Squares, TrainingData, read_transcripts
 from ucs.methods.paper.training import Schedule, cell_loss, foreground_loss, marker_loss, train_nets
-from ucs.methods.params import TrainParams
 
 CPU = torch.device("cpu")
 LN = np.log
 SMALL = partial(ForegroundNet, encoder=(16, 16, 8, 8), classifier=(32, 16, 16))
-PARAMS = TrainParams(patch_size=16, max_steps=6, evaluate_every=2, cell_patches=4, cell_steps=6, held_out=0.2)
+PARAMS = PaperParams(patch_size=16, max_steps=6, evaluate_every=2, cell_patches=4, cell_steps=6, held_out=0.2)
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ class Scripted:
         optimizer = torch.optim.SGD(self.net.parameters(), lr=1.0)
         self.adam = optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
         self.held_out = iter(held_out) if held_out else None
-        self.params = TrainParams(**params)
+        self.params = PaperParams(**params)
         self.progress = []
 
     def run(self):
@@ -161,7 +161,7 @@ def test_without_held_out_pixels_the_last_weights_count():
 
 
 def test_learning_rate_rises_and_falls():
-    optimizer, schedule = module._adam(nn.Linear(1, 1), 1.0, 100, TrainParams())
+    optimizer, schedule = module._adam(nn.Linear(1, 1), 1.0, 100, PaperParams())
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -180,14 +180,15 @@ def test_learning_rate_rises_and_falls():
 
 
 def test_steps_grow_with_the_tissue():
-    plans = [Schedule.plan(TrainParams(), n) for n in (1, 40, 150, 300, 20_000)]
+    plans = [Schedule.plan(PaperParams(), n) for n in (1, 40, 150, 300, 20_000)]
     assert [plan.steps for plan in plans] == [120, 120, 150, 300, 480]
     assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
     assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
-    assert Schedule.plan(TrainParams(batch_size=4), 800).steps == 200
-    assert Schedule.plan(TrainParams(), 300, warm_start=True) == Schedule(100, 134, 192)
-    named = TrainParams(max_steps=7, cell_steps=8, cell_patches=9)
-    assert Schedule.plan(named, 500) == Schedule.plan(named, 500, warm_start=True) == Schedule(7, 8, 9)
+    assert Schedule.plan(PaperParams(batch_size=4), 800).steps == 200
+    assert Schedule.plan(PaperParams(), 300, warm_start=True) == Schedule(100, 134, 192)
+    named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
+    assert Schedule.plan(named, 500) == Schedule(7, 8, 9)
+    assert Schedule.plan(named, 500, warm_start=True) == Schedule(3, 3, 9)
 
 
 @pytest.fixture
@@ -199,7 +200,7 @@ def two_threads():
 
 def test_one_seed_gives_one_model(data, two_threads):
     """With the layers as they are, several threads, and whatever others do with torch's random numbers."""
-    params = TrainParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
+    params = PaperParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
     torch.manual_seed(1)
     one = train_nets([data], params, device=CPU, seed=7)
     torch.manual_seed(2)
@@ -219,7 +220,7 @@ def test_another_seed_gives_another_model(data, small_net):
 
 def test_training_learns_and_reports(data, small_net):
     calls = []
-    params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
+    params = PaperParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
     nuclei, far = data.nuclei.copy(), data.far.copy()
     trained = train_nets([data], params, device=CPU, seed=0, progress=lambda done, total: calls.append((done, total)))
     for curve in (trained.foreground_curve, trained.cell_curve):
@@ -240,7 +241,7 @@ def test_training_learns_and_reports(data, small_net):
 def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeypatch):
     """Other labels in the held-out squares give the same weights (the mean of the far pixels is kept)."""
     monkeypatch.setattr(Squares, "mean_far_count", 1.0)
-    params = TrainParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
+    params = PaperParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
     far = data.far.copy()
     source = PatchSource([data], size=16, halo=4, held_out=0.4, seed=3)
     windows = [patch.window for patch in source.held_out_patches(100)]
@@ -292,10 +293,10 @@ def test_several_samples_make_one_model(data, small_net):
 
 def test_a_start_from_trained_nets(data, small_net):
     """What is learned goes on from there, and the nets that were given stay as they are."""
-    params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
+    params = PaperParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
     first = train_nets([data], params, device=CPU, seed=0)
     before = {name: value.clone() for name, value in weights(first).items()}
-    few = TrainParams(patch_size=24, max_steps=2, learning_rate=1e-5, cell_patches=8, cell_steps=2, held_out=0.2)
+    few = PaperParams(patch_size=24, max_steps=2, learning_rate=1e-5, cell_patches=8, cell_steps=2, held_out=0.2)
     again = train_nets([data], few, device=CPU, seed=0, start=(first.foreground, first.cell))
     assert equal(before, weights(first))
     assert not equal(before, weights(again))
@@ -355,7 +356,7 @@ def sample(case):
 def test_poor_samples(case, batch_size, small_net):
     data = sample(case)
     assert data.nuclei.any()
-    params = TrainParams(
+    params = PaperParams(
         patch_size=16, batch_size=batch_size, max_steps=4, evaluate_every=2, cell_patches=3, cell_steps=4, held_out=0.5
     )
     trained = train_nets([data], params, device=CPU)

@@ -73,27 +73,18 @@ def share_from_cells(
     return out
 
 
-def confidence_in_owners(
-    labels: NDArray[np.int32], certainty: NDArray[np.uint8], from_cells: NDArray[np.uint8]
-) -> None:
-    """Turn the certainty of owners into the confidence in the labels, in place.
+def confidence_of(certainty: NDArray[np.uint8], from_cells: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return 255 times the probability that a transcript at a pixel comes from the cell of the pixel's owner.
 
     Parameters
     ----------
-    labels
-        ``(h, w)`` cells after refinement.
     certainty
         ``(h, w)`` 255 times the probability of the owner among the nuclei around, of
-        :func:`ucs.methods.density.ownership.choose_owners`; afterwards 255 times the probability that a transcript
-        there comes from the cell of the pixel, 0 where there is none.
+        :func:`ucs.methods.density.ownership.choose_owners`.
     from_cells
         ``(h, w)`` of :func:`share_from_cells`.
     """
-    of_owner = _tempered()
-    for row0 in range(0, len(labels), _ROWS_AT_ONCE):
-        rows = slice(row0, row0 + _ROWS_AT_ONCE)
-        confidence = np.rint(from_cells[rows] * of_owner[certainty[rows]]).astype(np.uint8)
-        certainty[rows] = np.where(labels[rows] > 0, confidence, np.uint8(0))
+    return np.rint(from_cells * _tempered()[certainty]).astype(np.uint8)
 
 
 def _tempered() -> NDArray[np.float32]:

@@ -9,8 +9,8 @@ import numpy as np
 
 from ucs._kernels.count import count_in_labels
 from ucs._kernels.distances import nearest_nuclei
+from ucs._kernels.ids import renumber
 from ucs._kernels.lattice import bounding_boxes
-from ucs.methods.density.statistics import renumber
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""The net that tells which nucleus a pixel's transcripts fit: kinds of cells, learned from the sample's own nuclei."""
+"""Expression clusters of the sample's nuclei: which nucleus the transcripts at a pixel fit."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
 
 
-class KindNet(nn.Module):
+class ExpressionProfiles(nn.Module):
     """Memberships of nuclei in kinds of cells, and what transcripts say of a kind.
 
     One linear layer over the genes and a softmax: the posterior of a mixture of multinomials (see
@@ -23,7 +23,7 @@ class KindNet(nn.Module):
 
     Parameters
     ----------
-    n_kinds
+    n_clusters
         Number of kinds; 0 if none could be told apart: then distance alone decides.
     n_genes
         Number of genes.
@@ -31,24 +31,32 @@ class KindNet(nn.Module):
 
     log_ratio: Tensor
     log_share: Tensor
-    trust_um: Tensor
+    expression_weight_um: Tensor
 
-    def __init__(self, n_kinds: int, n_genes: int) -> None:
+    def __init__(self, n_clusters: int, n_genes: int) -> None:
         super().__init__()
-        self.register_buffer("log_ratio", torch.zeros(n_kinds, n_genes))
-        self.register_buffer("log_share", torch.zeros(n_kinds, dtype=torch.float64))
-        self.register_buffer("trust_um", torch.zeros(1, dtype=torch.float64))
+        self.register_buffer("log_ratio", torch.zeros(n_clusters, n_genes))
+        self.register_buffer("log_share", torch.zeros(n_clusters, dtype=torch.float64))
+        self.register_buffer("expression_weight_um", torch.zeros(1, dtype=torch.float64))
 
     @classmethod
-    def of(cls, profiles: Profiles | None, trust_um: float, n_genes: int) -> KindNet:
-        """Make a net of fitted profiles; ``trust_um`` is the distance that a unit of log likelihood outweighs."""
+    def of(cls, profiles: Profiles | None, expression_weight_um: float, n_genes: int) -> ExpressionProfiles:
+        """Make a net of fitted profiles; ``expression_weight_um`` is in um of distance per unit of log likelihood."""
         if profiles is None:
             return cls(0, n_genes)
         net = cls(*profiles.log_ratio.shape)
         net.log_ratio.copy_(torch.from_numpy(profiles.log_ratio))
         net.log_share.copy_(torch.from_numpy(profiles.log_share))
-        net.trust_um.fill_(trust_um)
+        net.expression_weight_um.fill_(expression_weight_um)
         return net
+
+    def of_columns(self, columns: list[int]) -> ExpressionProfiles:
+        """Return the clusters as some of the genes show them."""
+        out = ExpressionProfiles(len(self.log_share), len(columns))
+        out.log_ratio.copy_(self.log_ratio[:, columns])
+        out.log_share.copy_(self.log_share)
+        out.expression_weight_um.copy_(self.expression_weight_um)
+        return out
 
     @property
     def profiles(self) -> Profiles | None:

@@ -43,14 +43,14 @@ class Evidence:
         ``(kinds, n_features)`` float32 of :class:`ucs.methods.density.profiles.Profiles`.
     membership
         ``(n + 1, kinds)`` float32, by nucleus id; zeros for no nucleus.
-    trust_um
+    expression_weight_um
         um of distance that a unit of log likelihood outweighs.
     """
 
     transcripts: TranscriptMap
     log_ratio: NDArray[np.float32]
     membership: NDArray[np.float32]
-    trust_um: float
+    expression_weight_um: float
 
 
 def choose_owners(
@@ -91,7 +91,7 @@ def choose_owners(
     else:
         of = evidence.transcripts
         row_start, column, feature, count = of.row_start, of.column, of.feature, of.count
-        log_ratio, membership, trust = evidence.log_ratio, evidence.membership, evidence.trust_um
+        log_ratio, membership, trust = evidence.log_ratio, evidence.membership, evidence.expression_weight_um
     in_threads(
         _choose_in_blocks, len(start) - 1, nuclei, boxes, axes, int(reach), float(um_per_px), row_start, column,
         feature, count, np.ascontiguousarray(log_ratio.T), membership, float(trust), _gaussian(um_per_px),

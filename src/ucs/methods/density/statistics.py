@@ -16,47 +16,23 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.distances import nearest_nuclei, nucleus_axes
-from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.ids import renumber
+from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.density.levels import Levels, distance_bins, levels_of_strips
 from ucs.methods.density.ownership import evidence_reach
 from ucs.methods.density.surroundings import LEAST_MEAN, Surroundings, nucleus_richness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
-    from scipy.sparse import csr_matrix
 
     from ucs.methods.density.surroundings import Look
-
-LATTICE = 96
-"""Tiles begin at multiples of this, in pixels: the blocks that go through the nets lie on one lattice."""
+    from ucs.methods.model import Selection
 
 MARGIN = 9
 """Pixels around a core to which distances must be right, for the sake of the nets that look 8 pixels far."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Which features of a map are looked at, and their new numbers; see :meth:`TranscriptMap.select`."""
-
-    keep: NDArray[np.bool_]
-    new_index: NDArray
-    n_features: int
-
-    def of(self, transcripts: TranscriptMap) -> TranscriptMap:
-        """Return these features of a map."""
-        return transcripts.select(self.keep, self.new_index, self.n_features)
-
-    def of_columns(self, counts: csr_matrix) -> csr_matrix:
-        """Return these features of counts ``(n, all features)``."""
-        from scipy.sparse import csr_matrix
-
-        of_row = np.repeat(np.arange(counts.shape[0]), np.diff(counts.indptr))
-        kept = self.keep[counts.indices]
-        entries = (counts.data[kept], (of_row[kept], self.new_index[counts.indices[kept]]))
-        return csr_matrix(entries, shape=(counts.shape[0], self.n_features))
 
 
 @dataclass(frozen=True)
@@ -201,7 +177,7 @@ def look_over(
     reach: int,
     strength: float,
     um_per_px: float,
-    tile: int = 11 * LATTICE,
+    tile: int = 11 * BLOCK,
     groups: NDArray[np.integer] | None = None,
     update: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> Overview:
@@ -250,22 +226,6 @@ def look_over(
     return Overview(
         transcripts, selection, nuclei, boxes, axes, richness, bins, near_pixels, near_counts, group, reach, um_per_px
     )
-
-
-def tiles_of(shape: tuple[int, int], side: int) -> Iterator[Window]:
-    """Yield the tiles that cover a raster, row by row; their corners lie on the lattice, ``side`` is rounded up to it.
-
-    Parameters
-    ----------
-    shape
-        Of the raster.
-    side
-        In pixels.
-    """
-    side = -(-side // LATTICE) * LATTICE
-    for row0 in range(0, shape[0], side):
-        for column0 in range(0, shape[1], side):
-            yield Window(row0, column0, row0 + side, column0 + side).clipped(shape)
 
 
 def _with_nuclei(
@@ -318,28 +278,6 @@ def _extract(
         reach,
         um_per_px,
     )
-
-
-def renumber(labels: NDArray[np.int32], n: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Number the ids that occur in labels anew from 1, in the same order.
-
-    Returns
-    -------
-    ``(ids, local)``: ``(m + 1,)`` the old id of each new one, with 0 first, and the labels in new ids.
-    """
-    found = np.zeros(n + 1, dtype=np.int32)
-    _mark(labels, found)
-    found[0] = 0
-    ids = np.concatenate([np.zeros(1, dtype=np.int32), np.flatnonzero(found).astype(np.int32)])
-    found[ids] = np.arange(len(ids), dtype=np.int32)
-    return ids, found[labels]
-
-
-@njit(cache=True, nogil=True)
-def _mark(labels: NDArray, found: NDArray) -> None:
-    for i in range(labels.shape[0]):
-        for j in range(labels.shape[1]):
-            found[labels[i, j]] = 1
 
 
 @njit(cache=True, nogil=True)

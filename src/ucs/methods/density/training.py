@@ -15,6 +15,7 @@ from ucs._utils.log import logger
 from ucs.methods.density.net import HALO, DensityNet, count_scale, geometry
 from ucs.methods.density.statistics import Overview
 from ucs.methods.device import autocast, each_in_one_thread, one_thread
+from ucs.methods.optimize import cosine_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from ucs.methods.density.params import DensityParams
     from ucs.methods.density.surroundings import Look, Surroundings
-    from ucs.methods.params import TrainParams
 
     Progress = Callable[[int, int], None]
 
@@ -31,7 +32,6 @@ BLOCK = 96
 """Side of the blocks of prediction; all have one shape and lie on one lattice (see ``paper.inference``)."""
 
 _KEPT = 0.8  # share of the transcripts that the net sees in training
-_RISE = 10  # steps over which the learning rate rises
 _LARGEST_GRADIENT = 1.0
 
 
@@ -77,7 +77,7 @@ def _outside(distance: NDArray[np.float32]) -> NDArray[np.bool_]:
 
 def train_density(
     data: Sequence[DensityData],
-    params: TrainParams,
+    params: DensityParams,
     *,
     device: torch.device,
     seed: int,
@@ -105,7 +105,6 @@ def train_density(
     -------
     The net and the loss of every step (negative Poisson log-likelihood per pixel).
     """
-    params = params.filled(density=True)
     random = np.random.default_rng(seed)
     net = new_density_net(params, seed) if start is None else copy.deepcopy(start)
     # torch's annotations lack memory_format.
@@ -114,12 +113,7 @@ def train_density(
     optimizer = torch.optim.Adam(
         net.parameters(), lr=params.learning_rate, betas=params.betas, weight_decay=params.weight_decay
     )
-    rise = min(_RISE, params.max_steps)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / params.max_steps))
-
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    schedule = cosine_schedule(optimizer, params.max_steps)
     windows = _Windows(data, params.patch_size, random)
     losses = []
     with one_thread(device):
@@ -135,11 +129,11 @@ def train_density(
     return net.eval(), losses
 
 
-def new_density_net(params: TrainParams, seed: int) -> DensityNet:
+def new_density_net(params: DensityParams, seed: int) -> DensityNet:
     """Return an untrained net, whose weights depend on the seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
-        return DensityNet(params.density_width)
+        return DensityNet(params.width)
 
 
 class _Windows:

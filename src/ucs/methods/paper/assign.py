@@ -53,6 +53,7 @@ def assign_pixels(
     threshold: float = 0.5,
     marks: Marks | None = None,
     mark_weight: NDArray[np.float64] | None = None,
+    wanted: NDArray[np.bool_] | None = None,
 ) -> tuple[NDArray[np.int32], NDArray[np.uint8]]:
     """Give every pixel to one nucleus or to the background.
 
@@ -82,6 +83,8 @@ def assign_pixels(
         decision.
     marks, mark_weight
         Markers and types of the nuclei, and ``(n_models,)`` what a marker of its type adds to a nucleus' logit.
+    wanted
+        ``(n_blocks,)`` the blocks of the lattice that are worked on, row by row; all if None.
 
     Returns
     -------
@@ -97,6 +100,9 @@ def assign_pixels(
         raise ValueError(msg)
     block_rows, block_columns = count_blocks(nuclei.shape)
     start, ids = boxes_by_block(boxes, reach, BLOCK, block_rows, block_columns)
+    if wanted is not None:
+        ids = ids[np.repeat(wanted, np.diff(start))]
+        start = np.concatenate([[0], np.cumsum(np.where(wanted, np.diff(start), 0))])
     labels = np.zeros(nuclei.shape, dtype=np.int32)
     probability = np.zeros(nuclei.shape, dtype=np.uint8)
     models = (

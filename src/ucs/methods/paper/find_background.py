@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ucs._utils.checks import check_positive
 from ucs._utils.log import logger
 from ucs.methods.paper.background import beyond_distance, beyond_paper_dilation
 from ucs.methods.paper.calibrate import calibrate_background
@@ -12,16 +11,6 @@ from ucs.methods.paper.calibrate import calibrate_background
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-def check_background(background: str | float) -> None:
-    """Raise ``ValueError`` unless it is ``"auto"``, ``"paper"`` or a positive distance."""
-    if background in ("auto", "paper"):
-        return
-    if isinstance(background, str):
-        msg = f"background={background!r} is unknown; pass 'auto', 'paper' or a distance in um."
-        raise ValueError(msg)
-    check_positive(background, "background")
 
 
 def find_background(
@@ -49,13 +38,7 @@ def find_background(
         ``(h, w)``, the pixels to learn from; all if None.
     of
         What part of the data this is, for messages.
-
-    Raises
-    ------
-    ValueError
-        If ``background`` is none of these.
     """
-    check_background(background)
     chosen: dict[str, Any]
     if background == "paper":
         far, chosen = beyond_paper_dilation(nuclei), {"method": "paper"}

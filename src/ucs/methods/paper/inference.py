@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from scipy.special import expit
 
 from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
@@ -49,6 +48,7 @@ class PixelScores:
         *,
         n_models: int = 1,
         reach: int,
+        wanted: NDArray[np.bool_] | None = None,
     ) -> PixelScores:
         """Make room for the blocks that nuclei reach, those of each model by themselves.
 
@@ -64,12 +64,24 @@ class PixelScores:
             Number of models.
         reach
             Distance in pixels beyond which nothing is asked.
+        wanted
+            ``(n_blocks,)`` the blocks that are asked at all; all if None.
         """
         start, ids = boxes_by_block(boxes, reach, BLOCK, *count_blocks(shape))
         asked = np.zeros((n_models, len(start) - 1), dtype=bool)
         asked[model[ids], np.repeat(np.arange(len(start) - 1), np.diff(start))] = True
+        if wanted is not None:
+            asked &= wanted
         foreground, scalar = BlockValues.empty(shape, asked), BlockValues.empty(shape, asked)
         return cls(foreground, scalar)
+
+    def foreground_probability(self) -> NDArray[np.uint8]:
+        """Return 255 times p_fg, ``(h, w)``: the highest of the models that were asked; 0 where none was."""
+        out = np.zeros(self.foreground.shape, dtype=np.uint8)
+        for number in range(len(self.foreground.index)):
+            logit = self.foreground.raster(number, fill=-np.inf)
+            np.maximum(out, np.rint(255 / (1 + np.exp(-logit))).astype(np.uint8), out=out)
+        return out
 
     @property
     def n_blocks(self) -> int:
@@ -124,20 +136,6 @@ def score_pixels(
 
     batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
     each_in_one_thread(score, batches, enter, device)
-
-
-def foreground_probability(scores: PixelScores, window: Window | None = None) -> NDArray[np.uint8]:
-    """Return ``round(255 p_fg)`` of a window inside the raster (all of it if None), ``(a, b)``.
-
-    Where several models were asked it is the highest of theirs; where no nucleus reaches, and none was asked, it is 0.
-    """
-    shape = scores.foreground.shape
-    out = np.zeros(shape if window is None else window.shape, dtype=np.uint8)
-    where = (slice(None), slice(None)) if window is None else window.slices
-    for model in range(len(scores.foreground.index)):
-        logit = scores.foreground.raster(model, fill=-np.inf)[where]
-        np.maximum(out, np.rint(255 * expit(logit)).astype(np.uint8), out=out)
-    return out
 
 
 def blocks_at_once(device: torch.device, tile_size: int) -> int:

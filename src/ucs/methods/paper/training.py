@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from ucs._kernels.distances import nucleus_axes
 from ucs.methods.device import autocast, one_thread
+from ucs.methods.optimize import FINE_TUNING, cosine_schedule
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.pairs import training_pairs
@@ -24,12 +25,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from ucs.methods.params import TrainParams
+    from ucs.methods.paper.params import PaperParams
 
     Progress = Callable[[int, int], None]
 
 _LEAST_TEMPERATURE = 1e-3  # of a net that says the same of every pair
-_RISE = 10  # steps over which the learning rate rises
 
 STEPS_PER_PATCH = 1.0
 STEPS = (120, 480)
@@ -38,9 +38,6 @@ STEPS = (120, 480)
 CELL_PATCHES = (48, 192)
 CELL_STEPS = (200, 400)
 """Patches that the second net learns from, one for each of the tissue, and steps, four a patch, within these bounds."""
-
-WARM_START = 1 / 3
-"""Share of the steps that nets take which were trained before."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +57,17 @@ class Schedule:
     cell_patches: int
 
     @classmethod
-    def plan(cls, params: TrainParams, n_patches: int, *, warm_start: bool = False) -> Schedule:
-        """Plan for a tissue that ``n_patches`` cover; what ``params`` name is taken as it is."""
-        share = WARM_START if warm_start else 1.0
+    def plan(cls, params: PaperParams, n_patches: int, *, warm_start: bool = False) -> Schedule:
+        """Plan for a tissue that ``n_patches`` cover, as far as ``params`` leave it open."""
 
         def within(n: float, bounds: tuple[int, int]) -> int:
-            return math.ceil(share * min(max(n, bounds[0]), bounds[1]))
+            return math.ceil(min(max(n, bounds[0]), bounds[1]))
 
-        return cls(
-            params.max_steps or within(STEPS_PER_PATCH * n_patches / params.batch_size, STEPS),
-            params.cell_steps or within(4 * n_patches, CELL_STEPS),
-            params.cell_patches or min(max(n_patches, CELL_PATCHES[0]), CELL_PATCHES[1]),
-        )
+        steps = params.max_steps or within(STEPS_PER_PATCH * n_patches / params.batch_size, STEPS)
+        cell_steps = params.cell_steps or within(4 * n_patches, CELL_STEPS)
+        if warm_start:
+            steps, cell_steps = math.ceil(FINE_TUNING * steps), math.ceil(FINE_TUNING * cell_steps)
+        return cls(steps, cell_steps, params.cell_patches or within(n_patches, CELL_PATCHES))
 
 
 @dataclass
@@ -101,7 +97,7 @@ class Trained:
 
 def train_nets(
     data: Sequence[TrainingData],
-    params: TrainParams,
+    params: PaperParams,
     *,
     device: torch.device,
     seed: int = 0,
@@ -125,7 +121,6 @@ def train_nets(
     progress
         Called with ``(steps done, steps at most)``.
     """
-    params = params.filled(density=False)
     if start is None:
         foreground, cell = new_nets(
             data[0].transcripts.n_features,
@@ -166,7 +161,7 @@ def new_nets(n_genes: int, seed: int, *, marked: bool = False, convolutions: int
 def _train_foreground(
     net: ForegroundNet,
     patches: PatchSource,
-    params: TrainParams,
+    params: PaperParams,
     steps: int,
     device: torch.device,
     progress: Callable[[int], None],
@@ -198,7 +193,7 @@ def _train_cell(
     net: CellNet,
     foreground: ForegroundNet,
     patches: PatchSource,
-    params: TrainParams,
+    params: PaperParams,
     schedule: Schedule,
     device: torch.device,
     progress: Callable[[int], None],
@@ -263,7 +258,7 @@ def _cell_examples(
     foreground: ForegroundNet,
     patches: PatchSource,
     axes: list[NDArray[np.float64]],
-    params: TrainParams,
+    params: PaperParams,
     device: torch.device,
     *,
     training: bool,
@@ -354,7 +349,7 @@ def marker_loss(logits: Tensor, nucleus: Tensor, mark: Tensor) -> Tensor:
 
 
 def _adam(
-    net: nn.Module, learning_rate: float, max_steps: int, params: TrainParams
+    net: nn.Module, learning_rate: float, max_steps: int, params: PaperParams
 ) -> tuple[torch.optim.Adam, torch.optim.lr_scheduler.LRScheduler]:
     """Return Adam and its schedule: a short rise, then a cosine down to 0 at the last step."""
     parameters = list(net.parameters())
@@ -366,12 +361,7 @@ def _adam(
         # In one pass over the weights, of which there are 256 per gene, without copies on the way.
         fused=parameters[0].device.type in ("cpu", "cuda"),
     )
-    rise = min(_RISE, max_steps)
-
-    def factor(step: int) -> float:
-        return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / max_steps))
-
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+    return optimizer, cosine_schedule(optimizer, max_steps)
 
 
 def _optimise(
@@ -380,7 +370,7 @@ def _optimise(
     draw_loss: Callable[[], Tensor],
     held_out_loss: Callable[[], float] | None,
     max_steps: int,
-    params: TrainParams,
+    params: PaperParams,
     progress: Callable[[int], None],
 ) -> Curve:
     """Take steps until the held-out loss no longer falls, and go back to its best point."""

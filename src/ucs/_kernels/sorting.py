@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._kernels.radix import sort_rows
 from ucs._utils.parallel import in_threads, n_threads
 
 if TYPE_CHECKING:
@@ -21,8 +20,14 @@ if TYPE_CHECKING:
 
     Entries = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
-_ENTRIES_AT_ONCE = 1 << 20  # transcripts are shared out among threads in pieces of no more than these
-_GROUPS_PER_THREAD = 8
+_LARGEST_PIECE = 1 << 20  # transcripts that one thread takes at a time, so that all threads end at about the same time
+_GROUPS_PER_THREAD = 8  # so that all threads end at about the same time
+# Keys of a row, up to which insertion is faster than a radix sort.
+_INSERTION = 48
+# Keys of a row, up to which digits have 8 bits: clearing and summing a longer histogram would take longer than sorting.
+_SHORT = 1500
+# Bits of a digit otherwise: its histogram of 32 KiB fits into the first-level cache.
+_LONGEST_DIGIT = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class Segment:
     column0: int = 0
 
     def split(self) -> list[Segment]:
-        """Return pieces of moderate size; nothing is copied."""
+        """Return the segment in pieces of moderate size, as views."""
         return [
             Segment(
                 self.row[at],
@@ -63,7 +68,7 @@ class Segment:
                 self.row0,
                 self.column0,
             )
-            for at in (slice(i, i + _ENTRIES_AT_ONCE) for i in range(0, len(self.row), _ENTRIES_AT_ONCE))
+            for at in (slice(i, i + _LARGEST_PIECE) for i in range(0, len(self.row), _LARGEST_PIECE))
         ]
 
 
@@ -73,9 +78,9 @@ def sort_segments(segments: list[Segment], *, shape: tuple[int, int], n_features
     Parameters
     ----------
     segments
-        All transcripts. The list is empty afterwards: each segment is let go as soon as it is not needed any more.
+        All transcripts. The list is empty afterwards: each segment is freed as soon as it has been used.
     shape
-        ``(height, width)`` of the raster that they lie in.
+        ``(height, width)`` of the raster.
     n_features
         Number of features.
 
@@ -107,12 +112,12 @@ def sort_segments(segments: list[Segment], *, shape: tuple[int, int], n_features
 
 
 def _bits(n: int) -> int:
-    """Return how many bits the numbers below ``n`` need."""
+    """Return the number of bits of the numbers below ``n``."""
     return max(n - 1, 0).bit_length()
 
 
 def _share_out(segments: list[Segment]) -> list[list[Segment]]:
-    """Return some groups of segments for each thread, of about the same number of transcripts."""
+    """Return groups of segments, several per thread, with about the same number of transcripts."""
     ends = np.cumsum([len(segment.row) for segment in segments])
     groups: list[list[Segment]] = [[] for _ in range(min(n_threads() * _GROUPS_PER_THREAD, len(segments)))]
     for segment, end in zip(segments, ends, strict=True):
@@ -139,7 +144,7 @@ def _scatter_groups(
     for g in range(first, stop):
         groups[g].reverse()
         while groups[g]:
-            one = groups[g].pop()  # and gone after its turn
+            one = groups[g].pop()  # freed after its turn
             count = none if one.count is None else one.count
             _scatter(
                 one.row, one.column, one.feature, one.number, count, one.row0, one.column0, feature_bits,
@@ -202,3 +207,115 @@ def _sum_rows(
                 column[out] = np.int64(key[i]) >> feature_bits
                 feature[out] = np.int64(key[i]) & mask
                 count[out] = one
+
+
+@njit(cache=True, nogil=True)
+def sort_rows(
+    first: int, stop: int, row_start: NDArray, key: NDArray, key_count: NDArray, key_bits: int, n_distinct: NDArray
+) -> None:
+    """Sort the keys of each row together with their counts, and count the different keys.
+
+    Parameters
+    ----------
+    first, stop
+        Rows to sort.
+    row_start
+        ``(n_rows + 1,)`` start of each row.
+    key, key_count
+        Keys and counts of all rows; no counts if all are 1.
+    key_bits
+        Keys are below ``2**key_bits``.
+    n_distinct
+        Output: number of different keys of each row.
+    """
+    longest = 0
+    for r in range(first, stop):
+        longest = max(longest, row_start[r + 1] - row_start[r])
+    other = np.empty(longest, dtype=key.dtype)
+    other_count = np.empty(longest if len(key_count) > 0 else 0, dtype=np.int32)
+    histogram = np.empty(1 << _LONGEST_DIGIT, dtype=np.int64)
+    for r in range(first, stop):
+        start, stop_row = row_start[r], row_start[r + 1]
+        if stop_row - start <= _INSERTION:
+            _insertion_sort(key, key_count, start, stop_row)
+        else:
+            _radix_sort(key, key_count, start, stop_row, key_bits, other, other_count, histogram)
+        n = 0
+        for i in range(start, stop_row):
+            if i == start or key[i] != key[i - 1]:
+                n += 1
+        n_distinct[r] = n
+
+
+@njit(cache=True, nogil=True)
+def _insertion_sort(key: NDArray, key_count: NDArray, start: int, stop: int) -> None:
+    with_count = len(key_count) > 0
+    for i in range(start + 1, stop):
+        one = key[i]
+        n = key_count[i] if with_count else 0
+        j = i
+        while j > start and key[j - 1] > one:
+            key[j] = key[j - 1]
+            if with_count:
+                key_count[j] = key_count[j - 1]
+            j -= 1
+        key[j] = one
+        if with_count:
+            key_count[j] = n
+
+
+@njit(cache=True, nogil=True)
+def _radix_sort(
+    key: NDArray,
+    key_count: NDArray,
+    start: int,
+    stop: int,
+    key_bits: int,
+    other: NDArray,
+    other_count: NDArray,
+    histogram: NDArray,
+) -> None:
+    n = stop - start
+    longest = 8 if n < _SHORT else _LONGEST_DIGIT
+    n_digits = max((key_bits + longest - 1) // longest, 1)
+    digit_bits = (key_bits + n_digits - 1) // n_digits
+    for digit in range(n_digits):
+        shift = digit * digit_bits
+        if digit % 2 == 0:
+            _sort_by_digit(key, key_count, start, other, other_count, 0, n, shift, digit_bits, histogram)
+        else:
+            _sort_by_digit(other, other_count, 0, key, key_count, start, n, shift, digit_bits, histogram)
+    if n_digits % 2 == 1:
+        key[start:stop] = other[:n]
+        if len(key_count) > 0:
+            key_count[start:stop] = other_count[:n]
+
+
+@njit(cache=True, nogil=True)
+def _sort_by_digit(
+    key: NDArray,
+    key_count: NDArray,
+    start: int,
+    to_key: NDArray,
+    to_count: NDArray,
+    to_start: int,
+    n: int,
+    shift: int,
+    digit_bits: int,
+    histogram: NDArray,
+) -> None:
+    mask = (np.int64(1) << digit_bits) - 1
+    histogram[: mask + 1] = 0
+    for i in range(n):
+        histogram[(np.int64(key[start + i]) >> shift) & mask] += 1
+    place = np.int64(to_start)
+    for d in range(mask + 1):
+        place, histogram[d] = place + histogram[d], place
+    with_count = len(key_count) > 0
+    for i in range(n):
+        value = (np.int64(key[start + i]) >> shift) & mask
+        to = histogram[value]
+        histogram[value] = to + 1
+        to_key[to] = key[start + i]
+        if with_count:
+            to_count[to] = key_count[start + i]

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucs._kernels import canonical, radix
-from ucs._kernels.canonical import Segment, sort_segments
+from ucs._kernels import sorting
+from ucs._kernels.sorting import Segment, sort_segments
 from ucs._utils import parallel
 
 
@@ -92,10 +92,12 @@ def test_each_way_to_sort_is_as_good(monkeypatch):
     for insertion, short in ((0, 10**9), (0, 0), (10**9, 0)):
         key = (segment.column.astype(np.uint32) << np.uint32(9)) | segment.number[segment.feature].astype(np.uint32)
         count, n_distinct = segment.count.copy(), np.zeros(1, dtype=np.int64)
-        sort = radix.sort_rows.py_func
-        monkeypatch.setattr(radix, "_INSERTION", insertion)
-        monkeypatch.setattr(radix, "_SHORT", short)
-        monkeypatch.setattr(radix, "_radix_sort", radix._radix_sort.py_func if insertion == 0 else radix._radix_sort)
+        sort = sorting.sort_rows.py_func
+        monkeypatch.setattr(sorting, "_INSERTION", insertion)
+        monkeypatch.setattr(sorting, "_SHORT", short)
+        monkeypatch.setattr(
+            sorting, "_radix_sort", sorting._radix_sort.py_func if insertion == 0 else sorting._radix_sort
+        )
         sort(0, 1, np.array([0, 1000]), key, count, 22, n_distinct)
         monkeypatch.undo()
         assert n_distinct[0] == len(expected[3])
@@ -109,13 +111,13 @@ def test_each_way_to_sort_is_as_good(monkeypatch):
 def test_threads_have_no_say(monkeypatch, threads):
     shape, n_features = (50, 60), 9
     segments = [many(seed, 997, shape, n_features, counts=seed == 1, code=np.uint16) for seed in range(4)]
-    monkeypatch.setattr(canonical, "n_threads", lambda: threads)
+    monkeypatch.setattr(sorting, "n_threads", lambda: threads)
     monkeypatch.setattr(parallel, "n_threads", lambda: threads)
     assert_sorted(segments, shape, n_features)
 
 
 def test_a_segment_split_is_the_same(monkeypatch):
-    monkeypatch.setattr(canonical, "_ENTRIES_AT_ONCE", 100)
+    monkeypatch.setattr(sorting, "_LARGEST_PIECE", 100)
     shape, n_features = (30, 20), 4
     whole = many(0, 1234, shape, n_features, counts=True)
     assert len(whole.split()) == 13

@@ -12,8 +12,13 @@ from spatialdata.models import ShapesModel
 from spatialdata.transformations import Scale, get_transformation
 
 import ucs
-from ucs._read.nuclei.ids import cells_of_nuclei, fuse_nuclei, number_repeated, with_nuclei_numbered
-from ucs._read.nuclei.onto_grid import Nuclei
+from ucs._read.nuclei.onto_grid import (
+    Nuclei,
+    cells_of_nuclei,
+    fuse_nuclei_of_cells,
+    number_repeated,
+    with_nuclei_numbered,
+)
 from ucs._read.platforms import GENERIC, XENIUM
 
 RNG = np.random.default_rng(0)
@@ -43,7 +48,9 @@ def by_nucleus():
 
 def segmented(nuclei, **options):
     sdata = make_sdata(nuclei, POINTS)
-    ucs.tl.segment(sdata, train=TINY, progress=False, check_alignment=False, device="cpu", **options)
+    ucs.tl.segment(
+        sdata, progress=False, params=TINY, read={"check_alignment": False}, compute={"device": "cpu"}, **options
+    )
     return sdata
 
 
@@ -90,15 +97,15 @@ class TestCells:
 
     def test_fusing_in_arrays(self):
         nuclei = Nuclei(np.array([[1, 2, 0, 3, 4]], dtype=np.int32), np.array([11, 12, 13, 15]), 2)
-        fused = fuse_nuclei(nuclei, pd.Series(["b", "b", "a"], index=[11, 12, 13]))
+        fused = fuse_nuclei_of_cells(nuclei, pd.Series(["b", "b", "a"], index=[11, 12, 13]))
         assert fused.ids.tolist() == ["15", "a", "b"]  # that of no cell stays as it is
         assert fused.labels.tolist() == [[3, 3, 0, 2, 1]]
         assert (fused.labels.dtype, fused.n_outside) == (np.int32, 2)
 
     def test_ids_that_no_cell_knows_are_left_alone(self, caplog):
         nuclei = Nuclei(np.array([[1, 2]], dtype=np.int32), np.array([1, 2]), 0)
-        assert fuse_nuclei(nuclei, pd.Series(["a", "b"], index=["a", "b"])) is nuclei
-        assert "each is taken as that of a cell of its own" in caplog.text
+        assert fuse_nuclei_of_cells(nuclei, pd.Series(["a", "b"], index=["a", "b"])) is nuclei
+        assert "each nucleus is taken as one cell" in caplog.text
 
 
 @pytest.mark.parametrize("layout", ["by_cell", "by_nucleus"])

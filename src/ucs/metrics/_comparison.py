@@ -1,4 +1,4 @@
-"""All metrics of one segmentation in one row, with everything that several segmentations are measured by held once."""
+"""All metrics of one segmentation as one row of a table."""
 
 from __future__ import annotations
 
@@ -8,13 +8,19 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import csr_array
 
 from ucs._evaluation.counts import Counts, counts_of
+from ucs._evaluation.detection import common_depth
 from ucs._evaluation.rasters import CellRaster
+from ucs._evaluation.reference import shared_genes
 from ucs._evaluation.types import likeliest_types
+from ucs._utils.checks import listed
 from ucs._utils.log import logger
+from ucs.methods.markers import marker_matrix
 from ucs.metrics._capture import capture_of
 from ucs.metrics._correlation import correlation_of
+from ucs.metrics._markers import markers_from_reference
 from ucs.metrics._match import match
 from ucs.metrics._mecr import mecr_of
 from ucs.metrics._morphology import morphology_of
@@ -31,22 +37,23 @@ if TYPE_CHECKING:
 
     from ucs._evaluation.reference import Reference
     from ucs._evaluation.tissue import Tissue
+    from ucs.methods.markers import Markers
 
 _FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
-_DEPTH_QUANTILE = 0.25
+_DEPTH = 10.0  # where there are no nuclei to take one from
 
 
-class Counted(NamedTuple):
-    """Cells of one segmentation with what purities need of them.
+class CountedCells(NamedTuple):
+    """What the purities of a segmentation are computed from.
 
     Attributes
     ----------
     counts
-        Their transcripts.
+        Transcripts per cell and gene.
     half
-        ``(n,)`` half of the tissue that each lies in.
+        ``(n,)`` half of the tissue (0 or 1) that each cell lies in.
     types
-        ``(n,)`` by the reference; None without one.
+        ``(n,)`` types by the reference; None without one.
     """
 
     counts: Counts
@@ -55,27 +62,30 @@ class Counted(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Yardstick:
-    """What segmentations are measured by.
+class ComparisonMetrics:
+    """The metrics of :func:`ucs.tl.compare` for any number of segmentations, what they share being computed once.
+
+    It measures rasters rather than elements: a threshold can be swept without adding elements to an object. Make it by
+    :meth:`of`.
 
     Attributes
     ----------
     tissue
         Transcripts and raster.
     nuclei
-        Nuclei on it, if there are any.
+        Nuclei on the raster; None if there are none.
     placed_nuclei
-        Their counts.
+        Counts of the nuclei, and the half of the tissue that each lies in.
     truth
-        Cells that are taken for true, if any.
+        Cells taken for true; None if there are none.
     thresholds
-        IoU thresholds of the agreement with them.
+        IoU thresholds of the agreement with ``truth``.
     markers
-        Exclusive markers (types x genes), if any.
+        Exclusive markers, booleans, types x genes; None if there are none.
     reference
-        Reference expression of the same genes, if any.
+        Reference expression of the genes of the tissue; None if there is none.
     depth
-        Transcripts per cell for what is compared at one depth.
+        Transcripts per cell for metrics at one depth.
     """
 
     tissue: Tissue
@@ -95,19 +105,34 @@ class Yardstick:
         nuclei: CellRaster | None = None,
         truth: CellRaster | None = None,
         thresholds: tuple[float, ...] = (0.5, 0.7),
-        markers: pd.DataFrame | None = None,
+        markers: Markers | None = None,
         reference: Reference | None = None,
         depth: float | None = None,
-    ) -> Yardstick:
-        """Count the nuclei, and choose the depth if none is given: the lower quartile of the nuclei's totals."""
-        placed = None
-        if nuclei is not None:
-            placed = _placed(tissue, nuclei)
-            if depth is None:
-                totals = np.asarray(placed.matrix.sum(axis=1)).ravel()
-                depth = max(1.0, float(np.quantile(totals[totals > 0], _DEPTH_QUANTILE))) if totals.any() else None
-        depth = 10.0 if depth is None else float(depth)
-        return cls(tissue, nuclei, placed, truth, thresholds, markers, reference, depth)
+    ) -> ComparisonMetrics:
+        """Restrict markers and reference to the genes of the tissue, count the nuclei and choose the depth.
+
+        Parameters
+        ----------
+        tissue
+            Transcripts and raster.
+        nuclei, truth
+            Cells on the raster, as :meth:`Tissue.cells` returns them.
+        thresholds, markers, depth
+            As in :func:`ucs.tl.compare`.
+        reference
+            Expression per cell type.
+
+        Raises
+        ------
+        ValueError
+            If markers or reference share too few genes with the tissue.
+        """
+        reference, is_marker = _of_tissue(tissue, reference, markers)
+        placed = None if nuclei is None else _placed(tissue, nuclei)
+        if depth is None and placed is not None:
+            depth = common_depth(placed.matrix)
+        depth = _DEPTH if depth is None else float(depth)
+        return cls(tissue, nuclei, placed, truth, thresholds, is_marker, reference, depth)
 
     @cached_property
     def apart(self) -> Apart:
@@ -117,7 +142,15 @@ class Yardstick:
         return Apart.of(self.placed_nuclei, depth=self.depth)
 
     def measure(self, cells: CellRaster, name: str) -> dict[str, float]:
-        """Return all metrics of one segmentation; what cannot be had is NaN, and said."""
+        """Return the metrics of one segmentation by column; one that the data does not suffice for is NaN, and logged.
+
+        Parameters
+        ----------
+        cells
+            Cells on the raster.
+        name
+            Of the segmentation, for the log.
+        """
         table = self.tissue.table_of(cells)
         counted = self._counted(table, cells, name)
         row: dict[str, float] = {"capture": capture_of(self.tissue, cells).share}
@@ -128,15 +161,15 @@ class Yardstick:
             row |= {f"f1_{level:g}": f1 for level, f1 in scores["f1"].items()}
         return row | self.purities(counted, name)
 
-    def count(self, cells: CellRaster, name: str) -> Counted:
-        """Return what :meth:`purities` needs of one segmentation."""
+    def count(self, cells: CellRaster, name: str) -> CountedCells:
+        """Count the transcripts of one segmentation for :meth:`purities`."""
         return self._counted(self.tissue.table_of(cells), cells, name)
 
-    def _counted(self, table: AnnData, cells: CellRaster, name: str) -> Counted:
+    def _counted(self, table: AnnData, cells: CellRaster, name: str) -> CountedCells:
         counts, types = counts_of(table, None), None
         if self.reference is not None:
             types = self._types(cells, counts.only(self.reference.profiles.columns), self.reference)
-        return Counted(counts, halves_of(table, name), types)
+        return CountedCells(counts, halves_of(table, name), types)
 
     def _shapes(self, cells: CellRaster) -> dict[str, float]:
         nuclei = (None, None) if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)
@@ -148,8 +181,8 @@ class Yardstick:
             row["nuclei_in_cells"] = shapes["n_nuclei"].sum() / len(self.nuclei.ids)
         return row
 
-    def purities(self, cells: Counted, name: str) -> dict[str, float]:
-        """Return how pure counted cells are, by all that is known; what cannot be had is NaN, and said."""
+    def purities(self, cells: CountedCells, name: str) -> dict[str, float]:
+        """Return the purities of counted cells by column; one that the data does not suffice for is NaN, and logged."""
         row: dict[str, float] = {}
         counts, types, markers, reference = cells.counts, cells.types, self.markers, self.reference
         if self.placed_nuclei is not None:
@@ -175,17 +208,29 @@ class Yardstick:
             return likeliest_types(counts, reference)[0]
         nuclear = cells._replace(labels=np.where(self.nuclei.labels > 0, cells.labels, 0).astype(np.int32))
         genes = pd.Index(self.tissue.genes)
-        of_nuclei = counts._replace(matrix=counts_of_raster(self.tissue, nuclear), genes=genes).only(counts.genes)
+        matrix = csr_array(self.tissue.count(nuclear), dtype=np.float64)
+        of_nuclei = counts._replace(matrix=matrix, genes=genes).only(counts.genes)
         types, _ = likeliest_types(of_nuclei, reference)
         enough = np.asarray(of_nuclei.matrix.sum(axis=1)).ravel() >= _FEWEST_TO_TYPE
         return pd.Categorical.from_codes(np.where(enough, types.codes, -1), dtype=types.dtype)
 
 
-def counts_of_raster(tissue: Tissue, cells: CellRaster) -> Any:
-    """Return counts, cells x genes, in the form that :class:`Counts` holds."""
-    from scipy.sparse import csr_array
-
-    return csr_array(tissue.count(cells), dtype=np.float64)
+def _of_tissue(
+    tissue: Tissue, reference: Reference | None, markers: Markers | None
+) -> tuple[Reference | None, pd.DataFrame | None]:
+    """Restrict reference and markers to the genes of the tissue; without markers take those of the reference."""
+    genes = pd.Index(tissue.genes)
+    if reference is not None:
+        reference = reference.of_genes(shared_genes(genes, reference.profiles.columns))
+        if markers is None:
+            found = markers_from_reference(reference)
+            if len(found) >= 2:
+                return reference, marker_matrix(found, genes)
+            logger.warning(
+                "MECR is left out: only %s of the reference's types have a marker, they are too alike. Pass markers=.",
+                listed(found),
+            )
+    return reference, None if markers is None else marker_matrix(markers, genes)
 
 
 def _placed(tissue: Tissue, cells: CellRaster) -> Placed:

@@ -1,0 +1,1 @@
+"""What the lazy transcript map of a slide costs."""

@@ -1,0 +1,107 @@
+"""Parameters of the paper's method."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ucs._utils.checks import check_positive
+from ucs._utils.options import documented, option
+from ucs.methods.base import MethodParams
+from ucs.methods.paper.softmask import SOFTMASKS
+
+
+def check_background(background: Any, name: str) -> None:
+    """Raise ``ValueError`` unless it is ``"auto"``, ``"paper"`` or a positive distance."""
+    if background in ("auto", "paper"):
+        return
+    if isinstance(background, str):
+        msg = f"{name}={background!r} is unknown; valid are 'auto', 'paper' or a distance in um."
+        raise ValueError(msg)
+    check_positive(background, name)
+
+
+@documented
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PaperParams(MethodParams):
+    """How the Foreground Predict Net and the Cell Predict Net are trained.
+
+    Lengths are in pixels unless said otherwise, because the nets know nothing else; the resolution says what a pixel
+    is.
+    """
+
+    background: str | float = option(
+        "auto",
+        "Where training takes background from (paper, equation 7): 'auto', beyond a distance from nuclei that is "
+        "calibrated from the density around them; 'paper', outside the paper's dilation (10 x 10 kernel, 4 times), far "
+        "too distant in dense tissue; or a distance in um.",
+        check=check_background,
+    )
+    batch_size: int = option(1, "Patches per step of the Foreground Predict Net.", least=1)
+    encoder_convolutions: int = option(
+        1,
+        "3 x 3 convolutions in each of the four blocks of the Foreground Predict Net's encoder: 1, as the paper's text "
+        "has it, or 2.",
+        least=1,
+        most=2,
+    )
+    softmask: str = option(
+        "scaled",
+        "How softmasks follow the shape of nuclei (paper, equation 11), in training and prediction: 'scaled' with "
+        "shape_exponent, 'literal' by the root of the eccentricity as the paper writes it, 'plain' not at all.",
+        choices=SOFTMASKS,
+    )
+    max_steps: int = option(
+        0,
+        "Steps of the Foreground Predict Net at most; 0: one for each patch that covers the tissue, at least 120 and "
+        "at most 480.",
+        least=0,
+    )
+    learning_rate: float = option(
+        3e-4,
+        "Adam's learning rate for the Foreground Predict Net at its highest (paper: 1e-4 throughout). It rises over "
+        "the first steps and falls to 0 along a cosine, which takes a third of the steps to the same held-out loss.",
+        above=0,
+    )
+    evaluate_every: int = option(20, "Steps between two looks at the held-out patches.", least=1)
+    patience: int = option(3, "Looks without a better held-out loss after which training stops.", least=1)
+    betas: tuple[float, float] = option((0.9, 0.999), "Adam's decay rates (paper).", least=0, below=1)
+    weight_decay: float = option(1e-4, "Adam's weight decay (paper).", least=0)
+    held_out: float = option(
+        0.1,
+        "Share of the lattice squares of the tissue whose pixels are never trained on, at most 12 of a sample.",
+        least=0,
+        most=0.5,
+    )
+    foreground_weights: tuple[float, float] = option(
+        (1.0, 1.0), "Weights w1, w2 of nucleus and background pixels (paper, equation 9).", above=0
+    )
+    cell_weights: tuple[float, float] = option(
+        (1.0, 1.0), "Weights w3, w4 of nucleus and background pixels (paper, equation 10).", above=0
+    )
+    marker_weight: float = option(
+        0.01,
+        "Weight of the cross-entropy between q and the mask of markers (the paper states none). Most pixels of a cell "
+        "have no marker, so the term draws q to 0 there: 0.01 does no harm, with 1 cells wither.",
+        least=0,
+    )
+    cell_patches: int = option(
+        0,
+        "Patches on which the Cell Predict Net is trained; 0: as many as cover the tissue, at least 48 and at most "
+        "192.",
+        least=0,
+    )
+    cell_steps: int = option(
+        0,
+        "Steps of the Cell Predict Net at most; 0: four for each patch of the tissue, at least 200 and at most 400.",
+        least=0,
+    )
+    cell_learning_rate: float = option(
+        5e-3, "Adam's learning rate for the Cell Predict Net at its highest; it has 2,700 weights.", above=0
+    )
+    tau: float = option(5.0, "Softness of the softmask in pixels (paper, equation 2).", above=0)
+
+    @property
+    def softmask_strength(self) -> float | str:
+        """What :func:`ucs._kernels.distances.nucleus_axes` is to be asked for."""
+        return {"scaled": self.shape_exponent, "plain": 0.0}.get(self.softmask, self.softmask)
