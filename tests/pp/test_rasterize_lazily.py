@@ -69,7 +69,7 @@ def partitions_of(frame: pd.DataFrame, how: str) -> list[pd.DataFrame]:
 def as_points(parts: list[pd.DataFrame], read=None, **options) -> dd.DataFrame:
     """A points element whose partitions `read` makes."""
     frame = dd.from_map(read or (lambda number: parts[number]), range(len(parts)), meta=parts[0][:0])
-    return PointsModel.parse(frame, feature_key="feature_name", sort=False, **options)
+    return PointsModel.parse(frame, feature_key="feature_name", sort=True, **options)
 
 
 def store(path, frame: pd.DataFrame, how: str = "blocks") -> SpatialData:

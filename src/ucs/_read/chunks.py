@@ -12,7 +12,7 @@ from ucs._kernels.binning import bin_positions, extent, group_by_band
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import MapWriter, TranscriptMap
 from ucs._read.grid import pixel_index
-from ucs._utils.memory import check_fits_memory
+from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory
 from ucs._utils.pages import in_own_pages, own_pages
 
 if TYPE_CHECKING:
@@ -143,7 +143,8 @@ def _bin(
         return
     chunk.lower, chunk.upper = np.array([x0, y0]), np.array([x1, y1])
     # Checked before pixels are numbered: on a far too fine grid the numbers would not fit into 32 bits.
-    check_fits_memory((chunk.upper - chunk.lower) / step, step * um_per_unit, 0, bytes_per_pixel=0)
+    extent_px = (chunk.upper - chunk.lower) / step
+    check_fits_memory(extent_px, step * um_per_unit, 0, bytes_per_pixel=BYTES_PER_PIXEL_IN_PARTS)
     chunk.row0, chunk.column0 = int(pixel_index(y0, step)), int(pixel_index(x0, step))
     chunk.row, chunk.column = own_pages(n, np.int32), own_pages(n, np.int32)
     chunk.feature = own_pages(n, np.uint16 if len(chunk.names) <= _MOST_SHORT else np.int32)
