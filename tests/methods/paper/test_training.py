@@ -9,13 +9,14 @@ import torch
 from rasters import grid_of_discs, map_from_dense, random_map
 from torch import nn
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.transcripts import Window
 from ucs.methods.paper import training as module
 from ucs.methods.paper.background import beyond_distance
 from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.params import PaperParams
-from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, TrainingData, read_transcripts
-from ucs.methods.paper.training import cell_loss, foreground_loss, marker_loss, train_nets
+from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, Squares, TrainingData, read_transcripts
+from ucs.methods.paper.training import Schedule, cell_loss, foreground_loss, marker_loss, train_nets
 
 CPU = torch.device("cpu")
 LN = np.log
@@ -55,6 +56,14 @@ def test_foreground_loss_by_hand():
     for w1, w2 in ((1.0, 1.0), (5.0, 2.0), (2, 3)):
         w = np.array([w1, w1, w2, w2])
         assert foreground_loss(logits, labels, (w1, w2)).item() == pytest.approx((w * losses).sum() / w.sum(), rel=1e-6)
+
+
+def test_foreground_loss_is_the_mean_over_patches():
+    """However many labelled pixels each has; patches without any do not count."""
+    logits = torch.tensor([[[0.0, LN(3)]], [[-LN(3), 5.0]], [[2.0, 1.0]]])
+    labels = torch.tensor([[[1, 1]], [[0, IGNORED]], [[IGNORED, IGNORED]]], dtype=torch.int8)
+    expected = ((LN(2) + LN(4 / 3)) / 2 + LN(4 / 3)) / 2
+    assert foreground_loss(logits, labels, (5.0, 5.0)).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_ignored_pixels_have_no_say():
@@ -170,6 +179,18 @@ def test_learning_rate_rises_and_falls():
 # Both nets
 
 
+def test_steps_grow_with_the_tissue():
+    plans = [Schedule.plan(PaperParams(), n) for n in (1, 40, 150, 300, 20_000)]
+    assert [plan.steps for plan in plans] == [120, 120, 150, 300, 480]
+    assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
+    assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
+    assert Schedule.plan(PaperParams(batch_size=4), 800).steps == 200
+    assert Schedule.plan(PaperParams(), 300, warm_start=True) == Schedule(100, 134, 192)
+    named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
+    assert Schedule.plan(named, 500) == Schedule(7, 8, 9)
+    assert Schedule.plan(named, 500, warm_start=True) == Schedule(3, 3, 9)
+
+
 @pytest.fixture
 def two_threads():
     torch.set_num_threads(2)
@@ -219,10 +240,11 @@ def test_training_learns_and_reports(data, small_net):
 
 def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeypatch):
     """Other labels in the held-out squares give the same weights (the mean of the far pixels is kept)."""
-    monkeypatch.setattr(TrainingData, "mean_far_count", lambda _: 1.0)
+    monkeypatch.setattr(Squares, "mean_far_count", 1.0)
     params = PaperParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
     far = data.far.copy()
-    windows = [patch.window for patch in PatchSource([data], size=16, held_out=0.4, seed=3).held_out_patches(100)]
+    source = PatchSource([data], size=16, halo=4, held_out=0.4, seed=3)
+    windows = [patch.window for patch in source.held_out_patches(100)]
     assert len(windows) > 2
     for window in windows:
         inside = window.clipped(far.shape).slices
@@ -237,12 +259,14 @@ def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeyp
 def test_held_out_pixels_are_no_pairs_of_the_cell_net(data):
     torch.manual_seed(0)
     net = SMALL(5).eval()
-    patches = PatchSource([data], size=16, held_out=0.4, seed=3)
+    patches = PatchSource([data], size=16, halo=4, held_out=0.4, seed=3)
+    axes = [nucleus_axes(data.nuclei, int(data.nuclei.max()), strength=0.3)]
     everywhere = Patch(0, Window(0, 0, *data.nuclei.shape))
     held_out = patches.samples[0].is_held_out(everywhere.window).ravel()
-    _, pixel, nucleus, softmask, label, *_ = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=True)
+    given = everywhere, net, patches, axes, PARAMS, CPU
+    _, pixel, nucleus, softmask, label, *_ = module._cell_examples(*given, training=True)
     assert not held_out[pixel].any()
-    everything = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=False)
+    everything = module._cell_examples(*given, training=False)
     kept = ~held_out[everything[1]]
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_array_equal(everything[1][kept], pixel)
