@@ -10,7 +10,7 @@ import pytest
 
 import ucs
 
-SUBMODULES = ["datasets", "io", "metrics", "nn", "pl", "pp", "tl"]
+SUBMODULES = ["datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl"]
 
 
 def test_import_is_light():
@@ -25,7 +25,8 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_submodules_are_public():
-    assert sorted(set(ucs.__all__) - {"__version__", "platforms"}) == SUBMODULES
+    assert sorted(set(ucs.__all__) - {"__version__", "Platform", "platforms"}) == SUBMODULES
+    assert ucs.Platform is type(ucs._read.platforms.XENIUM)
     assert dir(ucs) == sorted(ucs.__all__)
 
 

@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     import pandas as pd
 
-    from ucs import datasets, io, methods, metrics, pl, pp, tl
+    from ucs import datasets, io, methods, metrics, options, pl, pp, tl
+    from ucs._read.platforms import Platform
 
 __version__ = version("spatialdata-ucs")
 
-__all__ = ["__version__", "datasets", "io", "methods", "metrics", "pl", "platforms", "pp", "tl"]
+_SUBMODULES = ("datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl")
+
+__all__ = [
+    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl",
+]  # fmt: skip
 
 
 def platforms() -> pd.DataFrame:
@@ -29,9 +32,13 @@ def platforms() -> pd.DataFrame:
     return known()
 
 
-def __getattr__(name: str) -> ModuleType:
-    if name in __all__:
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "Platform":
+        from ucs._read.platforms import Platform
+
+        return Platform
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

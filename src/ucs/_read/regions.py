@@ -105,9 +105,7 @@ class Regions:
         return pd.Categorical.from_codes(self.of_nucleus[1:] - 1, categories=list(self.names))
 
 
-def find_regions(
-    sdata: SpatialData, source: Source, regions: RegionsOption, *, genes_per_region: bool = False
-) -> RegionRule | None:
+def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> RegionRule | None:
     """Check what regions shall be made of, without reading any data; see :func:`ucs.tl.segment` for ``regions``.
 
     Raises
@@ -115,15 +113,11 @@ def find_regions(
     KeyError
         If there is no such element or column.
     ValueError
-        If the name is that of a column and of an element, a block is too small, or there are no regions to choose
-        genes in.
+        If the name is that of a column and of an element, or a block is too small.
     TypeError
         If it is none of what is allowed.
     """
     if regions is None:
-        if genes_per_region:
-            msg = "genes_per_region=True needs regions=: there is one model for all."
-            raise ValueError(msg)
         return None
     if isinstance(regions, int | np.integer) and not isinstance(regions, bool):
         if regions < SMALLEST_BLOCK:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._read.platforms import FOV, fields_of_view, resolve_um_per_unit
+from ucs._utils.checks import reading_option
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -70,9 +71,10 @@ def find_um_per_unit(
         return known[0] if known else size
     logger.warning(
         "CosMx: nothing in the object tells the size of its pixels; %g um is assumed. Instruments of the first "
-        "generation had %g: give it with um_per_unit=.",
+        "generation had %g; if this is one of them, pass %s.",
         platform.um_per_unit,
         _FIRST,
+        reading_option("um_per_unit", _FIRST),
     )
     return platform.um_per_unit
 
@@ -151,6 +153,6 @@ def _check_same(sizes: Mapping[str, float], clue: str) -> None:
         msg = (
             f"The fields of view do not have the same unit: by {clue}, a pixel of {smallest!r} has "
             f"{sizes[smallest]:.4g} um and one of {largest!r} {sizes[largest]:.4g}. Segment them apart, with "
-            "points_key=[...], or give the unit of all with um_per_unit=."
+            f"points_key=[...], or give the unit of all: {reading_option('um_per_unit', _LATER)}."
         )
         raise ValueError(msg)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -12,6 +13,9 @@ from ucs._utils.checks import is_number, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+_SHORT = reprlib.Repr()
+_SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxother = 4, 80, 80
 
 
 def option(
@@ -58,13 +62,13 @@ class Options:
     def __post_init__(self) -> None:
         for one in fields(self):
             value = getattr(self, one.name)
-            if isinstance(value, list):  # what JSON and Zarr make of tuples
+            if _is_several(value):
                 value = tuple(value)
                 object.__setattr__(self, one.name, value)
             _check_field(one, value, f"{self.argument}[{one.name!r}]")
 
     def __repr__(self) -> str:
-        changed = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.changed())
+        changed = ", ".join(f"{name}={_SHORT.repr(getattr(self, name))}" for name in self.changed())
         return f"{type(self).__name__}({changed})"
 
     def changed(self) -> list[str]:
@@ -123,6 +127,13 @@ def option_fields(cls: type[Options]) -> list[Field[Any]]:
     return [one for one in fields(cls) if one.default is not MISSING]
 
 
+def _is_several(value: Any) -> bool:
+    """Tell lists, arrays, indices and sets of values from strings, paths and numbers."""
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
+        return False
+    return isinstance(value, Iterable)
+
+
 def _same(value: Any, default: Any) -> bool:
     return type(value) is type(default) and bool(value == default)
 
@@ -166,7 +177,7 @@ def _check_number(value: Any, name: str, meta: Mapping[str, Any], *, whole: bool
     kind = "a whole number" if whole else "a number"
     if not number or (whole and value != int(value)):
         msg = f"{name}={value!r} must be {kind}, {says}."
-        raise (ValueError if number else TypeError)(msg)
+        raise (ValueError if is_number(value) else TypeError)(msg)
     low, high, over, under = (meta[bound] for bound in ("least", "most", "above", "below"))
     fits = (
         (low is None or value >= low)
