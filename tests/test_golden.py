@@ -247,6 +247,8 @@ def test_every_set_up_is_stored_and_every_option_has_an_effect() -> None:
     golden = stored()["digests"]
     assert list(golden) == list(SETUPS)
     for name, setup in SETUPS.items():
-        equal = {other for other, found in golden.items() if found["labels/ucs_cells"] == golden[name]["labels/ucs_cells"]}
+        equal = {
+            other for other, found in golden.items() if found["labels/ucs_cells"] == golden[name]["labels/ucs_cells"]
+        }
         first = setup.same_as or name
         assert equal == {first} | {other for other, of_other in SETUPS.items() if of_other.same_as == first}

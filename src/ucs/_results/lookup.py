@@ -107,8 +107,7 @@ def check_free_column(
     if not overwrite:
         kind = "points" if part.key in sdata.points else "shapes"
         msg = (
-            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it or another "
-            f"{argument}=."
+            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it, or another {argument}."
         )
         raise ValueError(msg)
 

@@ -10,7 +10,7 @@ from ucs._read.platforms import resolve_platform
 from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
-from ucs._utils.checks import check_at_least, check_one_object, listed
+from ucs._utils.checks import check_at_least, check_one_object, is_number, listed
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
@@ -118,7 +118,7 @@ def check_arguments(
             "params": params is not None,
             "markers": markers is not None,
             "seed": seed is not None,
-            "read['genes']": "genes" in reading.changed(),
+            "read['genes']": "genes" in (read if isinstance(read, Mapping) else reading.changed()),
             "read['genes_per_region']": reading.genes_per_region,
             "cell_type_key": cell_type_key is not None and not trained.uses_markers,
         }
@@ -129,7 +129,7 @@ def check_arguments(
         raise ValueError(msg)
     if not find_missing and isinstance(key_added, Mapping):
         refuse({"key_added['missing_nuclei']": "missing_nuclei" in key_added}, "without find_missing=")
-    if threshold is not None and not (isinstance(threshold, float | int) and 0 < threshold < 1):
+    if threshold is not None and not (is_number(threshold) and 0 < threshold < 1):
         msg = f"threshold={threshold!r} must lie between 0 and 1: lower values give larger cells."
         raise ValueError(msg)
     default = resolved.thresholds.get(training.method.name, training.method.threshold)

@@ -102,10 +102,6 @@ class InputChecker:
         if not self.problems:
             self._estimate(source, transcripts, nuclei, n_models, before, time.perf_counter() - start)
 
-    @property
-    def _per_region(self) -> dict[str, bool]:
-        return {"genes_per_region": self.asked.read.genes_per_region}
-
     def _find_source(self) -> Source:
         asked, sdata = self.asked, self.sdata
         source = find_source(
@@ -144,9 +140,7 @@ class InputChecker:
                 overwrite=asked.overwrite,
             )
         # A ``TypeError`` is one of the call here, whatever the data.
-        rule = self._attempt(
-            find_regions, self.sdata, source, asked.regions, _passing=(TypeError,), **self._per_region
-        )
+        rule = self._attempt(find_regions, self.sdata, source, asked.regions, _passing=(TypeError,))
         if rule is not None:
             self.found["regions"] = {"rule": str(rule)}
         return nuclei_key
@@ -216,7 +210,7 @@ class InputChecker:
     def _divide(self, sample: Sample) -> float:
         """Divide the tissue into regions, if asked for; return how many models there would be to train."""
         asked = self.asked
-        rule, regions = find_regions(self.sdata, sample.source, asked.regions, **self._per_region), None
+        rule, regions = find_regions(self.sdata, sample.source, asked.regions), None
         if rule is not None:
             regions = read_regions(self.sdata, sample, rule, coordinate_system=asked.read.coordinate_system)
             self.found["regions"] = {

@@ -68,12 +68,12 @@ def run_segmentation(
         asked=asked,
         source=source,
         nuclei_key=nuclei_key,
-        rule=find_regions(sdata, source, asked.regions, genes_per_region=asked.read.genes_per_region),
+        rule=find_regions(sdata, source, asked.regions),
         write=write,
         progress=progress,
         place=place_of(asked.compute.scratch, sdata, resume=resume),
         limit=parse_limit(asked.compute.memory_limit),
-        resume_name=f"{sdata.path} {source.points_key} {asked.keys}" if resume else None,
+        resume_name=f"{sdata.path} {source.points_key} {asked.keys.as_dict()}" if resume else None,
     )
     target = sdata if inplace else shallow_copy(sdata)
     run.add_cells(sdata, target)

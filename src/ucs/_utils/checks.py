@@ -73,6 +73,11 @@ def check_one_object(sdata: object) -> None:
         raise TypeError(msg)
 
 
+def reading_option(name: str, example: object) -> str:
+    """Return how an option of reading is given, for messages: most functions take it as it is, some in ``read=``."""
+    return f"{name}={example!r} (in ucs.tl.segment: read={{{name!r}: {example!r}}})"
+
+
 def check_positive(value: float, name: str) -> None:
     """Raise ``ValueError`` unless a value is a finite and positive number."""
     if not (is_number(value) and math.isfinite(value) and value > 0):
@@ -126,7 +131,7 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
             msg = f"{argument}={key!r} is the name of an element in {taken}; choose another."
             raise ValueError(msg)
         if taken is not None and not overwrite:
-            msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it or another {argument}=."
+            msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it, or another {argument}."
             raise ValueError(msg)
 
 

@@ -89,6 +89,7 @@ def in_options(message: str, options: Collection[str]) -> str:
     from ucs.cli.options import flags
 
     message = message.replace("overwrite=True", "--overwrite")
+    message = re.sub(r"\w+=\S+ \(in ucs\.tl\.segment: (read=\{[^}]*\})\)", r"\1", message)
     message = re.sub(r"params=\{'(\w+)': ([^}]*)\}", r"--param \1=\2", message)
     message = re.sub(r"params\['(\w+)'\]", r"--param \1", message)
     for name, flag in flags().items():
@@ -96,10 +97,12 @@ def in_options(message: str, options: Collection[str]) -> str:
         message = message.replace(f"{name}=", f"{flag} ").replace(name, flag)
         given = rf"{argument}=\{{'{field}': ([^}}]*)\}}"
         message = re.sub(given, flag if flag.startswith("--no-") else rf"{flag} \1", message)
+        if flag == f"--{field.replace('_', '-')}":
+            options = [*options, field]
     names = "|".join(options)
-    if names:
-        message = re.sub(rf"\b({names})=(?=[\s.,;:)]|$)", r"--\1", message)
-        message = re.sub(rf"\b({names})=", r"--\1 ", message)
+    message = re.sub(rf"\b({names})=(?=[\s.,;:)]|$)", r"--\1", message)
+    message = re.sub(rf"\b({names})=", r"--\1 ", message)
+    message = re.sub(r"(--\w+) True\b", r"\1", message)
     return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), message)
 
 

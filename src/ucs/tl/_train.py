@@ -113,7 +113,7 @@ def train(
             )
             sources.append(source)
             found.append(find_nuclei_key(one, source, nuclei_keys[number]))
-            rules.append(find_regions(one, source, regions, genes_per_region=reading.genes_per_region))
+            rules.append(find_regions(one, source, regions))
     _check_alike(sources, rules)
     samples, of_samples = [], []
     for number, (one, source, rule) in enumerate(zip(objects, sources, rules, strict=True)):
