@@ -77,7 +77,8 @@ def test_values_at_the_bounds():
     assert params.patch_size == 8
     assert PaperParams(held_out=0.5).held_out == 0.5
     assert (DensityParams(shape_exponent=0).shape_exponent, DensityParams(shape_exponent=1).shape_exponent) == (0, 1)
-    assert [PaperParams(background=value).background for value in ("auto", "paper", 5, 2.5)] == ["auto", "paper", 5, 2.5]
+    for background in ("auto", "paper", 5, 2.5):
+        assert PaperParams(background=background).background == background
 
 
 def test_paper():

@@ -45,9 +45,8 @@ def nuclei():
 @pytest.fixture(scope="module")
 def density_data(transcripts, nuclei):
     n = int(nuclei.max())
-    around = survey(
-        transcripts.totals(), nuclei, bounding_boxes(nuclei, n), reach=24, strength=DENSITY.shape_exponent, um_per_px=1.0
-    )
+    options = {"reach": 24, "strength": DENSITY.shape_exponent, "um_per_px": 1.0}
+    around = survey(transcripts.totals(), nuclei, bounding_boxes(nuclei, n), **options)
     return DensityData.of(around, np.arange(n + 1) > 0)
 
 

@@ -45,7 +45,7 @@ _NOWHERE = Window(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class PointsPartition:
     """Rows that are read together, and where their transcripts lie.
 
     Attributes
@@ -75,7 +75,7 @@ class _NotInMetadataError(Exception):
     """Why the points must be read."""
 
 
-def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Transcripts, list[Stretch]]:
+def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Transcripts, list[PointsPartition]]:
     """Find where transcripts lie and which features they have.
 
     Parameters
@@ -93,7 +93,7 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
         Without counts unless they are needed. If the points were read, grid and features are those of
         :func:`ucs._read.transcripts.read_transcripts`. If not, the grid covers all rows, also those that will be left
         out, and the features are all that metadata list.
-    stretches
+    partitions
         Where their rows are.
 
     Raises
@@ -120,22 +120,22 @@ def window_of(chunk: TranscriptChunk) -> Window:
 
 def _from_metadata(
     sdata: SpatialData, source: Source, owners: Sequence[Owner | None]
-) -> tuple[Transcripts, list[Stretch]]:
+) -> tuple[Transcripts, list[PointsPartition]]:
     row_groups = [_row_groups(sdata, element) for element in source.elements]
     genes, controls = _features(source, row_groups)
-    step, n_rows, stretches = source.resolution / source.um_per_unit, 0, []
+    step, n_rows, partitions = source.resolution / source.um_per_unit, 0, []
     for element, owner, of_part in zip(source.elements, owners, row_groups, strict=True):
         for some in of_part:
             read, where = partial(some.read, element.columns.names()), f"points[{element.key!r}], {some}"
-            stretches.append(Stretch(where, read, element, owner, _window_of_rows(some, element, step)))
+            partitions.append(PointsPartition(where, read, element, owner, _window_of_rows(some, element, step)))
             n_rows += some.n_rows
-    grid = _grid(stretches, source, step)
+    grid = _grid(partitions, source, step)
     nothing = TranscriptMap.from_segments([], shape=grid.shape, n_features=len(genes) + len(controls))
-    return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), stretches
+    return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), partitions
 
 
 def _row_groups(sdata: SpatialData, element: PointsElement) -> list[RowGroups]:
-    """Return the row groups of a element; raise if they are not all that it takes."""
+    """Return the row groups of an element; raise if they are not all that it takes."""
     columns = element.columns
     if element.table_key is not None:
         raise _NotInMetadataError("they are the entries of a table")
@@ -173,9 +173,11 @@ def _window_of_rows(some: RowGroups, element: PointsElement, step: float) -> Win
     return Window(int(row.min()), int(column.min()), int(row.max()) + 1, int(column.max()) + 1)
 
 
-def _grid(stretches: Iterable[Stretch], source: Source, step: float) -> Grid:
+def _grid(partitions: Iterable[PointsPartition], source: Source, step: float) -> Grid:
     """Return the grid that covers all windows."""
-    bounds = np.array([[one.window.row0, one.window.column0, one.window.row1, one.window.column1] for one in stretches])
+    bounds = np.array(
+        [[one.window.row0, one.window.column0, one.window.row1, one.window.column1] for one in partitions]
+    )
     (row0, column0), (row1, column1) = bounds[:, :2].min(axis=0).tolist(), bounds[:, 2:].max(axis=0).tolist()
     height, width = row1 - row0, column1 - column0
     extent = np.array([width - 1, height - 1], dtype=np.float64)
@@ -185,21 +187,21 @@ def _grid(stretches: Iterable[Stretch], source: Source, step: float) -> Grid:
 
 def _from_rows(
     sdata: SpatialData, source: Source, owners: Sequence[Owner | None], *, with_counts: bool
-) -> tuple[Transcripts, list[Stretch]]:
+) -> tuple[Transcripts, list[PointsPartition]]:
     sizes = {"step": source.resolution / source.um_per_unit, "um_per_unit": source.um_per_unit}
-    unseen = [
-        Stretch(where, rows, element, owner)
+    unread = [
+        PointsPartition(where, rows, element, owner)
         for element, owner in zip(source.elements, owners, strict=True)
         for where, rows in (element.partitions(sdata) if element.table_key is None else element.chunks(sdata))
     ]
-    tasks = (partial(read_chunk, one.where, one.read, one.element, owner=one.owner, **sizes) for one in unseen)
-    accumulated, stretches = TranscriptAccumulator(parse_limit("auto"), Scratch()), []
+    tasks = (partial(read_chunk, one.where, one.read, one.element, owner=one.owner, **sizes) for one in unread)
+    accumulated, partitions = TranscriptAccumulator(parse_limit("auto"), Scratch()), []
     try:
         with closing(in_order(tasks, most=MOST_READERS)) as chunks:
-            for stretch, chunk in zip(unseen, chunks, strict=True):
+            for partition, chunk in zip(unread, chunks, strict=True):
                 accumulated.add(chunk, **sizes)
                 if len(chunk.row):
-                    stretches.append(replace(stretch, window=window_of(chunk)))
+                    partitions.append(replace(partition, window=window_of(chunk)))
                 if not with_counts:
                     accumulated.chunks.clear()
         release_unused()
@@ -212,4 +214,4 @@ def _from_rows(
         )
     finally:
         accumulated.close()
-    return transcripts, stretches
+    return transcripts, partitions
