@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from numbers import Real
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -62,11 +63,17 @@ def check_one_object(sdata: object) -> None:
     from spatialdata import SpatialData
 
     if not isinstance(sdata, SpatialData):
-        msg = (
-            f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
-            "ucs.tl.train([...]) and applied to each of them with model=."
-        )
+        msg = f"{not_spatialdata(sdata)}."
+        if isinstance(sdata, list | tuple):
+            msg += " One model for several is trained by ucs.tl.train([...]) and applied to each of them with model=."
         raise TypeError(msg)
+
+
+def not_spatialdata(given: object, wanted: str = "one SpatialData") -> str:
+    """Return what is wrong with an object that is none."""
+    if isinstance(given, str | Path):
+        return f"sdata must be {wanted}, not a path: pass spatialdata.read_zarr({str(given)!r})"
+    return f"sdata must be {wanted}, not {type(given).__name__}"
 
 
 def reading_option(name: str, example: object) -> str:

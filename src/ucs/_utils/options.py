@@ -61,10 +61,8 @@ class Options:
 
     def __post_init__(self) -> None:
         for one in fields(self):
-            value = getattr(self, one.name)
-            if _is_several(value):
-                value = tuple(value)
-                object.__setattr__(self, one.name, value)
+            value = _plain(getattr(self, one.name))
+            object.__setattr__(self, one.name, value)
             _check_field(one, value, f"{self.argument}[{one.name!r}]")
 
     def __repr__(self) -> str:
@@ -127,11 +125,16 @@ def option_fields(cls: type[Options]) -> list[Field[Any]]:
     return [one for one in fields(cls) if one.default is not MISSING]
 
 
-def _is_several(value: Any) -> bool:
-    """Tell lists, arrays, indices and sets of values from strings, paths and numbers."""
-    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
-        return False
-    return isinstance(value, Iterable)
+def _plain(value: Any) -> Any:
+    """Return scalars of NumPy as Python's, and lists, arrays, indices and sets as tuples: what stores make of options.
+
+    Whatever else is given stays as it is.
+    """
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
+        return tuple(value)
+    return value
 
 
 def _same(value: Any, default: Any) -> bool:
