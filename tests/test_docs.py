@@ -1,9 +1,12 @@
-"""What the documentation says of the platforms is what the code does."""
+"""What the documentation says of platforms, arguments and files is what the code does."""
 
 from __future__ import annotations
 
 import ast
+import dataclasses
+import inspect
 import re
+from functools import reduce
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from ucs._read.platforms import PLATFORMS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "platforms.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def rows() -> dict[str, dict[str, str]]:
@@ -75,3 +79,51 @@ def test_the_columns_that_tell_controls_are_those_of_the_code():
     assert all(re.fullmatch(xenium.gene_category, category) for category in categories)
     cut = f"`{xenium.quality_column}` below {xenium.minimum_quality:g} are left out"
     assert cut in PAGE.read_text(encoding="utf-8")
+
+
+def calls():
+    """Page, name and node of each call of a public function in the examples."""
+    for page in PAGES:
+        for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for node in ast.walk(ast.parse(block)):
+                name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+                if name.startswith("ucs."):
+                    yield page.name, name, node
+
+
+def test_arguments_in_examples_exist():
+    groups = {
+        "read": {field.name for field in dataclasses.fields(ucs.options.ReadOptions)},
+        "compute": {field.name for field in dataclasses.fields(ucs.options.ComputeOptions)},
+        "key_added": {"prefix"} | {field.name for field in dataclasses.fields(ucs.options.OutputKeys)},
+    }
+    n_keywords = 0
+    for page, name, node in calls():
+        function = reduce(getattr, name.split(".")[1:], ucs)
+        known = inspect.signature(function).parameters
+        open_ended = any(one.kind is one.VAR_KEYWORD for one in known.values())
+        method = next((one.value.value for one in node.keywords if one.arg == "method"), "density")
+        of_method = {"density": ucs.methods.DensityParams, "paper": ucs.methods.PaperParams}.get(method)
+        for keyword in node.keywords:
+            n_keywords += 1
+            assert open_ended or keyword.arg in known, f"{page}: {name}({keyword.arg}=)"
+            if isinstance(keyword.value, ast.Dict) and keyword.arg in {*groups, "params"}:
+                fields = groups.get(keyword.arg) or {field.name for field in dataclasses.fields(of_method)}
+                given = {ast.literal_eval(key) for key in keyword.value.keys}
+                assert given <= fields, f"{page}: {name}({keyword.arg}={given - fields})"
+    assert n_keywords > 20
+
+
+def test_the_reading_path_is_short_and_its_files_are_as_long_as_said():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    path = {name: int(n) for name, n in re.findall(r"^\| `(src/\S+\.py)` \| (\d+) \|", text, re.MULTILINE)}
+    assert 5 <= len(path) <= 8
+    for name, n_lines in path.items():
+        assert len((ROOT / name).read_text(encoding="utf-8").splitlines()) == pytest.approx(n_lines, rel=0.1)
+
+
+def test_the_rooms_are_those_of_the_source():
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = set(re.findall(r"^\| \d+ \| `(\w+)` \|", text, re.MULTILINE))
+    source = ROOT / "src" / "ucs"
+    assert rooms == {one.parent.name for one in source.glob("*/__init__.py")} | {"options"}

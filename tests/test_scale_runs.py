@@ -30,7 +30,7 @@ def make(folder, *arguments):
 
 def test_central_part_of_a_stereoseq_chip(tmp_path, measure):
     make(tmp_path, "generate-chip", "--size", "6000")
-    result = measure(tmp_path / "chip_6000.zarr", options={"memory_limit": "8 GiB"})
+    result = measure(tmp_path / "chip_6000.zarr", options={"compute": {"memory_limit": "8 GiB"}})
     assert result.peak < 8 * GIB
     assert result.found["genes"] > 20_000
     assert result.found["cells"] > 25_000

@@ -36,16 +36,15 @@ sdata
 # %% [markdown]
 # ## Cells
 #
-# One call finds the transcripts and the nuclei, trains the networks on this sample, predicts, and writes four things
-# back.
+# One call detects the transcripts and the nuclei, trains on this sample, predicts, and writes four things back.
 
 # %%
 ucs.tl.segment(sdata)
 sdata
 
 # %% [markdown]
-# Each nucleus has one cell. The polygons, the labels, the rows of the table and the column of the points speak of the
-# same cells by the same ids.
+# Each nucleus has one cell. The polygons, the labels, the rows of the table and the column of the points share their
+# ids.
 
 # %%
 adata = sdata.tables["ucs_table"]
@@ -56,8 +55,9 @@ assigned = (sdata.points["transcripts"]["ucs_cell_id"] > 0).mean().compute()
 f"{adata.n_obs} cells hold {assigned:.0%} of the transcripts"
 
 # %% [markdown]
-# Look before you trust. The outlines should enclose what looks like one cell each, and not be circles around the
-# nuclei.
+# Look at the cells before relying on them. Each outline should enclose what looks like one cell, and not be a circle
+# around the nucleus. If cells are too wide or too tight, `ucs.tl.predict` with a saved model and another `threshold`
+# changes their size without training again.
 
 # %%
 import matplotlib.pyplot as plt

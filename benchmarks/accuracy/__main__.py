@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -81,27 +81,33 @@ def expansions(truth: NDArray, sdata: SpatialData, sample: Sample) -> list[dict]
     return [best | {"segmentation": f"best {best['segmentation']}"}]
 
 
-def run(regime: str, seed: int, size: float, resolution: float, backgrounds: list[str]) -> list[dict]:
+def variants(methods: list[str], backgrounds: list[str]) -> dict[str, dict[str, Any]]:
+    """Return arguments of :func:`ucs.tl.segment` by name: the paper's method once for each of its backgrounds."""
+    found: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        if method != "paper":
+            found[f"ucs, {method}"] = {"method": method}
+            continue
+        for background in backgrounds:
+            params = {"background": background if background in ("auto", "paper") else float(background)}
+            found[f"ucs, paper, background {background}"] = {"method": method, "params": params}
+    return found
+
+
+def run(regime: str, seed: int, size: float, resolution: float, of: dict[str, dict[str, Any]]) -> list[dict]:
     """Score all segmentations on one simulated sample."""
     sdata = ucs.datasets.simulate(width_um=size, height_um=size, seed=seed, **ucs.datasets.REGIMES[regime])
     sample = prepare(sdata, find_source(sdata, resolution=resolution))
     truth = truth_on_grid(sdata, sample)
     rows = expansions(truth, sdata, sample)
-    for background in backgrounds:
+    for name, arguments in of.items():
         start = time.perf_counter()
-        result = ucs.tl.segment(
-            sdata,
-            resolution=resolution,
-            seed=seed,
-            inplace=False,
-            progress=False,
-            method="paper",
-            params={"background": background},
-        )
+        result = ucs.tl.segment(sdata, resolution=resolution, seed=seed, inplace=False, progress=False, **arguments)
         seconds = time.perf_counter() - start
         labels = np.asarray(result.labels["ucs_cells"])
-        chosen = result.tables["ucs_table"].uns["ucs"]["model"]["background"].get("distance_um", float("nan"))
-        row = score(f"ucs, background={background!r}", labels, truth, sdata, sample)
+        background = result.tables["ucs_table"].uns["ucs"]["model"].get("background", {})
+        chosen = background.get("distance_um", float("nan"))
+        row = score(name, labels, truth, sdata, sample)
         rows.append(row | {"background um": chosen, "seconds": seconds})
     return [{"regime": regime, "seed": seed, **row} for row in rows]
 
@@ -113,15 +119,19 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
     parser.add_argument("--size", type=float, default=600.0, help="side of the tissue in um")
     parser.add_argument("--resolution", type=float, default=1.0, help="um per pixel")
-    parser.add_argument("--backgrounds", nargs="+", default=["auto", "paper"])
+    parser.add_argument("--methods", nargs="+", default=["density", "paper"], choices=ucs.methods.method_names())
+    parser.add_argument(
+        "--backgrounds", nargs="+", default=["auto"], help="of the paper's method: auto, paper, or distances in um"
+    )
     parser.add_argument("--real", nargs="*", choices=list(SAMPLES), help="real samples too; all if none is named")
     real.add_arguments(parser)
     options = parser.parse_args()
     rows: list[dict] = []
+    of = variants(options.methods, options.backgrounds)
     print(describe(), flush=True)
     for regime in options.regimes:
         for seed in options.seeds:
-            rows += run(regime, seed, options.size, options.resolution, options.backgrounds)
+            rows += run(regime, seed, options.size, options.resolution, of)
             print(f"{regime}, seed {seed}: done", flush=True)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format=lambda x: f"{x:.3f}"))

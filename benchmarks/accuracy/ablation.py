@@ -123,7 +123,7 @@ def with_nuclei(sdata: SpatialData, nuclei: NDArray[np.int32]) -> SpatialData:
     )
 
 
-def run(change: str, seed: int, size: float, train: Any = None) -> list[dict[str, Any]]:
+def run(change: str, seed: int, size: float, params: Any = None) -> list[dict[str, Any]]:
     """Score all segmentations with nuclei changed in one way."""
     tissue = ucs.datasets.simulate(width_um=size, height_um=size, seed=seed)
     nuclei = np.asarray(tissue["nucleus_labels"]["scale0"]["image"]).astype(np.int32)
@@ -136,7 +136,7 @@ def run(change: str, seed: int, size: float, train: Any = None) -> list[dict[str
     best = max(rows, key=lambda row: row["F1@0.7"])
     rows = [best | {"segmentation": "best expansion", "radius um": float(best["segmentation"].split()[1])}]
     options: dict[str, Any] = {"platform": "xenium", "inplace": False, "progress": False}
-    model = ucs.tl.train(sdata, nuclei_key="nuclei", platform="xenium", seed=seed, progress=False, params=train)
+    model = ucs.tl.train(sdata, nuclei_key="nuclei", platform="xenium", seed=seed, progress=False, params=params)
     for name, cells_of in (("ucs", ucs.tl.predict), ("ucs, find_missing", ucs.tl.find_missing)):
         result = cells_of(sdata, model, nuclei_key="nuclei", **options)
         rows.append(_score(name, truth, np.asarray(result.labels["ucs_cells"])))

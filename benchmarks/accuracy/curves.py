@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 
-from ucs._files.workspace import in_memory
-from ucs._run import predict as _engine
+from ucs._files.workspace import Workspace, in_memory
+from ucs._run.predict import predict_cells
+from ucs._run.region_samples import raster_of
+from ucs._utils.progress import Stages
+from ucs.methods.base import resolve_method
 from ucs.pl._purity_capture import PURITIES
 
 if TYPE_CHECKING:
@@ -25,11 +25,11 @@ THRESHOLDS = (0.0001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0
 
 
 def default_threshold(model: UCSModel) -> float:
-    """Return the threshold that :func:`ucs.tl.segment` uses."""
-    return 0.5 if model.is_published else model.params.threshold
+    """Return the threshold that :func:`ucs.tl.segment` uses, unless the platform sets another."""
+    return resolve_method(model.method).threshold
 
 
-def segment_at(sample: Sample, model: UCSModel, threshold: float) -> NDArray[np.int32]:
+def segment_at(sample: Sample, model: UCSModel, threshold: float, *, survey: Any = None) -> NDArray[np.int32]:
     """Return the cells of a model on a sample at one decision threshold, ``(h, w)`` ids of the nuclei.
 
     Parameters
@@ -39,16 +39,26 @@ def segment_at(sample: Sample, model: UCSModel, threshold: float) -> NDArray[np.
     model
         A trained model.
     threshold
-        Probability in (0, 1); the published nets compare a nucleus with the background, so that its odds count twice.
+        As in :func:`ucs.tl.segment`.
+    survey
+        Of :func:`survey_of`, for several thresholds; measured if None.
     """
-    options: dict[str, Any] = {"tile_size": 1024, "device": "cpu", "progress": False, "timings": {}}
-    if not model.is_published:
-        model = replace(model, params=replace(model.params, threshold=threshold))
-        return in_memory(_engine.predict_cells(sample, model, **options).labels)
-    odds = 2 * float(np.log(threshold) - np.log1p(-threshold))
-    shifted = partial(_engine.assign_pixels, threshold=odds)
-    with mock.patch.object(_engine, "assign_pixels", shifted):
-        return in_memory(_engine.predict_cells(sample, model, **options).labels)
+    prediction = predict_cells(
+        raster_of(sample, None),
+        model,
+        survey=survey,
+        threshold=threshold,
+        tile_size=1024,
+        device="cpu",
+        workspace=Workspace(),
+        stages=Stages(),
+    )
+    return in_memory(prediction.labels)
+
+
+def survey_of(sample: Sample, model: UCSModel) -> Any:
+    """Return what the model's method measures of the whole sample before any decision."""
+    return resolve_method(model.method).survey(raster_of(sample, None), model.genes, model.params)
 
 
 def advantage(table: pd.DataFrame, ours: str, baseline: str, purity: str) -> pd.Series:

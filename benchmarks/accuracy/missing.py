@@ -19,15 +19,20 @@ import pandas as pd
 import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import truth_on_grid
+from benchmarks.accuracy.curves import default_threshold, segment_at
 from benchmarks.accuracy.samples import SAMPLES
-from ucs._files.workspace import in_memory
 from ucs._read.sample import find_source, prepare
-from ucs._run.predict import predict_cells
+from ucs._run.region_samples import raster_of
+from ucs._run.training import TrainingOptions, train_model
+from ucs._utils.progress import Stages
+from ucs.methods.base import resolve_method
 from ucs.methods.missing.search import find_missing_nuclei
 from ucs.metrics import expand_nuclei, match
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from ucs._read.sample import Sample
 
 MISSING = 0.2
 _NEAR_UM = 3.0
@@ -73,8 +78,7 @@ def run_real(name: str, seed: int, missing: float) -> dict[str, Any]:
     number = np.where(gone, 0, np.cumsum(~gone) - 1).astype(np.int32)
     kept = replace(sample, nuclei=replace(sample.nuclei, labels=number[labels], ids=sample.nuclei.ids[~gone[1:]]))
     model = _model_of(kept)
-    cells = in_memory(predict_cells(kept, model, tile_size=1024, device="cpu", progress=False, timings={}).labels)
-    added = find_missing_nuclei(kept, model, cells, ownership="expression")
+    added = find_missing_nuclei(raster_of(kept, None), model, segment_at(kept, model, default_threshold(model)))
     m = int(added.max(initial=0))
     near = _most(added, expand_nuclei(labels, _NEAR_UM, um_per_px=um_per_px), np.arange(1, m + 1))
     hits = len(set(near[gone[near]]))
@@ -87,11 +91,9 @@ def run_real(name: str, seed: int, missing: float) -> dict[str, Any]:
     }
 
 
-def _model_of(sample: Any) -> Any:
-    from ucs._run.training import Learning, resolve_params, train_model
-
-    params = resolve_params(None, sample.source.platform, "scaled")
-    return train_model([sample], None, Learning(params, device="cpu"), {})
+def _model_of(sample: Sample) -> Any:
+    options = TrainingOptions(resolve_method("density"), ucs.methods.DensityParams(), device="cpu")
+    return train_model([sample], None, options, Stages()).model
 
 
 def main() -> None:

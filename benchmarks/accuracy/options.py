@@ -1,6 +1,6 @@
-"""Print what options and fewer transcripts change: ``python -m benchmarks.accuracy.options [--of softmask stability]``.
+"""Print what options and fewer transcripts change: ``python -m benchmarks.accuracy.options [--of shape stability]``.
 
-``softmask``: distances that follow the shape of nuclei against plain ones, on round, mixed and spindle-shaped tissue
+``shape``: distances that follow the shape of nuclei against plain ones, on round, mixed and spindle-shaped tissue
 and on the prostate sample, at its two resolutions. ``stability``: cells from 80, 40 and 20 % of the transcripts against
 those from all, trained anew on each, as in the paper.
 """
@@ -24,32 +24,42 @@ from ucs.metrics import Tissue, subsample_stability
 
 SHAPES: dict[str, dict[str, float]] = {"round": {"spindle_share": 0.0, "aspect": 1.05}, "default": {}}
 SHAPES["spindle"] = ucs.datasets.REGIMES["spindle"]
-SOFTMASKS = ("plain", "scaled")
+EXPONENTS = {"plain": 0.0, "scaled": ucs.methods.DensityParams.shape_exponent}
+"""Of the ratio of the nucleus' axes, by name."""
 
 
-def softmask(shape: str, seed: int, size: float) -> list[dict[str, Any]]:
-    """Score both softmasks on one simulated sample."""
+def score_exponents(shape: str, seed: int, size: float) -> list[dict[str, Any]]:
+    """Score plain and scaled distances on one simulated sample."""
     sdata = ucs.datasets.simulate(width_um=size, height_um=size, seed=seed, **SHAPES[shape])
     sample = prepare(sdata, find_source(sdata))
     truth = truth_on_grid(sdata, sample)
     rows = []
-    for kind in SOFTMASKS:
-        result = ucs.tl.segment(sdata, seed=seed, inplace=False, progress=False, params={"shape_exponent": 0.0})
-        rows.append({"tissue": shape} | score(kind, np.asarray(result.labels["ucs_cells"]), truth, sdata, sample))
+    for name, exponent in EXPONENTS.items():
+        params = {"shape_exponent": exponent}
+        result = ucs.tl.segment(sdata, params=params, seed=seed, inplace=False, progress=False)
+        rows.append({"tissue": shape} | score(name, np.asarray(result.labels["ucs_cells"]), truth, sdata, sample))
     return rows
 
 
-def softmask_on_prostate(resolution: float, seed: int) -> list[dict[str, Any]]:
-    """Score both softmasks against the vendor's cells that hold a nucleus."""
+def score_exponents_on_prostate(resolution: float, seed: int) -> list[dict[str, Any]]:
+    """Score both against the vendor's cells that hold a nucleus."""
     real = SAMPLES["prostate"]()
     sample = prepare(real.sdata, find_source(real.sdata, resolution=resolution), real.nuclei_key)
     agreement = Agreement(real, Tissue(real.sdata, resolution=resolution), sample)
     rows = []
-    for kind in SOFTMASKS:
-        result = ucs.tl.segment(real.sdata, nuclei_key=real.nuclei_key, resolution=resolution, seed=seed, inplace=False, progress=False, params={"shape_exponent": 0.0})  # fmt: skip
+    for name, exponent in EXPONENTS.items():
+        result = ucs.tl.segment(
+            real.sdata,
+            nuclei_key=real.nuclei_key,
+            resolution=resolution,
+            params={"shape_exponent": exponent},
+            seed=seed,
+            inplace=False,
+            progress=False,
+        )
         found = agreement.of(np.asarray(result.labels["ucs_cells"]))
         row = {"F1@0.5": found["F1@0.5 all"], "F1@0.7": found["F1@0.7 all"], "transcript F1": found["transcript F1"]}
-        rows.append({"tissue": f"prostate, {resolution:g} um per pixel", "segmentation": kind} | row)
+        rows.append({"tissue": f"prostate, {resolution:g} um per pixel", "segmentation": name} | row)
     return rows
 
 
@@ -74,7 +84,7 @@ def stability_of_real(name: str) -> pd.DataFrame:
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--of", nargs="+", default=["softmask", "stability"], choices=["softmask", "stability"])
+    parser.add_argument("--of", nargs="+", default=["shape", "stability"], choices=["shape", "stability"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--size", type=float, default=300.0, help="side of the tissue in um")
     parser.add_argument("--regimes", nargs="+", default=["default"], help="of the test of stability")
@@ -82,10 +92,10 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("ucs").setLevel(logging.ERROR)
     print(describe())
-    if "softmask" in options.of:
-        rows = [row for shape in SHAPES for seed in options.seeds for row in softmask(shape, seed, options.size)]
+    if "shape" in options.of:
+        rows = [row for shape in SHAPES for seed in options.seeds for row in score_exponents(shape, seed, options.size)]
         if "prostate" in options.real:
-            rows += [row for resolution in (0.5, 1.0) for row in softmask_on_prostate(resolution, 0)]
+            rows += [row for resolution in (0.5, 1.0) for row in score_exponents_on_prostate(resolution, 0)]
         table = pd.DataFrame(rows).groupby(["tissue", "segmentation"], sort=False)
         means = table[["F1@0.5", "F1@0.7", "transcript F1"]].mean()
         print(means.to_string(float_format=lambda x: f"{x:.3f}"), flush=True)

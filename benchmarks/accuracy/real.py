@@ -18,7 +18,7 @@ import pandas as pd
 
 import ucs
 from benchmarks._machine import describe
-from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold, segment_at
+from benchmarks.accuracy.curves import THRESHOLDS, advantage, default_threshold, segment_at, survey_of
 from benchmarks.accuracy.samples import DATA, RADII_UM, SAMPLES, RealSample
 from benchmarks.accuracy.uncertainty import errors_of_advantages
 from ucs._evaluation.rasters import CellRaster
@@ -40,7 +40,7 @@ SHOWN = ["capture", "area_um2", "transcripts_per_cell", "genes_per_cell", "solid
 
 
 def measure(
-    real: RealSample, resolution: float, *, radii: tuple[float, ...], thresholds: tuple[float, ...], train: Any = None
+    real: RealSample, resolution: float, *, radii: tuple[float, ...], thresholds: tuple[float, ...], params: Any = None
 ) -> tuple[pd.DataFrame, float]:
     """Return one row per segmentation of a sample at one pixel size, and the seconds that training took."""
     source = find_source(real.sdata, um_per_unit=real.um_per_unit, resolution=resolution)
@@ -54,15 +54,15 @@ def measure(
         nuclei_key=real.nuclei_key,
         resolution=resolution,
         progress=False,
-        params=train,
+        params=params,
         read={"um_per_unit": real.um_per_unit},
     )
     seconds = time.perf_counter() - start
     rows = {name: metrics.measure(tissue.cells(key), name) for name, key in real.segmentations.items()}
-    default = default_threshold(model)
+    default, survey = default_threshold(model), survey_of(sample, model)
     curves = [(EXPANSION, f"nuclei + {radius:g} um", radius, _expanded(sample, radius)) for radius in radii]
     curves += [
-        (OURS, f"ucs at {threshold:g}", threshold, segment_at(sample, model, threshold))
+        (OURS, f"ucs at {threshold:g}", threshold, segment_at(sample, model, threshold, survey=survey))
         for threshold in sorted({*thresholds, default})
     ]
     cells = {name: CellRaster(labels, sample.nuclei.ids, resolution) for _, name, _, labels in curves}

@@ -71,7 +71,8 @@ def make(store: Path, mpx: float, n_genes: int, *, by_block: bool, seed: int) ->
     empty = partition(0, **{**options, "width": 0, "height": 0})
     with dask.config.set({"dataframe.convert-string": False}):
         frame = dd.from_map(partition, range(ACROSS * DOWN), meta=empty, **options)
-        points = PointsModel.parse(frame, coordinates={"x": "x", "y": "y", "z": "z"}, feature_key="feature_name")
+        axes = {"x": "x", "y": "y", "z": "z"}
+        points = PointsModel.parse(frame, coordinates=axes, feature_key="feature_name", sort=True)
         SpatialData(points={"transcripts": points}).write(store)
 
 

@@ -1,7 +1,8 @@
 """One run on a store, in a process of its own: ``python -m benchmarks.scale.child STORE --report FILE [...]``.
 
 Reads the store, calls :func:`ucs.tl.segment` with ``write=True``, as a user would, and writes a report: when the work
-began and ended, the stages, what was found. Options of ``segment`` are given as JSON: ``--options '{"resume": true}'``.
+began and ended, the stages, what was found. Options of ``segment`` are given as JSON: ``--options '{"compute":
+{"resume": true}}'``.
 """
 
 from __future__ import annotations

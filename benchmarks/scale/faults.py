@@ -1,11 +1,11 @@
 """Kill runs with ``kill -9`` and look at what is left: ``python -m benchmarks.scale kill [--mpx 1] [--kills 5]``.
 
 An undisturbed run gives the reference and its duration. Then, for each of the random moments of that duration, a run
-with ``resume=True`` on a fresh clone of the store is killed. After it the store must read, its elements must be what
-they were, byte for byte, and cells that are there must be whole. The same call again must end with the labels and the
-counts of the reference, bit by bit, and leave nothing behind. With ``--chained`` the kills hit one run after another,
-each of which takes up what the ones before have left. A run of 1 Mpx is one tile: with
-``--options '{"tile_size": 256}'`` it leaves finished tiles behind, as ``--mpx 4`` and more do.
+with ``compute={"resume": True}`` is killed on a fresh clone of the store. After it the store must read, its elements
+must be what they were, byte for byte, and cells that are there must be whole. The same call again must end with the
+labels and the counts of the reference, bit by bit, and leave nothing behind. With ``--chained`` the kills hit one run
+after another, each of which takes up what the ones before have left. A run of 1 Mpx is one tile: with
+``--options '{"compute": {"tile_size": 256}}'`` it leaves finished tiles behind, as ``--mpx 4`` and more do.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class Faults:
     options
         Further keyword arguments of ``segment`` in every run.
     resume
-        Whether runs are called with ``resume=True``; without it the run after a kill starts afresh.
+        Whether runs may be resumed (``compute={"resume": True}``); otherwise the run after a kill starts afresh.
     verbose
         Whether runs show what they log.
     """
@@ -127,7 +127,8 @@ class Faults:
         if not self.resume:
             return self.options
         scratch.mkdir(parents=True, exist_ok=True)
-        return {"resume": True, "scratch": str(scratch), **self.options}
+        compute = {"resume": True, "scratch": str(scratch), **self.options.get("compute", {})}
+        return {**self.options, "compute": compute}
 
     def _start(self, target: Path, options: dict[str, Any]) -> tuple[subprocess.Popen, Path]:
         report = target.with_suffix(".json")

@@ -26,8 +26,7 @@ from benchmarks.scale._clone import clone
 ROOT = Path(__file__).parents[2]
 WAYS = ("write", "output")
 ORDER = (
-    "read", "kinds", "survey", "train", "predict", "assign", "cells", "refine", "find missing", "count", "table",
-    "outline",
+    "read", "shared", "survey", "train", "cells", "refine", "find missing", "count", "table", "outline",
 )  # fmt: skip
 """Stages that are known, as they follow each other."""
 
@@ -117,7 +116,7 @@ def measure(
     way
         ``"write"`` or ``"output"``.
     options
-        Keyword arguments of ``segment`` (of the command line: options, with dashes).
+        Keyword arguments of ``segment``.
     keep
         Where the store with the cells is left; deleted if None.
 
@@ -136,7 +135,7 @@ def measure(
         else:
             command = [sys.executable, "-W", "ignore", "-c", "from ucs.cli import app; app()", "segment", str(store)]
             command += ["--output", str(target), "--quiet", "--overwrite"]
-            command += [text for name, value in (options or {}).items() for text in _as_option(name, value)]
+            command += _on_command_line(options or {})
         started, ended, peak, samples = watch(command)
         found = json.loads(report.read_text()) if way == "write" else _of_store(target)
     finally:
@@ -153,9 +152,17 @@ def measure(
     return result
 
 
-def _as_option(name: str, value: Any) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    return [option] if value is True else [option, str(value)]
+def _on_command_line(options: dict[str, Any]) -> list[str]:
+    """Return keyword arguments of ``segment``, fields of groups among them, as options of ``ucs segment``."""
+    words: list[str] = []
+    for name, value in options.items():
+        if name == "params":
+            words += [word for field, of in value.items() for word in ("--param", f"{field}={of}")]
+        elif isinstance(value, dict):
+            words += _on_command_line(value)
+        else:
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return words
 
 
 def _of_store(path: Path) -> dict[str, Any]:

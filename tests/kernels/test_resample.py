@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from ucs._kernels import resample as sample
 from ucs._kernels.resample import sample_labels, source_window
+from ucs._utils import parallel
 
 
 def sample_slowly(source, matrix, shape, row0=0, col0=0):
@@ -167,8 +168,8 @@ def test_empty_windows(source):
 def test_threads_change_nothing(source, monkeypatch):
     matrix = translation(2, 3) @ rotation(20)
     alone = sample_labels(source, matrix, (40, 33), row0=-3)
-    monkeypatch.setattr(sample, "_PIXELS_PER_THREAD", 1)
-    monkeypatch.setattr(sample.os, "cpu_count", lambda: 3)
+    monkeypatch.setattr(sample, "_PIXELS_FOR_THREADS", 1)
+    monkeypatch.setattr(parallel, "n_threads", lambda: 3)
     with ThreadPoolExecutor(2) as pool:  # as Dask calls it
         for sampled in pool.map(lambda _: sample_labels(source, matrix, (40, 33), row0=-3), range(4)):
             np.testing.assert_array_equal(sampled, alone)

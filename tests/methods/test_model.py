@@ -8,17 +8,20 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from rasters import grid_of_discs, random_map
+from rasters import grid_of_discs, random_map, random_nuclei
 from safetensors import SafetensorError
+from scipy.sparse import csr_matrix
 
+from ucs._kernels.count import count_in_labels
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import Window
-from ucs.methods.model import MINIMUM_OVERLAP, UCSModel, match_genes
+from ucs.methods.model import MINIMUM_OVERLAP, Selection, UCSModel, match_genes
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import HALO, ForegroundNet
 from ucs.methods.paper.inference import PixelScores, score_pixels
+from ucs.methods.paper.model import PaperModel
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import read_transcripts
-from ucs.methods.params import TrainParams
 
 GENES = ("ACTB", "CD3E", "EPCAM", "KRT8", "µ-gene")
 SHAPE = (40, 45)
@@ -29,7 +32,10 @@ def model():
     torch.manual_seed(0)
     foreground = ForegroundNet(len(GENES)).to(memory_format=torch.channels_last).eval()
     history = {"seed": 3, "background": {"method": "auto", "distance_um": 5.5}, "curve": [1.0, 0.5]}
-    return UCSModel(foreground, CellNet().eval(), GENES, TrainParams(tau=4.0, betas=(0.8, 0.9)), 0.5, history)
+    params = PaperParams(tau=4.0, betas=(0.8, 0.9))
+    return PaperModel(
+        foreground=foreground, cell=CellNet().eval(), genes=GENES, params=params, um_per_px=0.5, history=history
+    )
 
 
 @pytest.fixture(scope="module")
@@ -71,9 +77,9 @@ def test_files_are_safetensors_and_json(model, tmp_path):
     n_values = sum(int(np.prod(entry["shape"])) for name, entry in header.items() if name != "__metadata__")
     assert len(raw) == 8 + length + 4 * n_values  # a header of JSON and float32 numbers, nothing else
     description = json.loads((tmp_path / "model.json").read_text())
-    assert description["format"] == 1
+    assert (description["format"], description["method"]) == (2, "paper")
     assert description["genes"] == list(GENES)
-    assert TrainParams.resolve(description["params"]) == model.params
+    assert PaperParams.resolve(description["params"]) == model.params
 
 
 def test_loading_never_unpickles(model, tmp_path, monkeypatch):
@@ -100,13 +106,26 @@ def test_missing_files(model, tmp_path, missing):
         UCSModel.load(tmp_path / "nowhere")
 
 
-@pytest.mark.parametrize("version", [2, None, "1"])
+@pytest.mark.parametrize("version", [1, None, "2"])
 def test_unknown_format(model, tmp_path, version):
     model.save(tmp_path)
     description = json.loads((tmp_path / "model.json").read_text())
     (tmp_path / "model.json").write_text(json.dumps(description | {"format": version}))
-    with pytest.raises(ValueError, match=f"model format {version!r}; this version reads format 1"):
+    with pytest.raises(ValueError, match=f"model format {version!r}; this version reads format 2"):
         UCSModel.load(tmp_path)
+
+
+def test_unknown_method(model, tmp_path):
+    model.save(tmp_path)
+    description = json.loads((tmp_path / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps(description | {"method": "voronoi"}))
+    with pytest.raises(ValueError, match=r"method='voronoi' is unknown; known are .*'density', 'paper'"):
+        UCSModel.load(tmp_path)
+
+
+def test_a_model_is_shown_on_a_line(model):
+    shown = "PaperModel(5 genes, 0.5 um per px, seed 3, PaperParams(betas=(0.8, 0.9), tau=4.0))"
+    assert repr(model) == shown
 
 
 def test_overwrite(model, tmp_path):
@@ -184,3 +203,16 @@ def test_match_genes():
     assert keep.tolist() == [False, True, True, True, False]
     assert index[keep].tolist() == [1, 2, 0]
     assert [part.tolist() for part in match_genes((), [])] == [[], []]
+
+
+def test_selected_columns_are_the_counts_of_selected_features():
+    selection = Selection(np.array([True, False, True, True, False]), np.array([2, 0, 0, 1, 0]), 3)
+    nuclei, transcripts = random_nuclei(0, (90, 80), 20), random_map(0, (90, 80), 5, 6000)
+    n = int(nuclei.max())
+    counts = count_in_labels(transcripts, nuclei, n)
+    made = selection.of_columns(counts)
+    assert isinstance(made, csr_matrix)
+    np.testing.assert_array_equal(made.toarray(), count_in_labels(selection.of(transcripts), nuclei, n).toarray())
+    np.testing.assert_array_equal(made.toarray(), counts.toarray()[:, [2, 3, 0]])
+    nothing = replace(selection, keep=np.zeros(5, dtype=bool))
+    assert nothing.of_columns(counts).nnz == 0

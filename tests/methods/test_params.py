@@ -1,3 +1,5 @@
+"""Parameters of both methods: bounds, defaults, and what is valid for the one and not for the other."""
+
 from __future__ import annotations
 
 import json
@@ -5,103 +7,128 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from ucs.methods.params import TrainParams
+import ucs
+from ucs._utils.options import option_fields
+from ucs.methods import DensityParams, MethodParams, PaperParams
+
+BOTH = [DensityParams, PaperParams]
 
 
+@pytest.mark.parametrize("cls", BOTH)
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("patch_size", 7, "TrainParams.patch_size=7 must be a whole number of at least 8"),
-        ("patch_size", 48.0, "TrainParams.patch_size=48.0 must be a whole number of at least 8"),
-        ("batch_size", 0, "batch_size=0 must be a whole number of at least 1"),
-        ("max_steps", -1, "max_steps=-1 must be a whole number of at least 0"),
-        ("density_width", 0, "density_width=0 must be a whole number of at least 1"),
-        ("min_nuclei", 0, "min_nuclei=0 must be a whole number of at least 1"),
-        ("evaluate_every", -2, "evaluate_every=-2 must be a whole number of at least 1"),
-        ("patience", 0, "patience=0 must be"),
-        ("cell_patches", 0, "cell_patches=0 must be"),
-        ("cell_steps", "200", "cell_steps='200' must be"),
-        ("reach", 0, "reach=0 must be"),
-        ("learning_rate", -1e-4, "TrainParams.learning_rate=-0.0001 must not be negative"),
-        ("learning_rate", float("nan"), "learning_rate=nan must not be negative"),
-        ("learning_rate", float("inf"), "learning_rate=inf must not be negative"),
-        ("stretch", -0.1, "TrainParams.stretch=-0.1 must lie between 0"),
-        ("stretch", 1.5, "stretch=1.5 must lie between 0"),
-        ("stretch", float("nan"), "stretch=nan must lie"),
-        ("threshold", 0.0, "TrainParams.threshold=0.0 must lie between 0 and 1"),
-        ("threshold", 1.0, "threshold=1.0 must lie"),
-        ("threshold", float("nan"), "threshold=nan must lie"),
-        ("cell_learning_rate", -1e-3, "cell_learning_rate=-0.001 must be positive"),
-        ("tau", float("inf"), "tau=inf must be positive"),
-        ("weight_decay", -1e-4, "weight_decay=-0.0001 must not be negative"),
-        ("held_out", 0.6, "TrainParams.held_out=0.6 must lie between 0 and 0.5"),
-        ("held_out", -0.1, "held_out=-0.1 must lie"),
-        ("held_out", float("nan"), "held_out=nan must lie"),
-        ("foreground_weights", (1.0, 0.0), r"foreground_weights=\(1.0, 0.0\) must be two positive numbers"),
-        ("cell_weights", (1.0, 1.0, 1.0), "cell_weights=.* must be two positive numbers"),
-        ("betas", (0.9, 1.0), r"betas=\(0.9, 1.0\) must be two numbers of at least 0 and below 1"),
+        ("patch_size", 7, r"params\['patch_size'\]=7 must be at least 8"),
+        ("patch_size", 48.0, r"params\['patch_size'\]=48.0 must be a whole number, at least 8"),
+        ("batch_size", 0, r"\['batch_size'\]=0 must be at least 1"),
+        ("max_steps", 0, r"\['max_steps'\]=0 must be at least 1"),
+        ("min_nuclei", 0, r"\['min_nuclei'\]=0 must be at least 1"),
+        ("reach", 0, r"\['reach'\]=0 must be"),
+        ("learning_rate", -1e-4, r"\['learning_rate'\]=-0.0001 must be above 0"),
+        ("learning_rate", 0.0, r"\['learning_rate'\]=0.0 must be above 0"),
+        ("shape_exponent", -0.1, r"\['shape_exponent'\]=-0.1 must be at least 0 and at most 1"),
+        ("shape_exponent", 1.5, r"\['shape_exponent'\]=1.5 must be at least 0 and at most 1"),
+        ("weight_decay", -1e-4, r"\['weight_decay'\]=-0.0001 must be at least 0"),
+        ("betas", (0.9, 1.0), r"\['betas'\]\[1\]=1.0 must be at least 0 and below 1"),
+        ("betas", (0.9,), r"\['betas'\]=\(0.9,\) must be 2 numbers"),
     ],
 )
-def test_bounds(name, value, message):
+def test_bounds_of_both(cls, name, value, message):
     with pytest.raises(ValueError, match=message):
-        TrainParams(**{name: value})
+        cls(**{name: value})
     with pytest.raises(ValueError, match=message):
-        TrainParams.resolve({name: value})
+        cls.resolve({name: value})
+
+
+@pytest.mark.parametrize(
+    ("cls", "name", "value", "message"),
+    [
+        (DensityParams, "width", 0, r"params\['width'\]=0 must be at least 1"),
+        (DensityParams, "ownership", "voronoi", r"\['ownership'\]='voronoi' is unknown; valid are 'expression', 'd"),
+        (PaperParams, "evaluate_every", -2, r"params\['evaluate_every'\]=-2 must be at least 1"),
+        (PaperParams, "patience", 0, r"\['patience'\]=0 must be"),
+        (PaperParams, "cell_patches", 0, r"\['cell_patches'\]=0 must be"),
+        (PaperParams, "cell_steps", 0, r"\['cell_steps'\]=0 must be"),
+        (PaperParams, "cell_learning_rate", -1e-3, r"\['cell_learning_rate'\]=-0.001 must be above 0"),
+        (PaperParams, "tau", 0, r"\['tau'\]=0 must be above 0"),
+        (PaperParams, "held_out", 0.6, r"params\['held_out'\]=0.6 must be at least 0 and at most 0.5"),
+        (PaperParams, "held_out", -0.1, r"\['held_out'\]=-0.1 must be"),
+        (PaperParams, "foreground_weights", (1.0, 0.0), r"\['foreground_weights'\]\[1\]=0.0 must be above 0"),
+        (PaperParams, "cell_weights", (1.0, 1.0, 1.0), r"\['cell_weights'\]=.* must be 2 numbers"),
+        (PaperParams, "marker_weight", -1.0, r"\['marker_weight'\]=-1.0 must be at least 0"),
+        (PaperParams, "background", "far", r"\['background'\]='far' is unknown; valid are 'auto', 'paper' or a dist"),
+        (PaperParams, "background", 0.0, r"\['background'\]=0.0 must be"),
+    ],
+)
+def test_bounds_of_one(cls, name, value, message):
+    with pytest.raises(ValueError, match=message):
+        cls.resolve({name: value})
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), "3e-4", None, True])
+@pytest.mark.parametrize("name", ["learning_rate", "shape_exponent", "tau", "weight_decay"])
+def test_what_is_no_number(name, value):
+    with pytest.raises(TypeError, match=rf"params\['{name}'\]=.* must be a number, "):
+        PaperParams(**{name: value})
 
 
 def test_values_at_the_bounds():
-    params = TrainParams(patch_size=8, held_out=0, weight_decay=0, betas=(0, 0), cell_weights=(5, 1), reach=1)
+    params = PaperParams(patch_size=8, held_out=0, weight_decay=0, betas=(0, 0), cell_weights=(5, 1), reach=1)
     assert params.patch_size == 8
-    assert TrainParams(held_out=0.5).held_out == 0.5
-    assert (TrainParams(stretch=0).stretch, TrainParams(stretch=1).stretch) == (0, 1)
+    assert PaperParams(held_out=0.5).held_out == 0.5
+    assert (DensityParams(shape_exponent=0).shape_exponent, DensityParams(shape_exponent=1).shape_exponent) == (0, 1)
+    for background in ("auto", "paper", 5, 2.5):
+        assert PaperParams(background=background).background == background
 
 
 def test_paper():
-    params = TrainParams()
-    assert (params.patch_size, params.betas, params.weight_decay, params.tau) == (48, (0.9, 0.999), 1e-4, 5.0)
-    assert params.reach == params.patch_size // 2
-    assert params.foreground_weights == params.cell_weights == (1.0, 1.0)
+    for cls in BOTH:
+        params = cls()
+        assert (params.patch_size, params.betas, params.weight_decay) == (48, (0.9, 0.999), 1e-4)
+        assert params.reach == params.patch_size // 2
+    assert PaperParams().tau == 5.0
+    assert PaperParams().foreground_weights == PaperParams().cell_weights == (1.0, 1.0)
 
 
-def test_each_net_fills_in_its_own_defaults():
-    params = TrainParams(tau=3.0)
-    density, published = params.filled(density=True), params.filled(density=False)
-    assert (density.max_steps, density.learning_rate) == (300, 3e-3)
-    assert (published.max_steps, published.learning_rate) == (120, 3e-4)
-    assert (params.max_steps, params.learning_rate) == (0, 0.0)
-    assert density.tau == published.tau == 3.0
-    given = TrainParams(max_steps=7, learning_rate=1e-5)
-    assert given.filled(density=True) == given.filled(density=False) == given
-    assert TrainParams(max_steps=7).filled(density=True).learning_rate == 3e-3
-    assert density.filled(density=False) == density  # what is filled in once stays
+def test_each_method_has_its_own_defaults():
+    assert (DensityParams().max_steps, DensityParams().learning_rate) == (300, 3e-3)
+    assert (PaperParams().max_steps, PaperParams().learning_rate) == (120, 3e-4)
 
 
-def test_resolve():
-    given = TrainParams(tau=3.0)
-    assert TrainParams.resolve(given, tau=7.0) is given
-    assert TrainParams.resolve(None) == TrainParams()
-    assert TrainParams.resolve(None, tau=7.0) == TrainParams(tau=7.0)
-    assert TrainParams.resolve({"reach": 12}, tau=7.0) == TrainParams(reach=12, tau=7.0)
-    assert TrainParams.resolve({"tau": 2.0}, tau=7.0) == TrainParams(tau=2.0)
-    assert TrainParams.resolve({"betas": [0.8, 0.9]}).betas == (0.8, 0.9)
-    assert TrainParams.resolve({}) == TrainParams()
+def test_each_method_has_its_own_fields():
+    shared = {one.name for one in option_fields(MethodParams)}
+    density, paper = ({one.name for one in option_fields(cls)} for cls in BOTH)
+    assert density & paper > shared
+    for name in sorted(paper - density):
+        with pytest.raises(ValueError, match=rf"params has unknown fields: '{name}'; DensityParams has: "):
+            DensityParams.resolve({name: 1})
+    for name in sorted(density - paper):
+        with pytest.raises(ValueError, match=rf"params has unknown fields: '{name}'; PaperParams has: "):
+            PaperParams.resolve({name: 1})
 
 
-def test_resolve_names_what_is_wrong():
-    with pytest.raises(ValueError, match=r"unknown fields \['epochs', 'lr'\]; known are \['batch_size', 'betas'"):
-        TrainParams.resolve({"lr": 1e-4, "epochs": 3, "tau": 5.0})
-    for value in (5, "fast", [("tau", 5.0)]):
-        with pytest.raises(TypeError, match="must be a TrainParams, a mapping of its fields, or None"):
-            TrainParams.resolve(value)
+def test_the_methods_refuse_each_others_instances():
+    for cls, other in (BOTH, reversed(BOTH)):
+        with pytest.raises(TypeError, match=rf"must be {cls.__name__}, a mapping of its fields, or None"):
+            cls.resolve(other())
 
 
-def test_json_round_trip():
-    params = TrainParams(betas=(0.5, 0.9), foreground_weights=(5.0, 1.0), reach=30)
-    assert TrainParams.resolve(json.loads(json.dumps(params.as_dict()))) == params
+@pytest.mark.parametrize("cls", BOTH)
+def test_json_round_trip(cls):
+    params = cls(betas=(0.5, 0.9), reach=30)
+    assert cls.resolve(json.loads(json.dumps(params.as_dict()))) == params
 
 
-def test_frozen_and_hashable():
-    params = TrainParams()
+@pytest.mark.parametrize("cls", BOTH)
+def test_frozen_and_hashable(cls):
+    params = cls()
     with pytest.raises(FrozenInstanceError):
-        params.tau = 3.0
-    assert hash(params) == hash(TrainParams())
+        params.reach = 3
+    assert hash(params) == hash(cls())
+
+
+@pytest.mark.parametrize("cls", BOTH)
+def test_they_are_public_and_documented(cls):
+    assert getattr(ucs.methods, cls.__name__) is cls
+    for one in option_fields(cls):
+        assert f"{one.name} : default {one.default!r}\n    {one.metadata['text']}" in cls.__doc__

@@ -6,19 +6,39 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ucs.methods.density.expression import KindNet
+from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
+from ucs.methods.density.params import DensityParams
 from ucs.methods.model import UCSModel
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
-from ucs.methods.params import TrainParams
+from ucs.methods.paper.model import PaperModel
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.region_models import RegionModels, load_model
 
 
 def make_model(seed):
     torch.manual_seed(seed)
     foreground = ForegroundNet(3).to(memory_format=torch.channels_last).eval()
-    return UCSModel(foreground, CellNet().eval(), ("a", "b", "c"), TrainParams(), 1.0, {"seed": seed})
+    return PaperModel(
+        foreground=foreground,
+        cell=CellNet().eval(),
+        genes=("a", "b", "c"),
+        params=PaperParams(),
+        um_per_px=1.0,
+        history={"seed": seed},
+    )
+
+
+def density_model():
+    return DensityModel(
+        net=DensityNet(4),
+        clusters=ExpressionProfiles(0, 3),
+        genes=("a", "b", "c"),
+        params=DensityParams(),
+        um_per_px=1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +59,9 @@ def test_is_a_mapping_of_regions(models):
     with pytest.raises(KeyError):
         models["stroma"]
     assert models.distinct() == [models.shared, models["tumour"], models["a/b c"]]
-    assert models.params == TrainParams()
+    assert models.params == PaperParams()
+    assert models.method == "paper"
+    assert not models.uses_markers
 
 
 def test_history_tells_of_each_model_once(models):
@@ -97,7 +119,7 @@ def test_unknown_format(models, tmp_path):
     models.save(tmp_path)
     description = json.loads((tmp_path / "regions.json").read_text())
     (tmp_path / "regions.json").write_text(json.dumps(description | {"format": 9}))
-    with pytest.raises(ValueError, match="model format 9; this version reads format 1"):
+    with pytest.raises(ValueError, match="model format 9; this version reads format 2"):
         load_model(tmp_path)
 
 
@@ -106,11 +128,11 @@ def test_models_must_fit_together(models):
         RegionModels({})
     for other in (
         replace(models["tumour"], um_per_px=0.5),
-        replace(models["tumour"], params=TrainParams(tau=3.0)),
-        replace(models["tumour"], params=TrainParams(reach=20)),
-        replace(models["tumour"], params=TrainParams(stretch=0.0)),
-        replace(models["tumour"], foreground=DensityNet(), cell=KindNet(0, 1)),
+        replace(models["tumour"], params=PaperParams(tau=3.0)),
+        replace(models["tumour"], params=PaperParams(reach=20)),
+        replace(models["tumour"], params=PaperParams(shape_exponent=0.0)),
+        density_model(),
     ):
-        with pytest.raises(ValueError, match="must be of one kind and share resolution, tau, reach and stretch"):
+        with pytest.raises(ValueError, match="must agree in method, resolution and reach, shape_exponent, tau"):
             RegionModels({"a": models["tumour"], "b": other})
-    RegionModels({"a": models["tumour"], "b": replace(models["tumour"], params=TrainParams(max_steps=3))})
+    RegionModels({"a": models["tumour"], "b": replace(models["tumour"], params=PaperParams(max_steps=3))})

@@ -1,4 +1,4 @@
-"""The number of threads has no say, neither in training nor in prediction, for either kind of nets."""
+"""The number of threads has no say, neither in training nor in prediction, for the nets of either method."""
 
 from __future__ import annotations
 
@@ -8,17 +8,19 @@ import torch
 from rasters import grid_of_discs, random_map
 
 from ucs._kernels.lattice import BLOCK, bounding_boxes
+from ucs.methods.density.params import DensityParams
 from ucs.methods.density.surroundings import survey
 from ucs.methods.density.training import DensityData, new_density_net, predict_density, train_density
 from ucs.methods.device import each_in_one_thread, one_thread
 from ucs.methods.paper.background import beyond_distance
 from ucs.methods.paper.inference import PixelScores, score_pixels
+from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData
 from ucs.methods.paper.training import new_nets, train_nets
-from ucs.methods.params import TrainParams
 
 CPU = torch.device("cpu")
-PARAMS = TrainParams(patch_size=24, max_steps=3, cell_patches=3, cell_steps=3, evaluate_every=2)
+DENSITY = DensityParams(patch_size=24, max_steps=3)
+PAPER = PaperParams(patch_size=24, max_steps=3, cell_patches=3, cell_steps=3, evaluate_every=2)
 SHAPE = (2 * BLOCK + 5, BLOCK + 30)
 
 
@@ -43,9 +45,8 @@ def nuclei():
 @pytest.fixture(scope="module")
 def density_data(transcripts, nuclei):
     n = int(nuclei.max())
-    around = survey(
-        transcripts.totals(), nuclei, bounding_boxes(nuclei, n), reach=24, strength=PARAMS.stretch, um_per_px=1.0
-    )
+    options = {"reach": 24, "strength": DENSITY.shape_exponent, "um_per_px": 1.0}
+    around = survey(transcripts.totals(), nuclei, bounding_boxes(nuclei, n), **options)
     return DensityData.of(around, np.arange(n + 1) > 0)
 
 
@@ -62,21 +63,21 @@ def weights(*nets):
     return [value for net in nets for value in net.state_dict().values()]
 
 
-def test_training_of_the_published_nets(threads, transcripts, nuclei):
+def test_training_of_the_papers_nets(threads, transcripts, nuclei):
     data = TrainingData(transcripts, nuclei, beyond_distance(nuclei, 4))
 
     def train():
-        trained = train_nets([data], PARAMS, device=CPU, seed=1)
+        trained = train_nets([data], PAPER, device=CPU, seed=1)
         return weights(trained.foreground, trained.cell)
 
     same_under(threads, train)
 
 
 def test_training_of_the_density_net(threads, density_data):
-    same_under(threads, lambda: weights(train_density([density_data], PARAMS, device=CPU, seed=1)[0]))
+    same_under(threads, lambda: weights(train_density([density_data], DENSITY, device=CPU, seed=1)[0]))
 
 
-def test_scores_of_the_published_nets(threads, transcripts, nuclei):
+def test_scores_of_the_papers_nets(threads, transcripts, nuclei):
     nets = [net.to(memory_format=torch.channels_last).eval() for net in new_nets(300, 0)]
     boxes = bounding_boxes(nuclei, int(nuclei.max()))
 
@@ -91,7 +92,7 @@ def test_scores_of_the_published_nets(threads, transcripts, nuclei):
 
 
 def test_densities(threads, density_data):
-    net = new_density_net(PARAMS, 0).to(memory_format=torch.channels_last).eval()
+    net = new_density_net(DENSITY, 0).to(memory_format=torch.channels_last).eval()
     torch.manual_seed(0)
     torch.nn.init.normal_(net.head[-1].weight)
 

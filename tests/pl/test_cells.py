@@ -8,6 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import shapely
+from helpers import cheap_copy
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgba
@@ -16,7 +17,6 @@ from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import Affine, Identity
 
 import ucs
-from helpers import cheap_copy
 from ucs.pl._crop import crop_polygons, crop_raster
 
 UM_PER_PX = 0.2125
@@ -195,9 +195,9 @@ def test_layers_and_axes(tissue: SpatialData):
     assert to_rgba("red") in [tuple(color) for c in ax.collections for color in c.get_edgecolor()]
     full = ucs.pl.cells(tissue, shapes_key="true_cells")
     (bar,) = full.artists
-    assert bar.txt_label.get_text() == "10 um"
+    assert (bar.dx, bar.units) == (1.0, "um")
     in_px = ucs.pl.cells(tissue, shapes_key="true_cells", um_per_unit=0.1)
-    assert in_px.artists[0].txt_label.get_text() == "1 um"
+    assert in_px.artists[0].dx == 0.1
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def partitions_of(frame: pd.DataFrame, how: str) -> list[pd.DataFrame]:
 def as_points(parts: list[pd.DataFrame], read=None, **options) -> dd.DataFrame:
     """A points element whose partitions `read` makes."""
     frame = dd.from_map(read or (lambda number: parts[number]), range(len(parts)), meta=parts[0][:0])
-    return PointsModel.parse(frame, feature_key="feature_name", sort=False, **options)
+    return PointsModel.parse(frame, feature_key="feature_name", sort=True, **options)
 
 
 def store(path, frame: pd.DataFrame, how: str = "blocks") -> SpatialData:
@@ -160,7 +160,7 @@ class TestStored:
     @pytest.mark.parametrize("resolution", [0.3, 1.0, 2.5])
     def test_where_the_grid_of_segment_lies_it_is_the_same_and_beyond_it_empty(self, stored, resolution):
         source = find_source(stored, platform="xenium", resolution=resolution)
-        read = read_transcripts(stored, source.parts, XENIUM, resolution=resolution, um_per_unit=1.0)
+        read = read_transcripts(stored, source.elements, XENIUM, resolution=resolution, um_per_unit=1.0)
         image = ucs.pp.rasterize(stored, platform="xenium", resolution=resolution)
         corner = image.attrs["transform"]["global"].to_affine_matrix(("x", "y"), ("x", "y"))[:2, 2] / resolution
         column0, row0 = np.rint(corner).astype(int)
@@ -285,7 +285,7 @@ class TestWhatMetadataDoNotTell:
         sdata = SpatialData(points={"transcripts": as_points(partitions_of(frame, "mixed"))})
         image = ucs.pp.rasterize(sdata, platform="xenium", tile_size=21)
         source = find_source(sdata, platform="xenium")
-        read = read_transcripts(sdata, source.parts, XENIUM, resolution=1.0, um_per_unit=1.0)
+        read = read_transcripts(sdata, source.elements, XENIUM, resolution=1.0, um_per_unit=1.0)
         assert image.coords["c"].to_numpy().tolist() == list(read.genes)
         np.testing.assert_array_equal(image, read.map.dense()[: len(read.genes)])
 

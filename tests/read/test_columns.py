@@ -102,7 +102,7 @@ class TestControls:
         for npartitions in (1, 3, 12):
             sdata = make_sdata(NUCLEI, frame, npartitions=npartitions)
             source = find_source(sdata)
-            transcripts = read_transcripts(sdata, source.parts, XENIUM, resolution=1.0, um_per_unit=1.0)
+            transcripts = read_transcripts(sdata, source.elements, XENIUM, resolution=1.0, um_per_unit=1.0)
             assert transcripts.genes == ("A",)  # C has no row of good quality
             assert transcripts.controls == ("B", "NegControlProbe_1")
 

@@ -86,7 +86,7 @@ class TestUnit:
 
     def test_that_nothing_tells_is_said(self, sdata, caplog):
         find_source(sdata)
-        assert "nothing in the object tells the size of its pixels; 0.12028 um is assumed" in caplog.text
+        assert "the size of pixels cannot be inferred from this object; 0.12028 um is assumed" in caplog.text
         caplog.clear()
         assert find_source(sdata, um_per_unit=0.18).um_per_unit == 0.18
         sdata.attrs["cosmx"] = {"um_per_unit": 0.17}
@@ -113,11 +113,11 @@ class TestFields:
         del sdata["2_points"]
         with pytest.raises(KeyError, match=r"lists 2 fields of view, but there are no transcripts of '2': '3_points'"):
             find_source(sdata)
-        assert [part.name for part in find_source(sdata, ["3_points"]).parts] == ["3"]
+        assert [part.name for part in find_source(sdata, ["3_points"]).elements] == ["3"]
 
     def test_they_are_ordered_by_number(self, sdata):
         sdata["10_points"] = sdata["2_points"].copy()
-        assert [part.name for part in find_source(sdata).parts] == ["2", "3", "10"]
+        assert [part.name for part in find_source(sdata).elements] == ["2", "3", "10"]
 
 
 def stained(sdata, *, channels=None, dark=0):

@@ -211,4 +211,4 @@ class TestBadInput:
 
     def test_a_template_names_them_all(self):
         source = find_source(cut_fields(scene(), QUARTERS), "{fov}_points", **COSMX)
-        assert [part.name for part in source.parts] == ["2", "3", "4", "5"]
+        assert [part.name for part in source.elements] == ["2", "3", "4", "5"]

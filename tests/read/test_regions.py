@@ -201,7 +201,7 @@ class TestShapes:
             regions = regions_of(with_shapes(frame), "areas")
         assert regions.names == ("here",)
         assert (regions.labels == 1).all()
-        assert "1 of 2 regions (shapes 'areas') hold no nucleus and are left out: 'elsewhere'." in caplog.text
+        assert "1 of 2 regions (shapes 'areas') have no nucleus and are dropped: 'elsewhere'." in caplog.text
 
     def test_elsewhere_altogether(self):
         sdata = with_shapes(boxes((X0 + 500, Y0, X0 + 600, Y0 + 72), index=["elsewhere"]))

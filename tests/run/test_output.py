@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import pytest
 from hypothesis import assume, given, settings
@@ -12,13 +10,12 @@ from rasters import random_nuclei
 from scipy import ndimage
 
 from ucs._files.workspace import Workspace, in_memory
-from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.lattice import bounding_boxes, tiles_of
 from ucs._kernels.refine import influence, refine_cells
 from ucs._kernels.transcripts import Window
 from ucs._run import output as module
-from ucs._run.output import Canvas, refine_canvas
-from ucs.methods.density.confidence import confidence_in_owners
-from ucs.methods.density.statistics import tiles_of
+from ucs._run.output import TileOutput, put_from_elsewhere, refine_output
+from ucs.methods.base import TileCells
 
 SHAPE = (210, 300)
 
@@ -48,25 +45,23 @@ def decisions(seed, shape=SHAPE, n=60, *, longest=12):
     return labels.astype(np.int32), nuclei
 
 
-@dataclass
-class Cells:
-    labels: np.ndarray
-    certainty: np.ndarray
-    from_cells: np.ndarray
-
-
 def sure(seed, shape=SHAPE):
+    """Confidence and foreground."""
     return np.random.default_rng(seed + 1).integers(0, 256, (2, *shape), dtype=np.uint8)
 
 
-def filled(workspace, labels, tile, seed=0):
-    """A canvas with all tiles in it."""
-    canvas = Canvas.open(workspace, labels.shape, tile)
-    certainty, share = sure(seed, labels.shape)
+def cut(core, labels, seed=0):
+    """The tile of a core."""
+    here = core.slices
+    return TileCells(labels[here], *(raster[here] for raster in sure(seed, labels.shape)))
+
+
+def filled(workspace, labels, tile, seed=0, *, foreground=False):
+    """An output with all tiles in it."""
+    output = TileOutput.open(workspace, labels.shape, tile, foreground=foreground)
     for number, core in enumerate(tiles_of(labels.shape, tile)):
-        here = core.slices
-        canvas.put(number, core, Cells(labels[here], certainty[here], share[here]))
-    return canvas
+        output.put(number, core, cut(core, labels, seed))
+    return output
 
 
 def quiet(_done, _total):
@@ -74,11 +69,17 @@ def quiet(_done, _total):
 
 
 def whole(labels, nuclei, seed=0):
-    """The oracle."""
+    """The oracle: cells, confidence and foreground."""
     refined = refine_cells(labels.copy(), nuclei, bounding_boxes(labels, int(nuclei.max())))
-    certainty, share = sure(seed, labels.shape)
-    confidence_in_owners(refined, certainty, share)
-    return refined, certainty
+    confidence, foreground = sure(seed, labels.shape)
+    return {"labels": refined, "confidence": np.where(refined > 0, confidence, 0), "foreground": foreground}
+
+
+def assert_same(made, expected, *, plain):
+    for name, raster in made.items():
+        assert isinstance(raster, np.ndarray) is plain
+        assert raster.dtype == expected[name].dtype
+        np.testing.assert_array_equal(in_memory(raster), expected[name], err_msg=name)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -86,17 +87,14 @@ def whole(labels, nuclei, seed=0):
 def test_on_disk_it_is_as_in_memory(tmp_path, seed, tile):
     labels, nuclei = decisions(seed, longest=3 + 2 * seed)
     expected = whole(labels, nuclei, seed)
-    assert (expected[0] != labels).sum() > 500
+    assert (expected["labels"] != labels).sum() > 500
     workspace = Workspace(tmp_path)
     workspace.use_folder()
     told = []
-    made = refine_canvas(
-        filled(workspace, labels, tile, seed), nuclei, int(nuclei.max()), lambda *done: told.append(done)
-    )
-    for one, other in zip(made, expected, strict=True):
-        assert not isinstance(one, np.ndarray)
-        assert one.dtype == other.dtype
-        np.testing.assert_array_equal(in_memory(one), other)
+    output = filled(workspace, labels, tile, seed, foreground=True)
+    refine_output(output, nuclei, int(nuclei.max()), lambda *done: told.append(done))
+    assert list(output.rasters) == ["labels", "confidence", "foreground"]
+    assert_same(output.rasters, expected, plain=False)
     n_tiles = len(list(tiles_of(SHAPE, tile)))
     assert told == [(k, n_tiles) for k in range(1, n_tiles + 1)]
     workspace.close()
@@ -104,10 +102,10 @@ def test_on_disk_it_is_as_in_memory(tmp_path, seed, tile):
 
 def test_in_memory_it_is_the_whole():
     labels, nuclei = decisions(3)
-    made = refine_canvas(filled(Workspace(), labels, 96), nuclei, int(nuclei.max()), quiet)
-    for one, other in zip(made, whole(labels, nuclei), strict=True):
-        assert isinstance(one, np.ndarray)
-        np.testing.assert_array_equal(one, other)
+    output = filled(Workspace(), labels, 96)
+    refine_output(output, nuclei, int(nuclei.max()), quiet)
+    assert list(output.rasters) == ["labels", "confidence"]  # the foreground is not wanted
+    assert_same(output.rasters, whole(labels, nuclei), plain=True)
 
 
 @pytest.mark.parametrize("rows_at_once", [7, 1024])
@@ -127,24 +125,25 @@ def test_what_is_on_disk_is_found_again(tmp_path):
     labels, nuclei = decisions(1)
     workspace = Workspace(tmp_path, resumable="it")
     tiles = list(tiles_of(SHAPE, 96))
-    canvas = Canvas.open(workspace, SHAPE, 96)
-    assert canvas.done == frozenset()
-    certainty, share = sure(0)
+
+    def opened():
+        return TileOutput.open(workspace, SHAPE, 96, foreground=True)
+
+    output = opened()
+    assert output.done == frozenset()
     for number in (0, 5):
-        here = tiles[number].slices
-        canvas.put(number, tiles[number], Cells(labels[here], certainty[here], share[here]))
-    assert Canvas.open(workspace, SHAPE, 96).done == {0, 5}
-    # Another process writes to it by its handle.
-    here = tiles[7].slices
-    canvas.handle.put(7, tiles[7], Cells(labels[here], certainty[here], share[here]))
-    again = Canvas.open(workspace, SHAPE, 96)
+        output.put(number, tiles[number], cut(tiles[number], labels))
+    assert opened().done == {0, 5}
+    # Another process writes to the same folder.
+    put_from_elsewhere(workspace.raster_folder, list(output.rasters), 7, tiles[7], cut(tiles[7], labels))
+    again = opened()
     assert again.done == {0, 5, 7}
     for number in (0, 5, 7):
         here = tiles[number].slices
-        np.testing.assert_array_equal(again.labels[here], labels[here])
-        np.testing.assert_array_equal(again.from_cells[here], share[here])
+        for name, raster in zip(("labels", "confidence", "foreground"), (labels, *sure(0)), strict=True):
+            np.testing.assert_array_equal(again.rasters[name][here], raster[here])
     workspace.forget_rasters()
-    assert Canvas.open(workspace, SHAPE, 96).done == frozenset()
+    assert opened().done == frozenset()
     workspace.close()
 
 
@@ -152,12 +151,12 @@ def test_a_tile_that_could_not_be_written_does_not_count_as_done(tmp_path, monke
     labels, _ = decisions(1)
     workspace = Workspace(tmp_path)
     workspace.use_folder()
-    canvas, core = Canvas.open(workspace, SHAPE, 96), Window(0, 0, 96, 96)
-    cells = Cells(labels[core.slices], *(raster[core.slices] for raster in sure(0)))
-    monkeypatch.setattr(type(canvas.from_cells), "__setitem__", lambda *_: (_ for _ in ()).throw(OSError(28, "full")))
+    output, core = TileOutput.open(workspace, SHAPE, 96, foreground=False), Window(0, 0, 96, 96)
+    full = lambda *_: (_ for _ in ()).throw(OSError(28, "full"))  # noqa: E731
+    monkeypatch.setattr(type(output.rasters["confidence"]), "__setitem__", full)
     with pytest.raises(OSError, match="full"):
-        canvas.put(0, core, cells)
-    assert Canvas.open(workspace, SHAPE, 96).done == frozenset()
+        output.put(0, core, cut(core, labels))
+    assert TileOutput.open(workspace, SHAPE, 96, foreground=False).done == frozenset()
     workspace.close()
 
 
@@ -166,11 +165,18 @@ def test_chunks_are_those_of_tiles(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.use_folder()
     for tile, chunk in ((1, 96), (96, 96), (100, 192), (2048, 2112)):
-        canvas = Canvas.open(workspace, SHAPE, tile)
-        assert canvas.chunk == chunk
-        assert canvas.labels.chunks == (chunk, chunk)
+        output = TileOutput.open(workspace, SHAPE, tile, foreground=True)
+        assert output.chunk == chunk
+        assert [raster.chunks for raster in output.rasters.values()] == 3 * [(chunk, chunk)]
         workspace.forget_rasters()
     workspace.close()
+
+
+def test_a_folder_that_is_gone_is_not_made_again_by_a_worker_that_is_late(tmp_path):
+    cells = TileCells(*(np.zeros((4, 4), dtype=dtype) for dtype in (np.int32, np.uint8, np.uint8)))
+    with pytest.raises(FileNotFoundError):
+        put_from_elsewhere(tmp_path / "gone", ["labels", "confidence"], 0, Window(0, 0, 4, 4), cells)
+    assert not list(tmp_path.iterdir())
 
 
 # How far refinement reaches

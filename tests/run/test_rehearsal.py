@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 import torch
 from scenes import PAPER_TINY, TINY, make_sdata, model, scene
-from ucs.methods.params import TrainParams
 
 import ucs
 from ucs._kernels.transcripts import Window
 from ucs._read.sample import find_source, prepare
 from ucs._run.estimate import stand_ins
 from ucs._run.rehearsal import cut, n_blocks, rehearse, typical_part
-from ucs._run.training import Learning
+from ucs._run.training import TrainingOptions
+from ucs.methods.base import resolve_method
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -27,8 +27,10 @@ def sample_of(sdata):
     return prepare(sdata, find_source(sdata), check_alignment=False)
 
 
-def learning(**options):
-    return Learning(TrainParams.resolve(TINY), device="cpu", **options)
+def training(method="density", **params):
+    method = resolve_method(method)
+    few = {"density": TINY, "paper": PAPER_TINY}[method.name]
+    return TrainingOptions(method, method.params.resolve({**few, **params}), device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -80,19 +82,19 @@ def test_stand_ins_reach_every_block():
 
 
 @pytest.mark.slow  # compares times, which other work on the machine distorts
-@pytest.mark.parametrize("background", ["auto", "paper"])
-def test_time_grows_with_steps_and_area(wide, background):
-    few = rehearse(wide, learning(background=background), None, tile_size=1024)
+@pytest.mark.parametrize("method", ["density", "paper"])
+def test_time_grows_with_steps_and_area(wide, method):
+    few = rehearse(wide, training(method), None, tile_size=1024)
     assert min(few.train, few.predict, few.decide) > 0
-    params = TrainParams.resolve({**TINY, "max_steps": 4000, "cell_steps": 4000})
-    many = rehearse(typical_part(wide), Learning(params, background=background, device="cpu"), None, tile_size=1024)
+    more = {"max_steps": 4000} | ({"cell_steps": 4000} if method == "paper" else {})
+    many = rehearse(typical_part(wide), training(method, **more), None, tile_size=1024)
     assert many.train > 10 * few.train
     assert many.predict < few.predict
 
 
 def test_a_model_is_not_trained():
     sample = sample_of(scene().sdata())
-    pace = rehearse(sample, learning(), model(), tile_size=1024)
+    pace = rehearse(sample, training("paper"), model(), tile_size=1024)
     assert pace.train == 0
     assert pace.predict > 0
 
@@ -102,8 +104,12 @@ def points(x, y):
 
 
 @pytest.mark.parametrize("case", ["one transcript", "empty nuclei", "far islands"])
-@pytest.mark.parametrize("background", ["auto", "paper"])
-def test_the_least_of_data(case, background):
+@pytest.mark.parametrize(("method", "params"), [
+    ("density", TINY),
+    ("paper", {**PAPER_TINY, "background": "auto"}),
+    ("paper", {**PAPER_TINY, "background": "paper"}),
+])  # fmt: skip
+def test_the_least_of_data(case, method, params):
     nuclei, rng = np.zeros((30, 1000), dtype=np.int32), np.random.default_rng(0)
     nuclei[10:15, 10:16], nuclei[10:15, 980:986] = 1, 2
     match case:
@@ -115,11 +121,7 @@ def test_the_least_of_data(case, background):
             x = [*rng.uniform(0, 30, 200), *rng.uniform(970, 1000, 200), 500.0]
             sdata = make_sdata(nuclei, points(x, rng.uniform(0, 30, 401)))
     found = ucs.pp.check(
-        sdata,
-        method="paper",
-        params={**PAPER_TINY, "background": background},
-        read={"check_alignment": False},
-        compute={"device": "cpu"},
+        sdata, method=method, params=params, read={"check_alignment": False}, compute={"device": "cpu"}
     )
     assert found.ok
     assert np.isfinite(found["estimate"]["seconds"])

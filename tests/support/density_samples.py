@@ -8,13 +8,14 @@ from rasters import grid_of_discs, map_from_dense
 from scipy import ndimage
 
 from ucs._kernels.lattice import bounding_boxes
-from ucs.methods.density.statistics import Selection, look_over
+from ucs.methods.density.params import DensityParams
+from ucs.methods.density.statistics import look_over
 from ucs.methods.density.surroundings import survey
 from ucs.methods.density.training import DensityData, new_density_net, predict_density
-from ucs.methods.params import TrainParams
+from ucs.methods.model import Selection
 
 CPU = torch.device("cpu")
-PARAMS = TrainParams(patch_size=24, max_steps=4, density_width=8)
+PARAMS = DensityParams(patch_size=24, max_steps=4, width=8)
 REACH = 20
 SHAPE = (130, 150)
 

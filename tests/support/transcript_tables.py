@@ -7,7 +7,7 @@ import pandas as pd
 from scenes import make_points
 from spatialdata import SpatialData
 
-from ucs._read.elements import Part
+from ucs._read.elements import PointsElement
 from ucs._read.platforms import GENERIC
 from ucs._read.transcripts import TranscriptColumns, read_transcripts
 
@@ -31,7 +31,12 @@ def read(points, *, platform=GENERIC, resolution=1.0, um_per_unit=1.0, npartitio
     columns = TranscriptColumns.of(element, "feature_name", platform)
     sdata = SpatialData(points={"transcripts": element})
     return read_transcripts(
-        sdata, (Part("transcripts", columns),), platform, resolution=resolution, um_per_unit=um_per_unit, **options
+        sdata,
+        (PointsElement("transcripts", columns),),
+        platform,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        **options,
     )
 
 

@@ -16,7 +16,7 @@ from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._read.bins import lattice, named_size, pieces_of_bins
+from ucs._read.bins import chunks_of_bins, lattice, named_size
 from ucs._read.columns import TranscriptColumns
 from ucs._read.platforms import PLATFORMS
 from ucs._read.sample import find_source, prepare
@@ -136,12 +136,12 @@ class TestVisiumHD:
         segmented(run, model=model).write(tmp_path / "bins.zarr")
         again = read_zarr(tmp_path / "bins.zarr")
         assert (again[SQUARES]["ucs_cell_id"] > 0).any()
-        assert find_source(again).parts[0].table_key == "square_002um"
+        assert find_source(again).elements[0].table_key == "square_002um"
 
     @pytest.mark.parametrize("key", [None, "square_002um", SQUARES])
     def test_the_table_or_its_bins_may_be_named(self, run, key):
         source = find_source(run, key)
-        part = source.parts[0]
+        part = source.elements[0]
         assert (part.key, part.table_key, source.resolution, source.um_per_unit) == (SQUARES, "square_002um", 2.0, 1.0)
 
     def test_coarser_pixels_hold_several_bins_and_finer_ones_are_refused(self, run):
@@ -262,8 +262,8 @@ class TestStereoseq:
         sdata.attrs.clear()
         source = find_source(sdata)
         assert source.platform is PLATFORMS["stereoseq"]
-        assert (source.parts[0].key, source.parts[0].table_key) == ("bin1_genes", "bin1_table")
-        assert find_source(sdata, "bin1_genes").parts[0].table_key == "bin1_table"
+        assert (source.elements[0].key, source.elements[0].table_key) == ("bin1_genes", "bin1_table")
+        assert find_source(sdata, "bin1_genes").elements[0].table_key == "bin1_table"
 
     def test_the_registered_image_is_the_stain(self):
         from ucs._read.nuclei.stain import find_stain
@@ -276,20 +276,20 @@ class TestStereoseq:
     def test_points_of_a_store_may_number_each_partition_anew(self):
         sdata = stereoseq_sdata(scene())
         columns = TranscriptColumns("gene", "count")
-        once = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        once = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         points = sdata["bin1_genes"].repartition(npartitions=3).map_partitions(lambda part: part.reset_index(drop=True))
         points.attrs.update(sdata["bin1_genes"].attrs)
         del sdata["bin1_genes"]
         sdata["bin1_genes"] = points
-        again = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        again = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         pd.testing.assert_frame_equal(again, once)
 
 
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
-    whole = pd.concat([read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
+    whole = pd.concat([read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
     monkeypatch.setattr("ucs._read.bins._ROWS_OF_CHUNK", 37)
-    pieces = [read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)]
+    pieces = [read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)
     assert whole["count"].sum() == run["square_002um"].X.sum()
@@ -308,4 +308,4 @@ def test_generic_points_without_genes_but_with_a_table():
     elements["counts"].uns["spatialdata_attrs"]["region"] = "spots"
     renamed = SpatialData.init_from_elements(elements)
     source = find_source(renamed, "spots", um_per_unit=0.5)
-    assert source.parts[0].table_key == "counts"
+    assert source.elements[0].table_key == "counts"

@@ -1,22 +1,21 @@
-"""Cells of any element, labels or shapes, on one grid."""
+"""Cells of labels and shapes elements, brought onto one grid."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from ucs._kernels.ids import densify
-from ucs._kernels.resample import sample_labels, source_window
-from ucs._utils.checks import check_ids, listed
+from ucs._kernels.resample import sample_labels
+from ucs._read.nuclei.onto_grid import areas_of, choose_level, fill_geometries, read_strips
+from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
     from xarray import DataArray, DataTree
-
-_ROWS_AT_ONCE = 1024
 
 
 class CellRaster(NamedTuple):
@@ -37,7 +36,7 @@ class CellRaster(NamedTuple):
     um_per_px: float
 
     def only(self, ids: NDArray) -> CellRaster:
-        """Return the raster with the cells of the given original ids alone."""
+        """Return a raster with only the cells of the given original ids."""
         kept = np.isin(self.ids, ids)
         number = np.concatenate([[0], np.cumsum(kept) * kept]).astype(np.int32)
         return CellRaster(number[self.labels], self.ids[kept], self.um_per_px)
@@ -46,17 +45,17 @@ class CellRaster(NamedTuple):
 def read_cells(
     sdata: SpatialData, key: str, grid_to_element: NDArray[np.float64], shape: tuple[int, int], um_per_px: float
 ) -> CellRaster:
-    """Bring a labels or a shapes element onto a grid: the label, or the polygon, in which a pixel's centre lies.
+    """Bring a labels or a shapes element onto a grid: each pixel gets the label or the polygon that its centre lies in.
 
     Parameters
     ----------
     sdata, key
-        The element. Labels are read some rows at a time, from the coarsest level that still has two pixels per pixel of
-        the grid; where polygons overlap, the lower id wins.
+        Object and key of the element. Labels are read some rows at a time, from the coarsest level that has at least
+        two pixels per pixel of the grid; where polygons overlap, the lower id wins.
     grid_to_element
         ``(3, 3)`` from pixels ``(column, row, 1)`` of the grid to the intrinsic coordinates of the element.
     shape, um_per_px
-        Of the grid.
+        Size of the grid in pixels, and the side of a pixel in um.
 
     Raises
     ------
@@ -77,62 +76,19 @@ def read_cells(
 def _from_labels(
     element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], key: str
 ) -> tuple[NDArray[np.int32], NDArray]:
-    source, matrix = _choose_level(element, grid_to_labels)
-    if source.ndim != 2 or not np.issubdtype(source.dtype, np.integer):
-        msg = f"labels[{key!r}] must be a 2D raster of whole numbers, not {source.ndim}D {source.dtype}."
-        raise ValueError(msg)
+    source, matrix = choose_level(element, grid_to_labels, key)
     sampled = np.zeros(shape, dtype=source.dtype)
-    for row0 in range(0, shape[0], _ROWS_AT_ONCE):
-        row1 = min(row0 + _ROWS_AT_ONCE, shape[0])
-        window = source_window(matrix, (row0, 0, row1, shape[1]), (source.sizes["y"], source.sizes["x"]))
-        top, left, bottom, right = window
-        if bottom > top and right > left:
-            part = np.asarray(source[top:bottom, left:right])
-            sampled[row0:row1] = sample_labels(
-                part, matrix, (row1 - row0, shape[1]), row0=row0, source_origin=(top, left)
-            )
+    for rows, part, origin in read_strips(source, matrix, shape):
+        sampled[rows] = sample_labels(part, matrix, sampled[rows].shape, row0=rows.start, source_origin=origin)
     return densify(sampled)
-
-
-def _choose_level(
-    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64]
-) -> tuple[DataArray, NDArray[np.float64]]:
-    """Return the array to sample and the matrix from grid pixels to its pixels."""
-    from xarray import DataTree
-
-    if not isinstance(element, DataTree):
-        return element, grid_to_labels
-    levels: list[Any] = [next(iter(level.to_dataset().values())) for level in element.children.values()]
-    chosen, matrix = levels[0], grid_to_labels
-    for level in levels[1:]:
-        factor = np.array(levels[0].shape, dtype=float) / np.array(level.shape)  # (y, x)
-        scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
-        if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
-            break
-        chosen, matrix = level, scaled
-    return chosen, matrix
 
 
 def _from_shapes(
     element: GeoDataFrame, to_grid: NDArray[np.floating], shape: tuple[int, int], key: str
 ) -> tuple[NDArray[np.int32], NDArray]:
-    import shapely
-
-    from ucs._read.nuclei.onto_grid import fill_geometries
-
-    check_ids(element.index.to_numpy(), f"shapes[{key!r}]")
-    element = element.sort_index()  # the order of rows must not decide overlaps
-    geometry = element.geometry.to_numpy()
-    kinds = shapely.get_type_id(geometry)
-    if (kinds == 0).any() and "radius" in element:
-        geometry = np.where(
-            kinds == 0, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry
-        )
-        kinds = shapely.get_type_id(geometry)
-    polygonal = np.isin(kinds, (3, 6)) & ~shapely.is_empty(geometry)  # Polygon, MultiPolygon
+    element, geometry, polygonal = areas_of(element, key)
     if not polygonal.any():
         msg = f"shapes[{key!r}] holds no polygons, but {listed(sorted(set(element.geom_type)))}: cells have areas."
         raise ValueError(msg)
-    index = element.index.to_numpy()[polygonal]
     dense, found = densify(fill_geometries(geometry[polygonal], to_grid, shape))
-    return dense, index[found - 1]
+    return dense, element.index.to_numpy()[polygonal][found - 1]

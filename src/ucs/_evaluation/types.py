@@ -1,4 +1,4 @@
-"""Which cell type a cell is, from its counts and a reference."""
+"""Cell types of cells, from their counts and a reference."""
 
 from __future__ import annotations
 
@@ -10,16 +10,15 @@ import pandas as pd
 from ucs._evaluation.counts import Counts, counts_of
 from ucs._evaluation.reference import Reference, Scale, as_reference, shared_genes
 from ucs._utils.checks import listed
+from ucs.methods.cell_types import types_by_profiles
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import ArrayLike, NDArray
+    from scipy import sparse
     from spatialdata import SpatialData
 
     from ucs._evaluation.tissue import Tissue
-
-_AMBIENT = 0.1  # share of a cell's transcripts that may come from anywhere
-_UNIFORM = 1e-3  # share that may be any gene, so that none is impossible
 
 
 def transfer_types(
@@ -30,10 +29,10 @@ def transfer_types(
     scale: Scale | None = None,
     sdata: SpatialData | Tissue | None = None,
 ) -> pd.DataFrame:
-    """Give each cell the type of the reference that makes its counts most likely.
+    """Return the type of each cell: the one of the reference under which its counts are most likely.
 
-    A cell's transcripts are taken as independent draws from the profile of its type, of which a tenth are drawn from
-    the mean of all profiles: neighbours and background are never quite absent.
+    The transcripts of a cell are taken as independent draws from the profile of its type; a tenth of them are draws
+    from the mean of all profiles, as neighbours and background contribute to every cell.
 
     Parameters
     ----------
@@ -43,45 +42,78 @@ def transfer_types(
         Single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x genes); ``scale="log1p"``
         if its values are logarithms.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
-    One row per cell with ``type`` (missing for a cell without transcripts of shared genes) and ``probability``: that of
-    the type if all were equally frequent, under this model, which is surer of itself than it should be.
+    One row per cell with ``type`` (missing for a cell without transcripts of shared genes) and ``probability``, that of
+    the type if all types are equally frequent. It is too high, as transcripts are not independent.
 
     Raises
     ------
     ValueError
-        If the reference shares fewer than 10 genes with the table, or has values that are negative or look like
-        logarithms without ``scale``.
+        If the reference shares fewer than 10 genes with the table, has negative values, or has values that look like
+        logarithms and ``scale`` is None.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=100, height_um=100, n_genes=30, n_cell_types=2, seed=0)
+    >>> truth = sdata["true_table"]
+    >>> types = ucs.metrics.transfer_types(truth, truth, type_key="cell_type")
+    >>> bool((types["type"] == truth.obs["cell_type"]).mean() > 0.9)
+    True
     """
     counts = counts_of(table, sdata)
     types, probability = likeliest_types(counts, as_reference(reference, type_key=type_key, scale=scale))
     return pd.DataFrame({"type": types, "probability": probability}, index=counts.cells)
 
 
-def likeliest_types(counts: Counts, reference: Reference) -> tuple[pd.Categorical, NDArray[np.float64]]:
-    """Return the type of each cell and its probability; see :func:`transfer_types`."""
-    genes = shared_genes(counts.genes, reference.profiles.columns)
-    x, profiles = counts.of_genes(genes), reference.profiles[genes]
+def type_probabilities(counts: sparse.csr_array, genes: pd.Index, reference: Reference) -> pd.DataFrame:
+    """Return the probability of each type of a reference for each cell, all types being equally frequent.
+
+    Parameters
+    ----------
+    counts
+        ``(n_cells, n_features)`` transcripts, whose first columns are ``genes``.
+    genes
+        Names of these columns.
+    reference
+        Expression per type.
+
+    Returns
+    -------
+    Cells x types; NaN for cells without transcripts of shared genes.
+
+    Raises
+    ------
+    ValueError
+        If the reference shares too few genes, or a type has no expression in them.
+    """
+    shared = shared_genes(genes, reference.profiles.columns)
+    profiles = reference.profiles[shared]
     empty = profiles.index[profiles.sum(axis=1) == 0]
     if len(empty):
-        msg = f"Types of the reference have no expression in the {len(genes)} shared genes: {listed(empty)}. Drop them."
+        msg = (
+            f"Types of the reference have no expression in the {len(shared)} shared genes: {listed(empty)}. Drop them."
+        )
         raise ValueError(msg)
-    share = profiles.to_numpy() / profiles.to_numpy().sum(axis=1, keepdims=True)
-    share = (1 - _AMBIENT) * share + _AMBIENT * share.mean(axis=0)
-    share = (1 - _UNIFORM) * share + _UNIFORM / len(genes)
-    likelihood = x @ np.log(share).T  # (n_cells, n_types)
-    best = likelihood.argmax(axis=1)
-    probability = 1 / np.exp(likelihood - likelihood.max(axis=1, keepdims=True)).sum(axis=1)
-    has_none = np.diff(x.indptr) == 0
-    best[has_none], probability[has_none] = -1, np.nan
-    return pd.Categorical.from_codes(best, categories=profiles.index), probability
+    of_shared = counts[:, genes.get_indexer(shared)]
+    probability = pd.DataFrame(types_by_profiles(of_shared, profiles.to_numpy()), columns=profiles.index)
+    probability[np.asarray(of_shared.sum(axis=1)).ravel() == 0] = np.nan
+    return probability
+
+
+def likeliest_types(counts: Counts, reference: Reference) -> tuple[pd.Categorical, NDArray[np.float64]]:
+    """Return the type of each cell and its probability; see :func:`transfer_types`."""
+    probability = type_probabilities(counts.matrix, counts.genes, reference)
+    values = probability.to_numpy()
+    best = np.where(np.isnan(values[:, 0]), -1, values.argmax(axis=1))
+    return pd.Categorical.from_codes(best, categories=probability.columns), values.max(axis=1)
 
 
 def types_of(counts: Counts, types: ArrayLike | str | None, reference: Reference | None) -> pd.Categorical:
-    """Return the types given, those in a column of obs, or those that the reference makes most likely.
+    """Return given types, those of a column of ``obs``, or, if None, the likeliest ones of the reference.
 
     Raises
     ------

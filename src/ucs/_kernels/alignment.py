@@ -1,13 +1,13 @@
-"""Whether nuclei lie where the transcripts are: a check for flipped, swapped and shifted inputs.
+"""Check of the alignment of nuclei and transcripts: detects flipped, transposed and shifted inputs.
 
-Nuclei hold more transcripts than their surroundings, so the nuclei mask and the transcript density match, pixel by
-pixel, in the right placement and in no other. The match is their correlation after the local mean has been taken off
-both: what remains is the contrast of nuclei, while tissue outlines and dense regions, which fit more or less in many
-placements, are gone. The Fourier transform gives it for all shifts of each flip and rotation at once.
+Nuclei contain more transcripts than their surroundings, so the nuclei mask and the transcript density match, pixel by
+pixel, in the correct placement only. The match is their correlation after the local mean has been subtracted from both:
+this leaves the contrast of nuclei and removes tissue outlines and dense regions, which match in many placements. A
+Fourier transform yields it for all shifts of each flip and rotation at once.
 
-Transcripts are clustered, so Poisson errors would make chance matches look certain. Two yardsticks come from the data
-themselves: the spread of the match between blocks of tissue, and the best of all the other placements, which shows how
-well tissue of this kind matches by chance or by repetition.
+Transcripts are clustered, so Poisson errors would make chance matches look certain. Significance is therefore measured
+by two figures from the data: the spread of the match between blocks of tissue, and the best match of all other
+placements, which shows how well such tissue matches by chance or repetition.
 """
 
 from __future__ import annotations

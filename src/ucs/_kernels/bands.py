@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_ROWS = 1024
-_SIDE = 1024
+_ROWS = 1024  # of a band of a plain array
+_SIDE = 1024  # of a block of a plain array
 
 
 class Raster(Protocol):
@@ -37,14 +37,14 @@ class Raster(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Renumbered:
-    """A raster whose labels are renumbered where they are read, rather than all at once.
+    """A raster whose labels are renumbered when they are read, rather than all at once.
 
     Attributes
     ----------
     labels
         ``(h, w)`` integers 0..n.
     number
-        ``(n + 1,)`` the new number of each.
+        ``(n + 1,)`` new number of each label.
     """
 
     labels: Raster
@@ -67,7 +67,7 @@ class Renumbered:
 
     @property
     def chunks(self) -> tuple[int, int]:
-        """Pieces that it is best read in."""
+        """Shape of the chunks in which it is best read."""
         return chunk_shape(self.labels)
 
     def __getitem__(self, key: Any) -> NDArray:
@@ -76,15 +76,15 @@ class Renumbered:
 
 
 def chunk_shape(raster: Raster) -> tuple[int, int]:
-    """Return the shape of the pieces that a raster is best read in: its chunks, or blocks of a plain array."""
+    """Return the shape in which a raster is best read: its chunks, or blocks of a plain array."""
     chunks = getattr(raster, "shards", None) or getattr(raster, "chunks", None) or (_SIDE, _SIDE)
     return int(chunks[0]), int(chunks[1])
 
 
 def bands(raster: Raster) -> Iterator[tuple[int, NDArray]]:
-    """Read a raster in bands of whole rows, top to bottom: the first row of each, and its pixels.
+    """Yield a raster in bands of rows, top to bottom: the first row of each band, and its pixels.
 
-    Bands of a plain array are views. Those of chunks end where chunks end, so that each is read once.
+    Bands of a plain array are views. Bands of a chunked array end where chunks end, so that each is read once.
     """
     rows = _ROWS if isinstance(raster, np.ndarray) else chunk_shape(raster)[0]
     for row0 in range(0, raster.shape[0], rows):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @njit(cache=True, nogil=True)
 def extent(x: NDArray, y: NDArray, kept: NDArray) -> tuple[int, float, float, float, float]:
-    """Return how many rows are kept, and the least x and y and the largest x and y among them."""
+    """Return the number of rows kept, and their smallest x and y and largest x and y."""
     n = 0
     x0 = y0 = np.inf
     x1 = y1 = -np.inf
@@ -122,9 +122,9 @@ def group_by_band(
     out_feature: NDArray,
     out_count: NDArray,
 ) -> None:
-    """Put transcripts in the order of bands of ``height`` rows, the first of which begins ``row0`` rows before them.
+    """Sort transcripts by bands of ``height`` rows, the first of which begins ``row0`` rows above row 0.
 
-    Features are numbered by ``number``; where each band starts is written to ``band_start``.
+    Features are renumbered by ``number``; the start of each band is written to ``band_start``.
     """
     band_start[:] = 0
     for i in range(len(row)):

@@ -1,8 +1,7 @@
-"""Transcripts counted per label, into a sparse matrix, piece by piece.
+"""Transcripts counted per label, into a sparse matrix, in bounded memory.
 
-A first pass over the pieces tells how many entries each label gets at most. Further passes, each for a range of labels,
-write them where they belong and sum equal ones label by label, in place. What is held of the length of all transcripts
-is a share of them, and the result itself.
+A first pass counts the entries of each label. Further passes, each for a range of labels, write the entries of the
+range and sum equal ones label by label, in place. Beside the result, memory holds the entries of one range only.
 """
 
 from __future__ import annotations
@@ -33,31 +32,31 @@ if TYPE_CHECKING:
 
 __all__ = ["count_in_labels", "row_sums", "split_columns", "sum_entries"]
 
-_LEAST_ENTRIES = 4_000_000  # of a range of labels: fewer are not worth another pass
+_LEAST_ENTRIES = 4_000_000  # of a range of labels: fewer take less memory than another pass is worth
 
 MOST_RANGES = 5
-"""Ranges of labels that entries are parted into where it costs little to look labels up once more."""
+"""Ranges of labels where labels are cheap to read again: each range is a pass over all labels."""
 
 
 def count_in_labels(
     transcripts: TranscriptMap, labels: Raster, n: int, *, most_ranges: int = MOST_RANGES
 ) -> csr_matrix:
-    """Count the transcripts of a raster per label on the same raster.
+    """Return the counts of each feature in each label of a raster.
 
     Parameters
     ----------
     transcripts
-        On a raster.
+        Map of transcripts.
     labels
-        ``(h, w)`` ids 0..n on that raster, 0 = none; in memory or on disk.
+        ``(h, w)`` ids 0..n on the same raster, 0 = none; in memory or on disk.
     n
         Number of labels.
     most_ranges
-        See :func:`sum_entries`; labels are read once more for each.
+        See :func:`sum_entries`; labels are read again for each range.
 
     Returns
     -------
-    ``(n, n_features)`` int32, of label ``k + 1`` in row ``k``; sorted, without zeros.
+    ``(n, n_features)`` int32, label ``k + 1`` in row ``k``; sorted, without explicit zeros.
 
     Raises
     ------
@@ -90,21 +89,21 @@ def _entries_by_band(transcripts: TranscriptMap, labels: Raster) -> Iterator[Ent
 def sum_entries(
     pieces: Callable[[], Iterable[Entries]], n: int, n_features: int, *, most_ranges: int = MOST_RANGES
 ) -> csr_matrix:
-    """Sum counts per label and feature.
+    """Return the sum of counts per label and feature.
 
     Parameters
     ----------
     pieces
-        Makes the entries, piece by piece: their labels 0..n (0 counts nowhere), features and counts, in any order, with
-        repeats. It is called once, and once more for each range of labels.
+        Function that yields entries: labels 0..n (0 is ignored), features and counts, in any order, with repeats. It is
+        called once, and again for each range of labels.
     n, n_features
         Number of labels and of features.
     most_ranges
-        Into how many ranges of labels entries may be parted: the more, the less is held at a time.
+        Upper bound of the number of ranges of labels: more ranges need less memory.
 
     Returns
     -------
-    ``(n, n_features)`` int32, of label ``k + 1`` in row ``k``; sorted, without zeros.
+    ``(n, n_features)`` int32, label ``k + 1`` in row ``k``; sorted, without explicit zeros.
 
     Raises
     ------
@@ -136,7 +135,7 @@ def sum_entries(
 
 
 def _ranges_of_labels(start: NDArray[np.int64], most: int) -> Iterator[tuple[int, int]]:
-    """Cut rows, whose entries begin at ``start``, into ranges with about as many entries, each worth a pass."""
+    """Yield ranges of rows, whose entries begin at ``start``, with about equally many entries."""
     n, total = len(start) - 1, int(start[-1])
     n_ranges = min(most, max(1, total // _LEAST_ENTRIES))
     cuts = np.searchsorted(start, np.arange(1, n_ranges) * (total / n_ranges))
@@ -152,9 +151,9 @@ def _sum_range(
     n_features: int,
     n_left: NDArray[np.int64],
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """Return the features and counts of the rows ``first`` to ``stop``, and enter how many each row has.
+    """Return features and counts of the rows ``first`` to ``stop``; write the number of each row to ``n_left``.
 
-    ``start`` says where the entries of each begin, one more than there are rows.
+    ``start`` has the start of each row, and the end of the last.
     """
     start = start - start[0]
     feature_of, count_of = (own_pages(int(start[-1]), np.int32) for _ in range(2))
@@ -167,7 +166,7 @@ def _sum_range(
 
 
 def row_sums(matrix: csr_matrix, n_columns: int | None = None) -> NDArray[np.int64]:
-    """Return the sum of each row over its first columns, all if None, without a copy of the matrix."""
+    """Return the sum of each row over its first ``n_columns``, all if None, without a copy of the matrix."""
     out = np.zeros(matrix.shape[0], dtype=np.int64)
     n_columns = matrix.shape[1] if n_columns is None else n_columns
     _row_sums(matrix.indptr, matrix.indices, matrix.data, n_columns, out)
@@ -183,7 +182,7 @@ def _look_up(first: int, stop: int, labels: NDArray, row_start: NDArray, column:
 
 @njit(cache=True, nogil=True)
 def _count_entries(label: NDArray, count: NDArray, n_entries: NDArray) -> bool:
-    """Add to the entries of each label; return False if one is not there."""
+    """Count the entries of each label; return False if a label is above the highest."""
     for e in range(len(label)):
         c = label[e]
         if c > 0 and count[e] > 0:
@@ -216,7 +215,7 @@ def _fill(
 def _sum_equal(
     first: int, stop: int, start: NDArray, n_features: int, feature_of: NDArray, count_of: NDArray, n_left: NDArray
 ) -> None:
-    """Sort and sum the entries of labels in their place, and say how many are left of each."""
+    """Sort and sum the entries of each label in place, and write the number that is left."""
     total = np.zeros(n_features, dtype=np.int32)
     for k in range(first, stop):
         feature, count = feature_of[start[k] : start[k + 1]], count_of[start[k] : start[k + 1]]
@@ -227,7 +226,7 @@ def _sum_equal(
                 feature[n] = f
                 n += 1
             total[f] += count[e]
-        if 16 * n > n_features:  # so many that to look at all features is faster than to sort these
+        if 16 * n > n_features:  # so many that scanning all features is faster than sorting
             n = 0
             for f in range(n_features):
                 if total[f] != 0:
@@ -261,7 +260,7 @@ def _row_sums(row_start: NDArray, column: NDArray, value: NDArray, n_columns: in
 
 
 def split_columns(matrix: csr_matrix, n: int) -> tuple[csr_matrix, csr_matrix]:
-    """Return the first ``n`` columns and the others; ``matrix`` is used up, so that nothing large is held twice."""
+    """Return the first ``n`` columns and the others; ``matrix`` is overwritten, so that nothing is held twice."""
     from scipy.sparse import csr_matrix
 
     if n == matrix.shape[1]:
@@ -274,7 +273,7 @@ def split_columns(matrix: csr_matrix, n: int) -> tuple[csr_matrix, csr_matrix]:
 
 @njit(cache=True, nogil=True)
 def _keep_first(indptr: NDArray, indices: NDArray, data: NDArray, n: int) -> int:
-    """Move the entries of the first columns to the front, in place; return how many there are."""
+    """Move the entries of the first columns to the front, in place; return their number."""
     kept, start = 0, indptr[0]
     for row in range(len(indptr) - 1):
         stop = indptr[row + 1]

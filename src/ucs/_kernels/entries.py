@@ -44,7 +44,7 @@ def empty_entries(n: int) -> Entries:
 
 
 def row_runs(row_start: NDArray[np.integer], most: int) -> Iterator[tuple[int, int]]:
-    """Cut rows into runs with at most so many entries together; a row with more is a run of its own.
+    """Yield runs of rows with at most ``most`` entries together, or of one row.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class EntriesInMemory:
     """Collects columns, features and counts of a sparse map, of which there are at most ``most``."""
 
     def __init__(self, most: int) -> None:
-        # What is not written to takes no memory.
+        # The system provides pages only when they are written to.
         self._arrays = empty_entries(most)
         self._n = 0
 
@@ -163,7 +163,7 @@ def write_ranges(
 def row_ranges(
     row_start: NDArray, column: NDArray, n_rows: int, row0: int, column0: int, column1: int, bounds: NDArray
 ) -> int:
-    """Write the first entry and the one behind the last in columns ``[column0, column1)`` of rows from ``row0`` on."""
+    """Write start and end of the entries in columns ``[column0, column1)`` of each row from ``row0`` on."""
     n = 0
     for i in range(len(bounds)):
         r = row0 + i
@@ -213,7 +213,7 @@ def window_totals(
     column0: int,
     out: NDArray,
 ) -> None:
-    """Add up the counts of the rows ``row0 + first`` to ``row0 + stop`` per pixel."""
+    """Sum the counts of the rows ``row0 + first`` to ``row0 + stop`` per pixel."""
     n_rows, w = len(row_start) - 1, out.shape[1]
     for i in range(first, stop):
         r = row0 + i

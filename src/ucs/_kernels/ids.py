@@ -1,4 +1,4 @@
-"""Original ids and dense ids of a label raster."""
+"""Original and dense ids of label rasters."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _TABLE_LIMIT = 2**26
-"""Ids up to here are looked up in a table of that length; a raster of larger ones is sorted, which is slower."""
+"""Ids below this are looked up in a table; a raster with larger ids is searched, which is slower but needs no table."""
 
-_AT_ONCE = 1 << 20
+_AT_ONCE = 1 << 20  # pixels that are renumbered in place at a time: bounds the memory of the copy
 
 
 def ids_in(labels: NDArray) -> NDArray:
-    """Return the ids above 0 that occur in a raster of any shape and integer type, ascending, in its type.
+    """Return the ids above 0 that occur in a raster of any shape and integer type, ascending.
 
     Raises
     ------
@@ -47,11 +47,11 @@ def densify(labels: NDArray, *, overwrite: bool = False) -> tuple[NDArray[np.int
     labels
         Ids of any integer type, 0 = background, any shape.
     overwrite
-        Whether their memory may be used for the result.
+        Whether the memory of the labels may be reused for the result.
 
     Returns
     -------
-    ``(dense, ids)``: int32 of the same shape, and ``(n,)`` the original id of ``k + 1``.
+    ``(dense, ids)``: int32 of the same shape, and ``(n,)`` original ids of 1..n.
 
     Raises
     ------
@@ -95,12 +95,12 @@ def renumbered(kept: NDArray[np.bool_]) -> NDArray[np.int32]:
 
 
 def pixels_of_ids(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
-    """Return how many pixels each of the ids 0..n of a 2D raster has, ``(n + 1,)``.
+    """Return the number of pixels of each id 0..n in a 2D raster, ``(n + 1,)``.
 
     Raises
     ------
     ValueError
-        If there is another id.
+        If an id is out of range.
     """
     out = np.zeros(n + 1, dtype=np.int64)
     if not _count(labels, out):

@@ -1,4 +1,4 @@
-"""Fixed blocks anchored at the grid's origin, and which nuclei reach which block."""
+"""Fixed blocks anchored at the origin of the grid, bounding boxes, and the boxes near each block."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BLOCK = 96
-"""Side in pixels of the blocks on which pixels are scored and assigned.
+"""Side in pixels of the blocks on which networks are run.
 
-Convolution libraries choose their arithmetic by the shape of their input. All blocks therefore have one shape and
-lie on one lattice anchored at the grid's origin, so that a pixel's result depends on nothing but the data."""
+Convolution libraries choose their arithmetic by the shape of the input. All blocks therefore have the same shape and
+lie on one lattice anchored at the origin of the grid, so that the result of a pixel depends on the data only."""
 
 
 def count_blocks(shape: tuple[int, ...]) -> tuple[int, int]:
-    """Return how many rows and columns of blocks cover a raster of ``shape``."""
+    """Return the number of rows and columns of blocks that cover a raster."""
     return -(-shape[0] // BLOCK), -(-shape[1] // BLOCK)
 
 
 def bounding_boxes(labels: NDArray, n: int) -> NDArray[np.int64]:
-    """Return the bounding boxes of all ids, by id.
+    """Return the bounding box of each id.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def _bounding_boxes(labels: NDArray, boxes: NDArray) -> bool:
 def boxes_by_block(
     boxes: NDArray, reach: int, block: int, n_block_rows: int, n_block_columns: int
 ) -> tuple[NDArray, NDArray]:
-    """List, for each block of the lattice, the boxes that come within ``reach`` pixels of it, by ascending id.
+    """Return, for each block of the lattice, the ids with a box within ``reach`` pixels of it, ascending.
 
     Returns
     -------

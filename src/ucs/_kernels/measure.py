@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Measures:
-    """What one pass over a label raster tells of each label.
+    """Measurements of each label from one pass over a raster.
 
     Attributes
     ----------
@@ -29,7 +29,7 @@ class Measures:
     boxes
         ``(n + 1, 4)`` int64 by id: ``row0, column0, row1, column1`` with the ends excluded; zeros for an absent id, 0.
     total
-        ``(n,)`` int64 sums of a second raster over the pixels of ids 1..n; zeros without one.
+        ``(n,)`` int64 sums of a second raster over the pixels of ids 1..n; zeros without a second raster.
     """
 
     moments: NDArray[np.int64]
@@ -37,13 +37,13 @@ class Measures:
     total: NDArray[np.int64]
 
     def mean(self) -> NDArray[np.float64]:
-        """Return ``(n,)`` means of the second raster, given in 1/255; NaN for an id without pixels."""
+        """Return the means of the second raster divided by 255, ``(n,)``; NaN for an id without pixels."""
         with np.errstate(invalid="ignore", divide="ignore"):
             return self.total / (255.0 * self.moments[:, 0])
 
 
 def measure(labels: Raster, n: int, values: Raster | None = None) -> Measures:
-    """Measure all labels in one pass, band by band.
+    """Measure all labels in one pass in bounded memory.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ def measure(labels: Raster, n: int, values: Raster | None = None) -> Measures:
 
 @njit(cache=True, nogil=True)
 def _measure(labels: NDArray, values: NDArray, row0: int, boxes: NDArray, sums: NDArray) -> bool:
-    """Enter the pixels of a band, with their values if there are any; return False if an id has no row."""
+    """Add the pixels of a band and their values, if any; return False if an id is out of range."""
     h, w = labels.shape
     with_values = values.size > 0
     for i in range(h):

@@ -1,7 +1,7 @@
-"""Turn per-pixel decisions into cells: closed, in one piece with their nucleus, without holes, without overlap.
+"""Refinement of cells: closed, connected with their nucleus, without holes and overlaps.
 
-Each step looks at one cell at a time and at a state that the other cells of the step do not change, so neither the
-order of the cells nor the number of threads has a say.
+Each step processes one cell at a time, on a state that other cells do not change in that step. The result therefore
+does not depend on the order of the cells or the number of threads.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ ELLIPSE = np.array(
 """The 5 x 5 ellipse with which cells are closed."""
 
 CLOSINGS = 2
-"""How often the ellipse is applied in the closing (so many dilations, then as many erosions)."""
+"""Number of dilations of the closing, followed by as many erosions."""
 
-_CELLS_AT_ONCE = 4096
+_CELLS_AT_ONCE = 4096  # bounds the memory of their masks
 
 
 def refine_cells(
@@ -59,10 +59,10 @@ def refine_cells(
 
 
 def influence(largest: int) -> int:
-    """Return how far apart pixels may lie, one of which :func:`refine_cells` changes because of the other.
+    """Return the largest distance at which one pixel can influence another in :func:`refine_cells`.
 
-    A hole is filled or not because of a neighbour's part, which is kept or not because of a claim that a third cell's
-    closing makes or not: three cells.
+    A hole may be filled depending on a neighbour's component, which may be kept depending on a claim of a third cell's
+    closing: the influence spans three cells.
 
     Parameters
     ----------

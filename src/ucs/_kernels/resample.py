@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 __all__ = ["sample_labels", "source_window"]
 
-# Centres fall on borders between source pixels whenever resolutions are multiples of each other. One geometry composed
-# of different affines (um to pixels and back, in another order) puts such a centre some 1e-12 pixels to either side,
-# and a bare floor would shift whole columns of labels by one pixel. Up to this distance before a border, in source
-# pixels, counts as beyond it: far above the rounding even of global coordinates, far below anything visible.
+# Centres fall on borders between source pixels if resolutions are multiples of each other. Rounding in a chain of
+# affines then moves such a centre by some 1e-12 pixels to either side, and floor would shift whole columns of labels by
+# one pixel. Centres up to this distance before a border, in source pixels, count as beyond it: far above rounding, even
+# of global coordinates, and far below anything visible.
 _BORDER_TOLERANCE = 1e-6
 
-# From here on threads pay: sampling this many pixels takes some milliseconds.
+# Sampling fewer pixels takes some milliseconds, too few for threads to pay off.
 _PIXELS_FOR_THREADS = 2_000_000
 
 

@@ -21,10 +21,13 @@ if TYPE_CHECKING:
     Entries = tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]
 
 _LARGEST_PIECE = 1 << 20  # transcripts that one thread takes at a time, so that all threads end at about the same time
-_GROUPS_PER_THREAD = 8
-_INSERTION = 48  # rows up to this length are sorted by insertion,
-_SHORT = 1500  # up to this by bytes: to clear and add up a longer histogram would take longer than to sort them
-_LONGEST_DIGIT = 12  # bits: the histogram of a digit stays in the fastest cache
+_GROUPS_PER_THREAD = 8  # so that all threads end at about the same time
+# Keys of a row, up to which insertion is faster than a radix sort.
+_INSERTION = 48
+# Keys of a row, up to which digits have 8 bits: clearing and summing a longer histogram would take longer than sorting.
+_SHORT = 1500
+# Bits of a digit otherwise: its histogram of 32 KiB fits into the first-level cache.
+_LONGEST_DIGIT = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +57,7 @@ class Segment:
     column0: int = 0
 
     def split(self) -> list[Segment]:
-        """Return pieces of moderate size; nothing is copied."""
+        """Return the segment in pieces of moderate size, as views."""
         return [
             Segment(
                 self.row[at],
@@ -75,9 +78,9 @@ def sort_segments(segments: list[Segment], *, shape: tuple[int, int], n_features
     Parameters
     ----------
     segments
-        All transcripts. The list is empty afterwards: each segment is let go as soon as it is not needed any more.
+        All transcripts. The list is empty afterwards: each segment is freed as soon as it has been used.
     shape
-        ``(height, width)`` of the raster that they lie in.
+        ``(height, width)`` of the raster.
     n_features
         Number of features.
 
@@ -109,12 +112,12 @@ def sort_segments(segments: list[Segment], *, shape: tuple[int, int], n_features
 
 
 def _bits(n: int) -> int:
-    """Return how many bits the numbers below ``n`` need."""
+    """Return the number of bits of the numbers below ``n``."""
     return max(n - 1, 0).bit_length()
 
 
 def _share_out(segments: list[Segment]) -> list[list[Segment]]:
-    """Return some groups of segments for each thread, of about the same number of transcripts."""
+    """Return groups of segments, several per thread, with about the same number of transcripts."""
     ends = np.cumsum([len(segment.row) for segment in segments])
     groups: list[list[Segment]] = [[] for _ in range(min(n_threads() * _GROUPS_PER_THREAD, len(segments)))]
     for segment, end in zip(segments, ends, strict=True):
@@ -141,7 +144,7 @@ def _scatter_groups(
     for g in range(first, stop):
         groups[g].reverse()
         while groups[g]:
-            one = groups[g].pop()  # and gone after its turn
+            one = groups[g].pop()  # freed after its turn
             count = none if one.count is None else one.count
             _scatter(
                 one.row, one.column, one.feature, one.number, count, one.row0, one.column0, feature_bits,
@@ -210,20 +213,20 @@ def _sum_rows(
 def sort_rows(
     first: int, stop: int, row_start: NDArray, key: NDArray, key_count: NDArray, key_bits: int, n_distinct: NDArray
 ) -> None:
-    """Sort the keys of each row, their counts with them, and count how many differ.
+    """Sort the keys of each row together with their counts, and count the different keys.
 
     Parameters
     ----------
     first, stop
         Rows to sort.
     row_start
-        Where each begins.
+        ``(n_rows + 1,)`` start of each row.
     key, key_count
-        Keys and counts of all rows; no counts at all if all are 1.
+        Keys and counts of all rows; no counts if all are 1.
     key_bits
-        The keys are below ``2**key_bits``.
+        Keys are below ``2**key_bits``.
     n_distinct
-        Different keys of each row, to be written.
+        Output: number of different keys of each row.
     """
     longest = 0
     for r in range(first, stop):

@@ -1,12 +1,11 @@
-"""Objects of several fields of view on one raster: halves put together, what was seen twice kept once.
+"""Objects of several fields of view on one raster: halves joined, duplicates removed.
 
-Every pixel shows the object that its own field saw there. Objects of two fields are taken for one
+Every pixel has the label of its own field. Labels of two fields are one object
 
 - where the fields overlap: if they mostly coincide there (intersection over union at least one half);
-- where the fields only touch: if they face each other over mostly the same part of the border between the fields, and
-  at least one of them is obviously cut, that is, the square on that length has half its area or more. Whole objects
-  that happen to touch at a border do so along a short part of it. A chip too small to be an object of its own joins
-  what it lies against.
+- where the fields only touch: if they face each other along mostly the same part of the border, and at least one of
+  them is evidently cut, that is, the square of that length is at least half its area. Whole objects that happen to
+  touch at a border do so along a short part of it. A fragment too small to be an object joins the label beside it.
 """
 
 from __future__ import annotations
@@ -21,20 +20,20 @@ from ucs._kernels.components import lowest_connected
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_ALIKE = 0.5  # intersection over union from which two are one
-_CUT = 0.5  # squared length over area of what is cut in halves: 2.5 if round, 0.5 if five times as long as wide
+_ALIKE = 0.5  # intersection over union from which two labels are one object
+_CUT = 0.5  # squared length over area of an object cut in halves: 2.5 if round, 0.5 if five times as long as wide
 
 
 @dataclass(frozen=True)
 class Sightings:
-    """Pairs of what two fields say of one place.
+    """Pairs of labels of two fields at the same place.
 
     Attributes
     ----------
     first, second
-        ``(n,)`` ids, 0 = nothing there. An id belongs to one field only.
+        ``(n,)`` ids, 0 = background. An id belongs to one field only.
     first_field, second_field
-        ``(n,)`` the fields, the first the lower.
+        ``(n,)`` fields, the first the lower.
     """
 
     first: NDArray[np.int64]
@@ -44,7 +43,7 @@ class Sightings:
 
     @classmethod
     def of(cls, first: NDArray, second: NDArray, first_field: NDArray, second_field: NDArray) -> Sightings:
-        """Sort the two sides of each pair by their fields."""
+        """Return pairs with their two sides sorted by field."""
         ids, fields = np.stack([first, second]), np.stack([first_field, second_field])
         swap = fields[0] > fields[1]
         ids[:, swap], fields[:, swap] = ids[::-1, swap], fields[::-1, swap]
@@ -53,7 +52,7 @@ class Sightings:
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Ids that occur together, how often, and how often each of them occurs before the other's field."""
+    """Ids that occur together, the number of times, and the number of times each occurs against the other's field."""
 
     first: NDArray[np.int64]
     second: NDArray[np.int64]
@@ -62,12 +61,12 @@ class _Pairs:
     of_second: NDArray[np.int64]
 
     def alike(self) -> NDArray[np.bool_]:
-        """Tell which pairs mostly coincide."""
+        """Return which pairs mostly coincide, ``(n,)``."""
         return self.together >= _ALIKE * (self.of_first + self.of_second - self.together)
 
 
 def contacts(labels: NDArray, field: NDArray) -> Sightings:
-    """Return what lies on the two sides of the borders between fields.
+    """Return the labels on the two sides of the borders between fields.
 
     Parameters
     ----------
@@ -92,30 +91,30 @@ def stitch(
     full_area: NDArray[np.integer],
     chip: float,
 ) -> NDArray[np.int64]:
-    """Find the ids that mean the same object.
+    """Return the object of each id.
 
     Parameters
     ----------
     field_of
-        ``(n + 1,)`` the field of each id; ids are ``1..n``.
+        ``(n + 1,)`` field of each id; ids are ``1..n``.
     contact
-        Along the borders between fields.
+        Pairs along the borders between fields.
     seen_twice
-        Where fields overlap: what the owner of a pixel and another field saw there.
+        Pairs in overlaps: the label of the owner of a pixel and that of another field.
     area
         ``(n + 1,)`` pixels of each id that its own field owns.
     full_area
-        ``(n + 1,)`` pixels of each id in all that its field has seen.
+        ``(n + 1,)`` pixels of each id in the whole area of its field.
     chip
-        Area in pixels below which something is no object of its own.
+        Area in pixels below which a label is a fragment.
 
     Returns
     -------
-    ``(n + 1,)`` for each id the id of the object it is part of (the part with the largest area, the lowest of several),
-    0 for those that another field sees most of, and does not see.
+    ``(n + 1,)`` for each id the id of its object (that of the part with the largest area, the lowest of several), 0 for
+    ids that lie mostly in another field that does not see them.
     """
     overlapping, touching = _pairs(seen_twice, field_of), _pairs(contact, field_of)
-    # Where the fields overlap, the overlap decides, not what lies at the border between their shares of it.
+    # Where the fields overlap, the overlap decides, not the border between their shares of it.
     undecided = ~_overlap(seen_twice, touching, field_of)
     length = np.maximum(touching.of_first**2 / area[touching.first], touching.of_second**2 / area[touching.second])
     alike, halves = overlapping.alike(), undecided & touching.alike() & (length >= _CUT)
@@ -141,7 +140,7 @@ def _pairs(sightings: Sightings, field_of: NDArray[np.integer]) -> _Pairs:
 
 
 def _count(ids: NDArray, before: NDArray, wanted: NDArray, wanted_before: NDArray) -> NDArray[np.int64]:
-    """Count how often each of the wanted ids occurs before the wanted field."""
+    """Count how often each wanted id occurs against the wanted field."""
     n = int(max(before.max(initial=0), wanted_before.max(initial=0))) + 1
     known, counts = np.unique(ids * n + before, return_counts=True)
     if len(known) == 0:
@@ -152,7 +151,7 @@ def _count(ids: NDArray, before: NDArray, wanted: NDArray, wanted_before: NDArra
 
 
 def _overlap(seen_twice: Sightings, pairs: _Pairs, field_of: NDArray[np.integer]) -> NDArray[np.bool_]:
-    """Tell for which pairs each lies where the other's field has been too."""
+    """Return the pairs of which each lies within the area of the other's field."""
     s = seen_twice
     of_first = _count(s.first, s.second_field, pairs.first, field_of[pairs.second])
     return (of_first > 0) & (_count(s.second, s.first_field, pairs.second, field_of[pairs.first]) > 0)
@@ -161,7 +160,7 @@ def _overlap(seen_twice: Sightings, pairs: _Pairs, field_of: NDArray[np.integer]
 def _chips(
     pairs: _Pairs, undecided: NDArray[np.bool_], area: NDArray, chip: float
 ) -> list[tuple[NDArray, NDArray]]:
-    """Link each chip with what it lies against along half of its border or more."""
+    """Link each fragment with the label along at least half of its border."""
     links = []
     sides = (pairs.first, pairs.second, pairs.of_first), (pairs.second, pairs.first, pairs.of_second)
     for own, other, of_own in sides:
@@ -173,7 +172,7 @@ def _chips(
 
 
 def _largest(group: NDArray, area: NDArray) -> NDArray[np.int64]:
-    """Return for each group the member with the largest area, the lowest of several."""
+    """Return the member of each group with the largest area, the lowest of several."""
     order = np.lexsort((-np.arange(len(area)), area))
     out = np.zeros(len(area), dtype=np.int64)
     out[group[order]] = order  # the last one written stays

@@ -1,7 +1,7 @@
-"""Transcripts on a raster, sparse and in canonical order: the only form in which the engine sees them.
+"""Transcripts on a raster, sparse and in canonical order: the only form that segmentation uses.
 
 :class:`TranscriptMap` is a CSR-like array of (row, column, feature, count) sorted by row, column and feature, with
-equal entries summed. The order in which transcripts arrive therefore has no say in any sum that is built on it.
+equal entries summed. No sum over it therefore depends on the order in which transcripts arrive.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["ENTRIES_AT_ONCE", "MapWriter", "TranscriptMap", "Window"]
 
 ENTRIES_AT_ONCE = 1_000_000
-"""Entries that a pass in bounded memory looks at together."""
+"""Entries that a pass in bounded memory processes together: 12 MB."""
 
 _NO_MASK = np.zeros((0, 0), dtype=bool)
-_PIXELS_FOR_THREADS = 1 << 20  # to sum up fewer is done before threads have started
+_PIXELS_FOR_THREADS = 1 << 20  # summing fewer takes less time than starting threads
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class TranscriptMap:
     shape
         ``(height, width)`` of the raster in pixels.
     n_features
-        Number of features (genes first, controls behind them, as the caller orders them).
+        Number of features, in the order of the caller (genes, then controls).
     row_start
         ``(height + 1,)`` int64: the entries of row ``i`` are ``row_start[i]:row_start[i + 1]``.
     column, feature, count
@@ -70,7 +70,7 @@ class TranscriptMap:
         shape: tuple[int, int],
         n_features: int,
     ) -> TranscriptMap:
-        """Bring transcripts in any order into canonical order and sum equal ones.
+        """Return the map of transcripts in any order.
 
         Parameters
         ----------
@@ -87,7 +87,7 @@ class TranscriptMap:
 
     @classmethod
     def from_segments(cls, segments: list[Segment], *, shape: tuple[int, int], n_features: int) -> TranscriptMap:
-        """Bring transcripts in pieces into canonical order and sum equal ones; ``segments`` is empty afterwards."""
+        """Return the map of transcripts in segments; the list is empty afterwards."""
         return cls(shape, n_features, *sort_segments(segments, shape=shape, n_features=n_features))
 
     @property
@@ -96,18 +96,18 @@ class TranscriptMap:
         return sum(int(band.count.sum(dtype=np.int64)) for _, _, band in self.bands())
 
     def rows(self) -> NDArray[np.int32]:
-        """Return the row of every entry."""
+        """Return the row of each entry, ``(n,)``."""
         return np.repeat(np.arange(self.shape[0], dtype=np.int32), np.diff(self.row_start))
 
     def select(self, keep: NDArray[np.bool_], new_index: NDArray, n_features: int) -> TranscriptMap:
-        """Keep the features where ``keep`` is true and renumber them.
+        """Return the map of some features, renumbered.
 
         Parameters
         ----------
         keep
-            ``(n_features,)`` bool.
+            ``(n_features,)`` bool: the features to keep.
         new_index
-            ``(n_features,)`` the new number of each kept feature; each is used once.
+            ``(n_features,)`` new number of each kept feature, all different.
         n_features
             Number of features of the result.
         """
@@ -119,7 +119,7 @@ class TranscriptMap:
         return made if (np.diff(kept) > 0).all() else made._sorted_anew()
 
     def _sorted_anew(self) -> TranscriptMap:
-        """Return the map in canonical order where features are not in order within pixels."""
+        """Return the map sorted again, if features are not in order within pixels."""
         writer = self.writer()
         for _, _, band in self.bands():
             made = TranscriptMap.from_positions(
@@ -147,22 +147,22 @@ class TranscriptMap:
         return replace(self, n_features=n_features) if made is None else made
 
     def writer(self, n_features: int | None = None) -> MapWriter:
-        """Return what writes a map of the same shape, with no more entries, to where this one lives."""
+        """Return a writer of a map of the same shape with no more entries, in the same storage."""
         n_features = self.n_features if n_features is None else n_features
         return MapWriter(self.shape, n_features, storage=self.storage, most=len(self.count))
 
     def bands(self, rows_at_once: int | None = None) -> Iterator[tuple[int, int, TranscriptMap]]:
-        """Go through the map row by row in bounded memory.
+        """Yield the map in bands of rows, in bounded memory.
 
         Parameters
         ----------
         rows_at_once
-            Rows of a band; None for as many as hold no more than a million entries together, but at least one.
+            Rows of a band; None for bands with at most a million entries, but at least one row.
 
         Yields
         ------
         ``(row0, row1, map)`` with the map of these rows, of shape ``(row1 - row0, width)``. Its arrays are views, to be
-        used before the next band is asked for: what is on disk is let go from memory then.
+        used before the next band is requested: pages of a map on disk are then released.
         """
         height, width = self.shape
         if rows_at_once is None:
@@ -184,7 +184,7 @@ class TranscriptMap:
                 self.storage.release(array[start:stop])
 
     def within(self, window: Window) -> TranscriptMap:
-        """Keep the transcripts of a window."""
+        """Return the map, of the same shape, of the transcripts in a window."""
         inside = window.clipped(self.shape)
         if inside.shape == self.shape:
             return self
@@ -195,14 +195,14 @@ class TranscriptMap:
         return TranscriptMap(self.shape, self.n_features, row_start, *made)
 
     def crop(self, window: Window) -> TranscriptMap:
-        """Return the map of a window that lies inside the raster, rows and columns counted from its corner."""
+        """Return the map of a window inside the raster, with rows and columns counted from its corner."""
         if window == Window(0, 0, *self.shape):
             return self
         in_row, made = self._ranges(window, window.column0)
         return TranscriptMap(window.shape, self.n_features, _row_start(in_row), *made)
 
     def _ranges(self, inside: Window, column0: int) -> tuple[NDArray[np.int64], Entries]:
-        """Return how many entries of a window inside the raster lie in each of its rows, and a copy of them."""
+        """Return the number of entries in each row of a window inside the raster, and copies of the entries."""
         bounds = np.empty((inside.shape[0], 2), dtype=np.int64)
         columns = inside.column0, inside.column1
         n = _entries.row_ranges(self.row_start, self.column, self.shape[0], inside.row0, *columns, bounds)
@@ -212,14 +212,14 @@ class TranscriptMap:
         return bounds[:, 1] - bounds[:, 0], made
 
     def where(self, mask: NDArray[np.bool_]) -> TranscriptMap:
-        """Keep the transcripts of the pixels where a mask ``(h, w)`` is true; it is read band by band."""
+        """Return the map of the transcripts where a mask ``(h, w)`` is true; the mask is read band by band."""
         if mask.shape != self.shape:
             msg = f"The mask has shape {mask.shape}, the map {self.shape}."
             raise ValueError(msg)
         return self._filtered(np.arange(self.n_features, dtype=np.int32), self.n_features, mask)
 
     def totals(self, window: Window | None = None) -> NDArray[np.int32]:
-        """Return the count of all features together per pixel of ``window``, shape ``(h, w)``; 0 outside the raster."""
+        """Return the sum over all features per pixel of a window, ``(h, w)``; 0 outside the raster."""
         window = window or Window(0, 0, *self.shape)
         out = np.zeros(window.shape, dtype=np.int32)
         if out.size < _PIXELS_FOR_THREADS:
@@ -236,7 +236,7 @@ class TranscriptMap:
         return out
 
     def window(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-        """Return the transcripts of a window as a CSR matrix (pixels of the window in row-major order x features).
+        """Return the transcripts of a window as a CSR matrix, pixels in row-major order x features.
 
         Returns
         -------
@@ -256,7 +256,7 @@ class TranscriptMap:
         return pixel_start, feature, count
 
     def dense(self, window: Window | None = None) -> NDArray[np.int32]:
-        """Return the dense map of a window, shape ``(n_features, h, w)``. For tests and small windows only."""
+        """Return the dense map of a window, ``(n_features, h, w)``; for tests and small windows only."""
         window = window or Window(0, 0, *self.shape)
         pixel_start, feature, count = self.window(window)
         h, w = window.shape
@@ -266,12 +266,12 @@ class TranscriptMap:
 
 
 class MapWriter:
-    """Writes a map from the first row to the last.
+    """Writes a map row by row.
 
     Parameters
     ----------
     shape, n_features
-        Of the map.
+        Shape and number of features of the map.
     storage
         Where to write it; None for memory.
     most
@@ -284,7 +284,7 @@ class MapWriter:
         self._in_row: list[NDArray[np.int64]] = []
 
     def append(self, in_row: NDArray[np.int64], entries: Entries) -> None:
-        """Write the next rows: how many entries each has, and their columns, features and counts."""
+        """Write the next rows: the number of entries in each, and their columns, features and counts."""
         self._in_row.append(in_row)
         self._entries.append(entries)
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """A rectangle of pixels ``[row0, row1) x [column0, column1)``; it may reach beyond the raster."""
+    """A rectangle of pixels ``[row0, row1) x [column0, column1)``, which may extend beyond the raster."""
 
     row0: int
     column0: int
@@ -36,23 +36,23 @@ class Window:
         return Window(row0, column0, row1, column1)
 
     def meet(self, other: Window) -> Window:
-        """Return the part that lies in another window, too; empty if there is none."""
+        """Return the intersection with another window; empty if there is none."""
         row0, column0 = max(self.row0, other.row0), max(self.column0, other.column0)
         row1, column1 = max(min(self.row1, other.row1), row0), max(min(self.column1, other.column1), column0)
         return Window(row0, column0, row1, column1)
 
     def seen_from(self, other: Window) -> Window:
-        """Return the same pixels counted from the corner of another window."""
+        """Return the same window with rows and columns counted from the corner of another."""
         row0, column0 = other.row0, other.column0
         return Window(self.row0 - row0, self.column0 - column0, self.row1 - row0, self.column1 - column0)
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Index of the window in a raster (only for a window inside it)."""
+        """Index of the window in a raster that contains it."""
         return slice(self.row0, self.row1), slice(self.column0, self.column1)
 
     def read(self, raster: NDArray, fill: float = 0) -> NDArray:
-        """Read the window of a raster of shape ``(h, w)``; what lies outside is ``fill``."""
+        """Return the window of a raster ``(h, w)``, with ``fill`` outside of it."""
         inside = self.clipped(raster.shape)
         if inside == self:
             return raster[self.slices]

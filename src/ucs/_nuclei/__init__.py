@@ -1,1 +1,1 @@
-"""From an image of a nuclear stain to labels of nuclei; arrays only."""
+"""Detection of nuclei in images of a nuclear stain, tile by tile."""

@@ -1,10 +1,9 @@
-"""Watershed of a landscape in which every pixel's basin depends on a bounded neighbourhood only.
+"""Watershed of a landscape in which the label of a pixel depends on a bounded neighbourhood only.
 
-A flooding watershed lets a pixel's label depend on pixels at any distance. Here a pixel belongs to the peak that its
-path of steepest ascent ends on, and to none if the path has more than ``reach`` steps. So what a pixel belongs to is
-known once the landscape within ``reach`` pixels of it is, and the extent of a whole basin once the landscape within
-``2 * reach`` pixels is: an image can be cut into windows with a margin, and every window agrees about what it shares
-with its neighbours, without anything to stitch.
+In a flooding watershed the label of a pixel may depend on pixels at any distance. Here a pixel belongs to the peak at
+the end of its path of steepest ascent, and to none if the path has more than ``reach`` steps. The basin of a pixel is
+thus determined by the landscape within ``reach`` pixels, and the extent of a whole basin by that within ``2 * reach``
+pixels: windows with such a margin agree in their overlaps, and nothing has to be stitched.
 
 All rasters are windows ``(h, w)`` of a larger one; ids are 1..n in the raster order of the peaks, 0 = none.
 """
@@ -25,7 +24,7 @@ _DIAGONAL = np.float32(np.sqrt(0.5))
 
 
 class Basins(NamedTuple):
-    """Basins of a window: ``(h, w)`` int32 ids, and the row and column of the peak of each id, ``(n,)`` int64."""
+    """Basins of a window: ``(h, w)`` int32 ids, and row and column of the peak of each id, ``(n,)`` int64."""
 
     labels: NDArray[np.int32]
     row: NDArray[np.int64]
@@ -45,7 +44,7 @@ class Contacts(NamedTuple):
 def block_means(image: NDArray, side: int) -> NDArray[np.float32]:
     """Return the means of ``side x side`` blocks of a raster ``(h, w)``; blocks at the far edges may be smaller.
 
-    Summed in double precision in a fixed order, so that a block has one mean, whatever part of an image is given.
+    Sums are in double precision and in a fixed order, so that the mean of a block does not depend on the window.
     """
     h, w = image.shape
     out = np.empty(((h + side - 1) // side, (w + side - 1) // side), dtype=np.float32)
@@ -78,9 +77,9 @@ def normalise(
     background, level
         Values at the centres of blocks of ``side x side`` pixels; bilinear between them, constant beyond.
     row0, column0
-        Where the window lies.
+        First pixel of the window in the raster.
     side
-        Of a block, in pixels.
+        Side of a block in pixels.
     """
     h, w = image.shape
     n_rows, n_columns = background.shape
@@ -121,7 +120,7 @@ def ascend(landscape: NDArray[np.float32], *, reach: int, minimum: float) -> Bas
 def _steepest(landscape: NDArray[np.float32]) -> NDArray[np.int32]:
     """Return for each pixel the flat index of the neighbour up the steepest slope, or its own if it is a peak.
 
-    On a plateau one goes to the first neighbour of the same height that comes before in raster order: no circles.
+    On a plateau it is the first neighbour of the same height that precedes in raster order, so there are no cycles.
     """
     h, w = landscape.shape
     towards = np.empty(h * w, dtype=np.int32)
@@ -190,7 +189,7 @@ def _follow(
 def basin_quantiles(
     labels: NDArray[np.int32], n: int, values: NDArray[np.float32], core: NDArray[np.bool_], quantile: float
 ) -> NDArray[np.float32]:
-    """Return ``(n + 1,)`` a quantile of the values of each id's pixels within ``core``; 0 where there are none."""
+    """Return a quantile of the values of each id within ``core``, ``(n + 1,)``; 0 for ids without pixels there."""
     first = np.zeros(n + 2, dtype=np.int64)
     flat, inside, value = labels.ravel(), core.ravel(), values.ravel()
     for p in range(flat.size):
@@ -223,7 +222,7 @@ def keep_above(labels: NDArray[np.int32], values: NDArray[np.float32], limits: N
 
 @njit(cache=True, nogil=True)
 def sums(labels: NDArray[np.int32], n: int, row0: int, column0: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return per id 0..n the sums for its moments, and its box.
+    """Return the sums for the moments of each id 0..n, and its box.
 
     Parameters
     ----------
@@ -232,12 +231,12 @@ def sums(labels: NDArray[np.int32], n: int, row0: int, column0: int) -> tuple[ND
     n
         Highest id.
     row0, column0
-        Where the window lies.
+        First pixel of the window in the raster.
 
     Returns
     -------
     ``(n + 1, 6)`` number of pixels and sums of x, y, x*x, y*y, x*y, and ``(n + 1, 4)`` lowest row, lowest column,
-    highest row, highest column, all in pixels of the raster. Both can be added up (or compared) over windows.
+    highest row, highest column, all in pixels of the raster. Sums and boxes of windows can be combined.
     """
     total = np.zeros((n + 1, 6), dtype=np.int64)
     box = np.empty((n + 1, 4), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Labels made compact, each on its own: opened, reduced to the largest part, filled."""
+"""Cleaning of labels, each on its own: opened, reduced to the largest component, filled."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 def clean_labels(labels: NDArray, radius: int) -> NDArray:
-    """Return labels of which each was opened by a disc, reduced to its largest part, and filled.
+    """Return labels, each opened by a disc, reduced to its largest component, and filled.
 
     Parameters
     ----------
     labels
         ``(h, w)`` integers, 0 = background.
     radius
-        Of the disc in pixels, 0 for none.
+        Radius of the disc in pixels; 0 for no opening.
 
     Returns
     -------
-    Labels of the same type. Every label is treated as if it were alone, so the order does not matter; pixels of others
-    that lie in its holes stay theirs. Parts are connected by edges; of equal parts, the first in raster order stays. A
-    label that the opening leaves nothing of is gone.
+    Labels of the same type. Each label is processed on its own, so their order does not matter; pixels of other labels
+    in its holes are kept. Components are 4-connected; of equally large ones the first in raster order is kept. A label
+    that the opening removes is dropped.
     """
     dense, ids = densify(labels)
     out = np.zeros(labels.shape, dtype=np.int32)
@@ -66,7 +66,7 @@ def _clean(
 
 @njit(cache=True, nogil=True)
 def _open(mask: NDArray[np.bool_], disc: NDArray[np.int64], margin: int) -> NDArray[np.bool_]:
-    """Return the union of the discs that fit into a mask, whose margin is wider than the disc."""
+    """Return the union of the discs that fit into a mask, whose margin must be wider than the disc."""
     h, w = mask.shape
     out = np.zeros_like(mask)
     for i in range(margin, h - margin):
@@ -84,7 +84,7 @@ def _open(mask: NDArray[np.bool_], disc: NDArray[np.int64], margin: int) -> NDAr
 
 @njit(cache=True, nogil=True)
 def _fill_largest(mask: NDArray[np.bool_]) -> None:
-    """Reduce a mask to its largest part, holes included, in place; its margin is empty."""
+    """Reduce a mask to its largest component with holes filled, in place; its margin must be empty."""
     part = np.zeros(mask.shape, dtype=np.int32)
     n, largest, size = 0, 0, 0
     stack = np.empty(mask.size, dtype=np.int64)

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
     from ucs._nuclei.tiles import FoundNuclei
 
-_WORKING_UM = 0.5  # blocks up to this size lose nothing that the watershed needs
+_WORKING_UM = 0.5  # pixels are averaged in blocks up to this size, which the watershed does not suffer from
 NUCLEUS_AREA_UM2 = (5.0, 500.0)
-"""Median areas that nuclei, or small cells in their place, can have."""
+"""Plausible range of the median area of nuclei, or of small cells in their place."""
 
 
 class NoNucleiError(ValueError):
-    """An image in which no nucleus was found."""
+    """No nucleus was found in an image."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class StainImage:
     Attributes
     ----------
     key
-        Of the element.
+        Key of the element.
     image
         ``(c, y, x)``.
     to_finest
-        ``(3, 3)`` from its pixels to those of the finest level of the element.
+        ``(3, 3)`` matrix from its pixels to those of the finest level of the element.
     um_per_px
         Side of a pixel in um.
     """
@@ -74,20 +74,20 @@ def find_in_image(
     Parameters
     ----------
     stain
-        What to look at.
+        Level and channels to search.
     element
-        The element that it is of, for its transformations.
+        Element of the image, for its transformations.
     method, options, tile_size
         As in :func:`ucs.pp.nuclei`.
     update
-        Called with the number of tiles done, and that of all.
+        Called with ``(tiles done, tiles)``.
 
     Raises
     ------
     NoNucleiError
-        If there are none.
+        If there are no nuclei.
     ValueError
-        If their median size cannot be right.
+        If their median area is implausible.
     """
     found = _run(method, dict(options or {}), stain.image, stain.key, stain.um_per_px, tile_size, update)
     _check_found(found, stain.um_per_px, method)

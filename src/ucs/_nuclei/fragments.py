@@ -1,8 +1,7 @@
-"""Fragments of nuclei, known by their sums only, put together to nuclei.
+"""Merging of the fragments of nuclei, from their sums only.
 
-A watershed that finds every nucleus cuts some of them into pieces. Which pieces are one nucleus is decided here for all
-of an image at once, from a few numbers per piece and per contact: no pixels are needed, so nothing depends on the tiles
-that they were counted in.
+A watershed that finds every nucleus splits some of them. Which fragments are one nucleus is decided here for a whole
+image, from a few numbers per fragment and per contact. No pixels are needed, so the result does not depend on tiles.
 """
 
 from __future__ import annotations
@@ -19,12 +18,12 @@ from ucs._kernels.measure import second_moments
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_EDGES_PER_LENGTH = 4 / np.pi  # pixel edges along a line of random direction, per pixel of its length
+_EDGES_PER_LENGTH = 4 / np.pi  # mean number of pixel edges along a line of random direction, per pixel of its length
 
 
 @dataclass(frozen=True)
 class Fragments:
-    """Pieces of nuclei.
+    """Fragments of nuclei.
 
     Attributes
     ----------
@@ -44,12 +43,12 @@ class Fragments:
     height: NDArray[np.float32]
 
     def grouped_members(self, member: NDArray[np.int64], group: NDArray[np.int64]) -> Fragments:
-        """Return the unions of groups that may share pieces: piece and group of each membership, groups from 0 on."""
+        """Return the unions of groups that may share fragments, given fragment and group of each membership."""
         pieces = Fragments(self.sums[member], self.box[member], self.level[member], self.height[member])
         return pieces.grouped(group, int(group.max(initial=-1)) + 1)
 
     def grouped(self, group: NDArray[np.int64], n: int) -> Fragments:
-        """Return the union of the pieces of each group 0..n-1; levels are averaged over pixels."""
+        """Return the union of the fragments of each group 0..n-1; levels are averaged over pixels."""
         sums = np.zeros((n, self.sums.shape[1]), dtype=np.int64)
         np.add.at(sums, group, self.sums)
         box = np.concatenate([np.full((n, 2), np.iinfo(np.int64).max), np.full((n, 2), -1)], axis=1)
@@ -63,7 +62,7 @@ class Fragments:
 
 @dataclass(frozen=True)
 class Borders:
-    """Which pieces touch: index of both (``low < high``), pixel edges between them, highest pass in two rasters."""
+    """Contacts of fragments: both indices (``low < high``), pixel edges, and the highest pass in two rasters."""
 
     low: NDArray[np.int64]
     high: NDArray[np.int64]
@@ -80,7 +79,7 @@ class Borders:
         value: NDArray[np.float32],
         landscape: NDArray[np.float32],
     ) -> Borders:
-        """Put the parts of each border together; a border of a piece with itself is none."""
+        """Combine the entries of each pair; contacts of a fragment with itself are dropped."""
         low, high = np.minimum(low, high), np.maximum(low, high)
         keep = low != high
         order = np.flatnonzero(keep)[np.lexsort((high[keep], low[keep]))]
@@ -98,27 +97,27 @@ class Borders:
         )
 
     def grouped(self, group: NDArray[np.int64]) -> Borders:
-        """Return the borders between groups of pieces."""
+        """Return the borders between groups of fragments."""
         return Borders.collect(group[self.low], group[self.high], self.n_edges, self.value, self.landscape)
 
 
 @dataclass(frozen=True)
 class MergeLimits:
-    """When two pieces are one nucleus; lengths and areas in pixels.
+    """Conditions under which two fragments are one nucleus; lengths and areas in pixels.
 
     Attributes
     ----------
     depth
-        Peaks that rise less than this above the pass to a higher one are not peaks of their own.
+        Peaks that rise less than this above the pass to a higher one are merged with it.
     ellipse
-        Least share of the ellipse with the same moments that the union has to fill: 1 for an ellipse, 0.89 for two
-        discs that touch.
+        Lowest share that the union must fill of the ellipse with the same moments: 1 for an ellipse, 0.89 for two discs
+        that touch.
     neck
-        Least length of the contact, relative to the width of the union.
+        Lowest length of the contact, relative to the width of the union.
     valley
-        Least brightness of the pass between the two, relative to the dimmer one.
+        Lowest brightness of the pass between the two, relative to the dimmer one.
     similar
-        Least brightness of the dimmer one, relative to the brighter one.
+        Lowest brightness of the dimmer one, relative to the brighter one.
     largest_area, longest
         Limits of a union: area, and side of its box.
     """
@@ -133,10 +132,10 @@ class MergeLimits:
 
 
 def group_fragments(fragments: Fragments, borders: Borders, limits: MergeLimits) -> tuple[NDArray[np.int64], int]:
-    """Return the nucleus of each piece, ``(n,)`` 0..m-1, and m.
+    """Return the nucleus of each fragment, ``(n,)`` 0..m-1, and m.
 
-    First pieces whose peaks are not peaks of their own join the higher one, in the order of the passes. Then, round by
-    round, two pieces join that are each other's best partner: those whose union fills its ellipse best.
+    First, fragments with a shallow peak are merged with the higher neighbour, in the order of the passes. Then, in
+    rounds, groups are merged that are the best choice of all their members: those whose union fills its ellipse best.
     """
     order = np.lexsort((borders.high, borders.low, -borders.landscape))
     root = np.arange(len(fragments.level))
@@ -170,7 +169,7 @@ def _join_shallow(
     depth: float,
     longest: float,
 ) -> None:
-    """Unite pieces over descending passes, in place in ``root``, where the lower peak rises less than ``depth``."""
+    """Merge fragments in ``root``, over descending passes, if the lower peak rises less than ``depth`` above one."""
     for e in range(low.size):
         a, b = low[e], high[e]
         while root[a] != a:
@@ -195,12 +194,12 @@ def _join_shallow(
 
 
 def _join_best(fragments: Fragments, borders: Borders, limits: MergeLimits) -> NDArray[np.int64] | None:
-    """Return the root of each piece after a round of uniting best groups, None if there is nothing to unite."""
+    """Return the root of each fragment after a round of merging the best groups; None if there are none."""
     group, member, fill = _candidates(fragments, borders, limits)
     if len(fill) == 0:
         return None
     first = np.flatnonzero(np.append(True, np.diff(group) != 0))
-    order = np.lexsort((member[first], -fill))  # ties have a rule: the first piece of the raster
+    order = np.lexsort((member[first], -fill))  # ties go to the first fragment of the raster
     rank = np.empty(len(order), dtype=np.int64)
     rank[order] = np.arange(len(order))
     best = np.full(len(fragments.level), len(order))
@@ -215,7 +214,7 @@ def _join_best(fragments: Fragments, borders: Borders, limits: MergeLimits) -> N
 def _candidates(
     fragments: Fragments, borders: Borders, limits: MergeLimits
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Return groups of pieces that may be one nucleus: group and piece of each membership, fill of each group."""
+    """Return candidate groups: group and fragment of each membership, and how well each group fills its ellipse."""
     dim = np.minimum(fragments.level[borders.low], fragments.level[borders.high])
     bright = np.maximum(fragments.level[borders.low], fragments.level[borders.high])
     alike = (borders.value >= limits.valley * dim) & (dim >= limits.similar * bright)
@@ -224,7 +223,7 @@ def _candidates(
     start, neighbour = _neighbours(a, b, n)
     three = _triangles(start, neighbour)
     degree = np.diff(start)
-    centre = np.repeat(np.arange(n), degree)  # of stars: a piece and all its neighbours
+    centre = np.repeat(np.arange(n), degree)  # of stars: a fragment with all its neighbours
     stars = degree > 2
     island = lowest_connected(a, b, n)
     size = np.bincount(island, minlength=n)
@@ -253,14 +252,14 @@ def _candidates(
 
 
 def _neighbours(a: NDArray[np.int64], b: NDArray[np.int64], n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return where the neighbours of each piece start, ``(n + 1,)``, and the neighbours, ascending."""
+    """Return the start of the neighbours of each fragment, ``(n + 1,)``, and the neighbours, ascending."""
     source, target = np.concatenate([a, b]), np.concatenate([b, a])
     order = np.lexsort((target, source))
     return np.searchsorted(source[order], np.arange(n + 1)), target[order]
 
 
 def _triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return triples of pieces that all touch each other, ``(m, 3)`` ascending."""
+    """Return triples of fragments that all touch each other, ``(m, 3)``, ascending."""
     n = _find_triangles(start, neighbour, np.empty((0, 3), dtype=np.int64))
     out = np.empty((n, 3), dtype=np.int64)
     _find_triangles(start, neighbour, out)
@@ -286,9 +285,9 @@ def _find_triangles(start: NDArray[np.int64], neighbour: NDArray[np.int64], out:
 
 
 def _ellipse(sums: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the share of the ellipse with the same second moments that is filled, and its width."""
+    """Return the filled share of the ellipse with the same second moments, and its width."""
     n, x, y, xx, yy, xy = sums.T
-    cx, cy = x // n, y // n  # whole numbers: moments about a near point, without loss
+    cx, cy = x // n, y // n  # whole numbers: exact sums about a near point
     x, xx = x - n * cx, xx - 2 * cx * x + n * cx * cx
     xy = xy - cx * y - cy * (x + n * cx) + n * cx * cy
     y, yy = y - n * cy, yy - 2 * cy * y + n * cy * cy

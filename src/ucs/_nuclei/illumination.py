@@ -1,4 +1,4 @@
-"""How bright background and nuclei are in each part of an image, from one coarse pass over it."""
+"""Local brightness of background and nuclei, from one coarse pass over an image."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ucs._kernels.windows import Window
     from ucs._nuclei.tiles import Raster
 
-_SAMPLE_UM = 1.0  # side of what is averaged before anything is compared, so that noise does not count
+_SAMPLE_UM = 1.0  # side of the squares that are averaged first, to suppress noise
 _SAMPLES = 8  # samples along the side of a block
-_LOW_RANK = 3  # of a block's 64 samples: its dark ones
-_RANKS = np.arange(4, 64, 8)  # those that stand for the block's distribution
-_LOW_PERCENT = 20  # of the blocks around: nuclei cover most of some blocks
-_DIFFERENCE_TO_SPREAD = 1.4826 / np.sqrt(2)  # median absolute difference of two normal deviates to their spread
-_LEVEL_UM = 64.0  # over what distance the brightness of nuclei is averaged
-_PRIOR = 0.02  # weight of the image's average against the blocks around, in blocks full of nuclei
-_DIMMEST = 1 / 3  # of nuclei anywhere, relative to the image's average: empty glass must not be scaled up
+_LOW_RANK = 3  # of the 64 sorted samples of a block: a dark one, but not the darkest
+_RANKS = np.arange(4, 64, 8)  # of the sorted samples: eight that represent the distribution of a block
+_LOW_PERCENT = 20  # percentile of the blocks around: low, as nuclei cover most of some blocks
+_DIFFERENCE_TO_SPREAD = 1.4826 / np.sqrt(2)  # median absolute difference of two normal deviates -> standard deviation
+_LEVEL_UM = 64.0  # standard deviation over which the brightness of nuclei is averaged
+_PRIOR = 0.02  # weight of the average of the image, as a share of bright samples: decides where there are few nuclei
+_DIMMEST = 1 / 3  # lower bound of the local brightness over the average: empty glass must not be scaled up
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Illumination:
     background, level
         ``(rows, columns)`` float32.
     side
-        Of a block, in pixels of the raster.
+        Side of a block in pixels of the raster.
     typical
-        Brightness of nuclei above background over the whole image.
+        Brightness of nuclei above the background over the whole image.
     noise
-        Standard deviation that noise alone gives a mean over about 1 um.
+        Standard deviation of the noise of a mean over about 1 um.
     """
 
     background: NDArray[np.float32]
@@ -60,9 +60,9 @@ def measure_illumination(
 ) -> Illumination:
     """Measure the illumination of an image.
 
-    Blocks of about 8 x 8 um hold 64 means over about 1 um. The background of a block is the 20th percentile of the dark
-    means of the blocks around it; the brightness of nuclei is the mean, over the neighbourhood, of what is above Otsu's
-    threshold for the whole image, drawn towards the image's average where there is little of it.
+    Blocks of about 8 x 8 um have 64 means over about 1 um. The background of a block is the 20th percentile of the dark
+    means of the blocks around it. The brightness of nuclei is the mean over the neighbourhood of samples above Otsu's
+    threshold for the whole image, shrunk towards the average of the image where there are few.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def measure_illumination(
 def _block_samples(raster: Raster, window: Window, sample: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return the sorted means of each block, ``(rows, columns, 64)``, and its median difference from pixel to pixel.
 
-    What is missing of blocks at the far edges is repeated.
+    Incomplete blocks at the far edges are padded with their edge values.
     """
     image = raster.read_means(window)
     means = _blocks(block_means(image, sample), _SAMPLES)
@@ -118,7 +118,7 @@ def _blocks(values: NDArray[np.float32], side: int) -> NDArray[np.float32]:
 def _background(low: NDArray[np.float64], varies: NDArray[np.bool_], size: int) -> NDArray[np.float64]:
     from scipy import ndimage
 
-    # Padding around a mosaic is darker than any tissue: it takes the values of the nearest block with an image.
+    # Padding around a mosaic is darker than any tissue: it gets the values of the nearest block with an image.
     nearest = ndimage.distance_transform_edt(~varies, return_distances=False, return_indices=True)
     local = ndimage.percentile_filter(low[tuple(nearest)], _LOW_PERCENT, size=size, mode="nearest")
     return ndimage.gaussian_filter(local, 1.5, mode="nearest")
@@ -133,7 +133,7 @@ def _levels(above: NDArray[np.floating], varies: NDArray[np.bool_], sigma: float
     positive = positive[positive > 0]
     if positive.size == 0:
         return np.ones(varies.shape), 1.0
-    # Of the root: a few very bright spots would otherwise take the upper class for themselves.
+    # Of the square root: otherwise a few very bright spots would make up the upper class.
     threshold = float(threshold_otsu(np.sqrt(positive))) ** 2
     typical = float(np.median(positive[positive >= threshold]))
     bright = (above > threshold) & varies[..., None]

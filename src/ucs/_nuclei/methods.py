@@ -1,4 +1,4 @@
-"""Ways to find nuclei in an image: the registry, and other people's networks through their own packages."""
+"""Methods that find nuclei in an image: the registry, and networks of other packages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     Labeller = Callable[[NDArray], NDArray]
 
 WATERSHED = "watershed"
-_NUCLEUS_UM = 7.5  # typical diameter, for networks that want to know
+_NUCLEUS_UM = 7.5  # typical diameter, for networks that need it
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class Network:
     Attributes
     ----------
     package
-        As imported.
+        Name to import.
     distribution
-        As installed.
+        Name to install.
     load
-        Called with the size of a pixel in um and the options: returns a function from ``(c, y, x)`` float32, scaled so
+        Called with the size of a pixel in um and the options; returns a function from ``(c, y, x)`` float32, scaled so
         that 0 and 1 are the 1st and the 99.8th percentile of the whole image, to labels ``(y, x)``.
     weights
-        Where its weights come from, for the error if they cannot be had.
+        Origin of the weights, for the error if they cannot be loaded.
     """
 
     package: str
@@ -57,7 +57,7 @@ def _load_cellpose(um_per_px: float, options: dict[str, Any]) -> Labeller:
     network = models.CellposeModel(**arguments)
     if is_version_3:
         options = {"channels": [0, 0], "diameter": _NUCLEUS_UM / um_per_px} | options
-    # The image is scaled already, by figures of the whole image and not of a tile.
+    # The image is already scaled by percentiles of the whole image instead of a tile.
     options = {"normalize": False} | options
 
     def label(image: NDArray) -> NDArray:
@@ -73,7 +73,7 @@ def _load_stardist(um_per_px: float, options: dict[str, Any]) -> Labeller:  # no
 
     name = options.pop("model", "2D_versatile_fluo")
     network = StarDist2D.from_pretrained(name) if isinstance(name, str) else name
-    if network is None:  # how it says that a name is unknown
+    if network is None:  # its way to report an unknown name
         msg = f"StarDist has no pretrained model {name!r}."
         raise ValueError(msg)
     return lambda image: network.predict_instances(image[0], **options)[0]
@@ -146,7 +146,7 @@ def load_network(method: str, um_per_px: float, options: dict[str, Any]) -> Labe
     ImportError
         If the package is not installed.
     RuntimeError
-        If its weights cannot be had.
+        If its weights cannot be loaded.
     """
     network = NETWORKS[method]
     try:
@@ -166,12 +166,12 @@ def load_network(method: str, um_per_px: float, options: dict[str, Any]) -> Labe
 
 
 def checked_labels(labels: Any, shape: tuple[int, int], method: str) -> NDArray[np.integer]:
-    """Return what a method made of a window as an array, having checked that it is labels.
+    """Return the result of a method for a window as an array, after checking that it is labels.
 
     Raises
     ------
     ValueError
-        If the shape is another, the type is not integer, or a label is negative.
+        If the shape differs, the type is not integer, or a label is negative.
     """
     array = np.asarray(labels)
     if array.shape != shape or array.dtype.kind not in "iu" or (array.size and array.min() < 0):

@@ -1,4 +1,4 @@
-"""Nuclei by any function of a window: tiles with a margin, each nucleus taken from the tile that holds its middle."""
+"""Nuclei by any function of a window: tiles with a margin, each nucleus from the tile that contains its centroid."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from ucs._kernels.windows import Window
     from ucs._nuclei.tiles import Raster
 
-_MARGIN_UM = 40.0
-_PERCENTILES = (1.0, 99.8)
-_MOST_SAMPLES = 4_000_000
-_MOST_TAKEN = 0.5  # share of a nucleus's pixels that others may have taken
+_MARGIN_UM = 40.0  # context around a tile: several nuclei
+_PERCENTILES = (1.0, 99.8)  # StarDist's usual normalization
+_MOST_SAMPLES = 4_000_000  # pixels for percentiles: enough for the 99.8th, in a moderate amount of memory
+_MOST_TAKEN = 0.5  # share of the pixels of a nucleus that may have been taken by others
 
 
 @dataclass(frozen=True)
 class Scaling:
-    """Per channel, the values that become 0 and 1, ``(c, 1, 1)``."""
+    """Values that are mapped to 0 and 1 in each channel, ``(c, 1, 1)``."""
 
     low: NDArray[np.float32]
     high: NDArray[np.float32]
@@ -41,7 +41,7 @@ class Scaling:
 
 
 def measure_scaling(raster: Raster, *, tile_size: int, advance: Callable[[], None]) -> Scaling:
-    """Take percentiles of the whole image from every k-th pixel of every k-th row.
+    """Return the scaling by percentiles of the whole image, from every k-th pixel of every k-th row.
 
     Raises
     ------
@@ -79,25 +79,25 @@ def label_objects(
 ) -> FoundNuclei:
     """Label an image tile by tile with a function ``(c, y, x) -> labels (y, x)``.
 
-    Each tile is read with a margin of 40 um; of the nuclei found, those are taken whose middle lies in the tile, whole.
-    Where they meet those of an earlier tile, the earlier ones stay; what has lost more than half of its pixels that way
-    was found twice and is left out. So the result is the same for any tiles if the function's answer for a nucleus
-    depends on nothing more than 40 um away.
+    Each tile is read with a margin of 40 um; nuclei with their centroid in the tile are kept as a whole. Where they
+    overlap with those of an earlier tile, the earlier ones are kept; a nucleus that loses more than half of its pixels
+    is a duplicate and is dropped. The result does not depend on the tiles if the function's result for a nucleus does
+    not depend on pixels more than 40 um away.
 
     Parameters
     ----------
     raster
         The image; its blocks must be pixels.
     function
-        What finds nuclei. It is called by one thread, in raster order.
+        Function that finds nuclei; called by one thread, in raster order.
     um_per_px
         Side of a pixel in um.
     name
-        Of the function, for errors.
+        Name of the function, for errors.
     tile_size
         Side of a tile in pixels.
     scaled
-        Whether the function gets float32 scaled by percentiles of the whole image, or the image as it is.
+        Whether the function gets float32 scaled by percentiles of the whole image, or unscaled pixels.
     update
         Called with ``(done, total)``.
     """
@@ -127,7 +127,7 @@ def label_objects(
 
 
 def _write_own(store: zarr.Array, labels: NDArray, window: Window, outer: Window, n: int) -> int:
-    """Write the nuclei whose middle lies in the tile, with ids from ``n + 1`` on; return the last id."""
+    """Write the nuclei with their centroid in the tile, with ids from ``n + 1`` on; return the last id."""
     dense, ids = densify(labels)
     if len(ids) == 0:
         return n

@@ -1,4 +1,4 @@
-"""An image read window by window, and labels written tile by tile, neither of them ever in memory as a whole."""
+"""Images read by windows and labels written by tiles, so that neither is held in memory as a whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ucs._kernels.windows import Window
 
 MOST_THREADS = 8
-"""Windows that are worked on at a time: each takes some ten rasters of its size."""
+"""Windows that are processed at a time: each needs about ten rasters of its size."""
 
 
 class FoundNuclei(NamedTuple):
@@ -36,9 +36,9 @@ class Raster:
     image
         ``(c, h, w)``.
     factor
-        Side of a block in pixels of the image; the windows given and the shape are in blocks.
+        Side of a block in pixels of the image; windows and the shape are in blocks.
     name
-        For errors.
+        Key of the image, for errors.
     """
 
     image: da.Array
@@ -61,7 +61,7 @@ class Raster:
         """
         f = self.factor
         rows, columns = slice(window.row0 * f, window.row1 * f), slice(window.column0 * f, window.column1 * f)
-        # Not Dask's own threads: the windows are spread over threads already.
+        # Without threads of Dask: windows are already distributed to threads.
         pixels = np.asarray(self.image[:, rows, columns].compute(scheduler="synchronous"))
         if pixels.dtype.kind == "f":
             n_bad = pixels.size - int(np.isfinite(pixels).sum())
@@ -80,7 +80,7 @@ class Raster:
 
 
 def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
-    """Return a raster of zeros that is kept compressed in memory: labels take a few percent of their size."""
+    """Return a raster of zeros, compressed in memory: labels take a few percent of their size."""
     import zarr
 
     return zarr.create_array(
@@ -90,10 +90,10 @@ def new_store(shape: tuple[int, int], side: int, dtype: type) -> zarr.Array:
 
 
 def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape: tuple[int, int]) -> da.Array:
-    """Return labels ``(h, w)`` uint32 on Dask: the ids of a store looked up in a table, every pixel as a block."""
+    """Return labels ``(h, w)`` uint32 on Dask: ids of a store looked up in a table, each pixel repeated to a block."""
     import dask.array as da
 
-    # Not from_zarr, by which SpatialData recognises what is stored on disk.
+    # Not from_zarr, by which SpatialData recognises elements on disk.
     lazy = da.from_array(store, chunks=store.chunks, name=False)
     if factor == 1:
         return lazy.map_blocks(lambda block: table[block], dtype=np.uint32)
@@ -105,14 +105,14 @@ def lazy_labels(store: zarr.Array, table: NDArray[np.uint32], factor: int, shape
 
 
 def renumbering(first: NDArray[np.int64], kept: NDArray[np.bool_]) -> NDArray[np.uint32]:
-    """Return a table from ids 0..n to ids 1..m of those kept, in the order of their first pixel; others become 0.
+    """Return a table from ids 0..n to 1..m for those kept, in the order of their first pixels, and 0 for others.
 
     Parameters
     ----------
     first
         ``(n + 1,)`` flat index of the first pixel of each id in raster order; that of 0 is ignored.
     kept
-        ``(n + 1,)`` which ids are kept.
+        ``(n + 1,)`` whether an id is kept.
     """
     ids = np.flatnonzero(kept)
     ids = ids[ids > 0]

@@ -1,4 +1,4 @@
-"""Nuclei by a watershed of blob contrast: no weights, any illumination, the same for any tiles."""
+"""Nuclei by a watershed of blob contrast: without weights, for uneven illumination, independent of the tiles."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from ucs._nuclei.tiles import Raster
 
 _TRUNCATE = 4.0  # radius of Gaussian kernels in standard deviations
-_LEVEL_QUANTILE = 0.8  # of a nucleus's pixels: its brightness, but for its brightest spots
-_FLOOR_QUANTILE = 0.05  # of a basin's pixels: what is around the nucleus, light scattered by its neighbours included
+_LEVEL_QUANTILE = 0.8  # of the pixels of a nucleus: its brightness without its brightest spots
+_FLOOR_QUANTILE = 0.05  # of the pixels of a basin: the surroundings, with light scattered by neighbours
 
 
 @dataclass(frozen=True)
@@ -45,32 +45,32 @@ class WatershedParams:
     Attributes
     ----------
     smoothing
-        Standard deviation of the Gaussian that takes the noise off before outlines are drawn.
+        Standard deviation of the Gaussian that suppresses noise before thresholding.
     blob
         Standard deviation of the Gaussian whose Laplacian finds nuclei: about half the radius of the smallest.
     background
-        Side of the neighbourhood in which the background is looked for.
+        Side of the neighbourhood in which the background is estimated.
     contrast
-        Least brightness above background of a pixel in a nucleus, and of a nucleus above what is around it.
+        Lowest brightness above background of a pixel in a nucleus, and of a nucleus above its surroundings.
     edge
-        Where a nucleus ends, from what is darkest around it (0) to its own brightness (1).
+        Threshold of a nucleus, between its darkest surroundings (0) and its own brightness (1).
     peak
-        Least blob contrast of a nucleus; a typical one has 0.3 to 1.
+        Lowest blob contrast of a nucleus; typical are 0.3 to 1.
     depth
-        Depth of the valley that parts two peaks of blob contrast (the h of h-maxima).
+        Depth of the valley that separates two peaks of blob contrast (the h of h-maxima).
     ellipse, neck, valley, similar
-        When two peaks are one nucleus: see :class:`ucs._nuclei.fragments.MergeLimits`.
+        Conditions to merge two peaks; see :class:`ucs._nuclei.fragments.MergeLimits`.
     opening
-        Radius of the opening that takes thin appendages off.
+        Radius of the opening that removes thin appendages.
     reach
-        Greatest distance of a nucleus's edge from its peak; twice that, from its other end.
+        Largest distance from the peak of a nucleus to its edge.
     longest
-        Greatest extent of a nucleus along x or y.
+        Largest extent of a nucleus along x or y.
     min_area, max_area
         Smallest and largest nucleus.
     min_signal
-        Least brightness of nuclei, in standard deviations of the noise of a mean over 1 um: below that the image is
-        taken for empty. Noise alone has 2 to 4.
+        Lowest brightness of nuclei, in standard deviations of the noise of a mean over 1 um; an image below it is
+        empty. Noise alone has 2 to 4.
     """
 
     smoothing: float = 0.4
@@ -125,7 +125,7 @@ class WatershedParams:
 
 
 class _Pieces(NamedTuple):
-    """What a tile found: pieces by the flat index of their peak, and borders between them."""
+    """Fragments of a tile, by the flat index of their peak, and the borders between them."""
 
     labels: NDArray[np.uint64]
     peak: NDArray[np.int64]
@@ -144,19 +144,19 @@ def watershed(
     """Find nuclei in an image's first channel.
 
     1. Background and brightness of nuclei are measured over the whole image (:func:`measure_illumination`).
-    2. In each tile, the image is smoothed, freed from the background and scaled; the negative Laplacian of Gaussian of
-       its square root is cut into basins (:func:`ucs._nuclei.basins.ascend`); each basin is cut halfway between
-       its own brightness and what is darkest in it.
-    3. Basins are put together to nuclei, all at once (:func:`ucs._nuclei.fragments.group_fragments`).
-    4. In each tile, nuclei are opened, freed from splinters and filled.
+    2. In each tile, the image is smoothed, the background subtracted and the result scaled; the negative Laplacian of
+       Gaussian of its square root is split into basins (:func:`ucs._nuclei.basins.ascend`); each basin is thresholded
+       halfway between its own brightness and its darkest pixels.
+    3. Basins are merged to nuclei for the whole image (:func:`ucs._nuclei.fragments.group_fragments`).
+    4. In each tile, nuclei are opened, reduced to their largest component and filled.
 
-    A pixel's label depends on what lies within a margin that every tile is read with, and on figures of the whole
-    image: the same labels for any tiles. Ids are 1..n in the order of their first pixels.
+    The label of a pixel depends on pixels within the margin of a tile and on statistics of the whole image, so labels
+    do not depend on the tiles. Ids are 1..n in the order of their first pixels.
 
     Raises
     ------
     ValueError
-        If all pixels are equal, some are not finite, or nothing stands out of the noise.
+        If all pixels are equal, some are not finite, or no signal exceeds the noise.
     """
     windows = tiles(raster.shape, tile_size)
     n_coarse, done = len(windows), 0
@@ -224,7 +224,7 @@ def _find_pieces(
     total, box = sums(mine, n, window.row0, window.column0)
     touching = contacts(labels, value, landscape, (own.row0, own.column0, own.row1, own.column1))
     peak = np.append(-1, (basins.row + outer.row0) * raster.shape[1] + basins.column + outer.column0)
-    # Pieces of which this tile owns no pixel may still touch one that does.
+    # Fragments without a pixel in this tile may still touch one with a pixel in it.
     here = np.flatnonzero(total[:, 0])
     height = np.append(np.float32(0), landscape[basins.row, basins.column])
     return _Pieces(
@@ -241,10 +241,10 @@ def _find_pieces(
 def _group(
     found: list[_Pieces], um_per_px: float, params: WatershedParams
 ) -> tuple[NDArray[np.int64], NDArray[np.uint32], int]:
-    """Return the peaks of all pieces, ascending, the nucleus 1..n of each, and n."""
+    """Return the peaks of all fragments, ascending, the nucleus 1..n of each, and n."""
     peaks, index = np.unique(np.concatenate([pieces.peak for pieces in found]), return_inverse=True)
     parts = [pieces.fragments for pieces in found]
-    # Level and height of a piece are the same in every tile: their average and their maximum are themselves.
+    # Level and height of a fragment are the same in every tile, so that average and maximum do not change them.
     fragments = Fragments(
         *(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Fragments))
     ).grouped(index, len(peaks))
@@ -272,7 +272,7 @@ def _clean(
     params: WatershedParams,
     um_per_px: float,
 ) -> NDArray[np.uint32]:
-    """Return a tile's nuclei, each opened, reduced to its largest part and filled."""
+    """Return the nuclei of a tile, each opened, reduced to its largest component and filled."""
     outer = window.grown(margin).clipped(store.shape)
     raw = np.asarray(store[outer.slices])
     labels = np.zeros(raw.shape, dtype=np.uint32)

@@ -1,4 +1,4 @@
-"""Check that the nuclei lie where the transcripts are, and have the size of nuclei."""
+"""Checks that the nuclei are aligned with the transcripts and have the size of nuclei."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
     from ucs._read.transcripts import Transcripts
 
 
-_ROWS_AT_ONCE = 1024
+_ROWS_AT_ONCE = 1024  # bounds the memory of counts as int32
 
 
 def check_size(
     nuclei: Nuclei, *, um_per_px: float, um_per_unit: float, nuclei_key: str, points_key: str, strict: bool
 ) -> None:
-    """Check that the median nucleus has the size of a nucleus, which a wrong unit or transformation would belie.
+    """Check that the median nucleus has a plausible area; a wrong unit or transformation changes it.
 
     Raises
     ------
     ValueError
-        If it has not, and ``strict``; otherwise that is a warning.
+        If it has not and ``strict``; otherwise a warning is logged.
     """
     areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * um_per_px**2
     median = float(np.median(areas[areas > 0]))
@@ -53,7 +53,7 @@ def check_size(
 
 
 def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str, points_key: str) -> str:
-    """Compare the density of transcripts in the nuclei with that in flipped, swapped and shifted nuclei.
+    """Compare the density of transcripts in the nuclei with that in flipped, transposed and shifted nuclei.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
     Raises
     ------
     ValueError
-        If another placement is clearly better; it is named.
+        If another placement is clearly better; the message names it.
     """
     totals, um_per_px = _small_totals(transcripts.map), transcripts.grid.um_per_px
     result = alignment.check_alignment(totals, nuclei.labels > 0, um_per_px=um_per_px)
@@ -86,7 +86,7 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
 
 
 def _small_totals(transcripts: TranscriptMap) -> NDArray[np.uint16]:
-    """Return the transcripts per pixel, ``(h, w)``, in half the memory; more than 65,535 count as so many."""
+    """Return the transcripts per pixel, ``(h, w)`` uint16 to save memory; counts are clipped at 65,535."""
     out = np.empty(transcripts.shape, dtype=np.uint16)
     for row0 in range(0, len(out), _ROWS_AT_ONCE):
         rows = out[row0 : row0 + _ROWS_AT_ONCE]

@@ -1,7 +1,7 @@
-"""Binned input: a table that counts genes in squares or points, row by row.
+"""Binned input: a table with the counts of genes in squares or points, read entry by entry.
 
-Squares (Visium HD) may lie at an angle to the axes of their own coordinates, as the slide did under the microscope. The
-grid is laid along them, so that one bin is one pixel: see :func:`lattice`.
+The squares of Visium HD may be rotated against the axes of their own coordinates, as the slide was under the
+microscope. The grid follows the squares, so that one bin is one pixel: see :func:`lattice`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,17 @@ if TYPE_CHECKING:
     from ucs._read.columns import TranscriptColumns
 
 GENE, COUNT = "gene", "count"
-"""Columns of the rows that a table is unrolled to."""
+"""Columns of the rows that are made from a table."""
 
-_ROWS_OF_CHUNK = 4_000_000  # about 100 MB of rows: as large as usual partitions of points
-_OFF_LATTICE = 0.25  # of a bin
+# About 100 MB of rows: as large as usual partitions of points.
+_ROWS_OF_CHUNK = 4_000_000
+# Of a bin. Beyond half a bin, a centre would fall into the pixel of a neighbour.
+_OFF_LATTICE = 0.25
 _ARRAY = ["array_col", "array_row"]
 
 
 def annotated(table: AnnData) -> tuple[str | None, str | None, str | None]:
-    """Return the element that a table annotates (None if not exactly one), and its region and instance columns."""
+    """Return the element that a table annotates, None if not exactly one, and its region and instance columns."""
     attributes = table.uns.get("spatialdata_attrs", {})
     region = attributes.get("region")
     regions = [region] if isinstance(region, str) else list(region) if region is not None else []
@@ -44,19 +46,19 @@ def annotated(table: AnnData) -> tuple[str | None, str | None, str | None]:
 
 
 def tables_of(sdata: SpatialData, key: str) -> list[str]:
-    """Return the keys of the tables that annotate an element, and no other."""
+    """Return the keys of the tables that annotate this element alone."""
     return [name for name, table in sdata.tables.items() if annotated(table)[0] == key]
 
 
-def pieces_of_bins(
+def chunks_of_bins(
     sdata: SpatialData, key: str, table_key: str, columns: TranscriptColumns
 ) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
-    """Go through bins piece by piece, one row for each entry of the table: see :meth:`ucs._read.elements.Part.pieces`.
+    """Yield bins in chunks with a row for each entry of the table; see :meth:`ucs._read.elements.PointsElement.chunks`.
 
     Raises
     ------
     ValueError
-        If names of genes repeat, or the table has bins that the element has not.
+        If names of genes repeat, or the table has bins that are not in the element.
     """
     table = sdata.tables[table_key]
     if not table.var_names.is_unique:
@@ -129,26 +131,26 @@ def named_size(*names: str) -> float | None:
 
 
 def lattice(sdata: SpatialData, key: str, table_key: str) -> NDArray[np.float64]:
-    """Find the lattice that square bins lie on.
+    """Return the matrix from the coordinates of square bins to their lattice.
 
-    From the columns ``array_row`` and ``array_col`` of the table if there are any, otherwise from the sides of the
-    squares.
+    It is determined from the columns ``array_row`` and ``array_col`` of the table if they exist, otherwise from the
+    sides of the squares.
 
     Returns
     -------
-    ``(3, 3)`` matrix from their intrinsic ``(x, y, 1)`` to bins: a bin covers a unit square between whole numbers.
+    ``(3, 3)`` from the intrinsic ``(x, y, 1)`` to bins: each covers a unit square between whole numbers.
 
     Raises
     ------
     ValueError
-        If the bins do not lie on a lattice.
+        If the bins are not on a regular lattice.
     """
     position, table = positions_of_rows(sdata, key, table_key), sdata.tables[table_key]
     has_array = set(_ARRAY) <= set(table.obs)
     if has_array and len(position) >= 3:
         place = table.obs[_ARRAY].to_numpy(dtype=np.float64) + 0.5
         ones = np.ones((len(position), 1))
-        centre = position.mean(axis=0)  # for the sake of precision
+        centre = position.mean(axis=0)  # least squares about the centre lose fewer digits
         solution = np.linalg.lstsq(np.hstack([position - centre, ones]), place, rcond=None)[0]
         matrix = np.vstack([solution.T, [0, 0, 1]]) @ np.array([[1, 0, -centre[0]], [0, 1, -centre[1]], [0, 0, 1]])
     else:
@@ -165,7 +167,7 @@ def lattice(sdata: SpatialData, key: str, table_key: str) -> NDArray[np.float64]
 
 
 def _along_squares(shapes: GeoDataFrame, position: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the lattice whose cells have the size and direction of the squares, and centres where theirs are."""
+    """Return the lattice with the size, direction and centres of the squares."""
     import shapely
 
     first = shapes.geometry.iloc[:1000]
@@ -175,7 +177,8 @@ def _along_squares(shapes: GeoDataFrame, position: NDArray[np.float64]) -> NDArr
         side = float(np.sqrt(np.median(shapely.area(first.to_numpy()))))
         corners = np.stack([np.asarray(square.exterior.coords)[:2] for square in first])
         edge = corners[:, 1] - corners[:, 0]
-        angle = float(np.angle(np.mean(np.exp(4j * np.arctan2(edge[:, 1], edge[:, 0]))))) / 4  # any side will do
+        # Of any side: the fourth power is the same for all four.
+        angle = float(np.angle(np.mean(np.exp(4j * np.arctan2(edge[:, 1], edge[:, 0]))))) / 4
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) / side
     phase = np.exp(2j * np.pi * (position @ turn.T))
     offset = np.angle(phase.mean(axis=0)) / (2 * np.pi)

@@ -1,4 +1,4 @@
-"""Chunks of transcripts as compact arrays: read ahead in threads, and kept in a temporary file if they are too many."""
+"""Chunks of transcripts as compact arrays, and a temporary file for those that do not fit into memory."""
 
 from __future__ import annotations
 
@@ -12,53 +12,53 @@ from ucs._kernels.binning import bin_positions, extent, group_by_band
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import MapWriter, TranscriptMap
 from ucs._read.grid import pixel_index
-from ucs._utils.memory import check_fits_memory
+from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory
 from ucs._utils.pages import in_own_pages, own_pages
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._files.scratch import Scratch
-    from ucs._read.elements import Part
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
     from ucs._read.grid import Grid
 
 MOST_READERS = 4
-"""Pieces that are read at a time: each is held as a whole."""
+"""Chunks that are read at the same time; each is held in memory as a whole."""
 
-_MOST_SHORT = 2**16
+_MOST_SHORT = 2**16  # features that 16 bits can number
 
 BAND = 64
-"""Rows of a band; they begin at multiples of this, counted from the intrinsic origin."""
+"""Pixel rows of a band. Bands begin at multiples of this, counted from the intrinsic origin, whatever the chunk."""
 
 BYTES_TO_SORT = 40
-"""Per transcript of the bands that are sorted at once."""
+"""Memory per transcript that is read back and sorted: rows, columns, features, counts, keys and the sorted entries."""
 
 
 @dataclass(eq=False)
-class Piece:
-    """Transcripts of one piece.
+class TranscriptChunk:
+    """Transcripts of one chunk of an element.
 
     Attributes
     ----------
     n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count
         As in :class:`ucs._read.transcripts.Transcripts`.
     votes
-        Of :meth:`ucs._read.columns.TranscriptColumns.add_votes`.
+        Votes by feature; see :meth:`ucs._read.columns.TranscriptColumns.add_votes`.
     planes
-        In z that occur, if some are chosen.
+        z planes that occur, if some are chosen.
     names
-        What codes of features stand for.
+        Names of the features, by code.
     row, column
-        ``(n,)`` int32, counted from the least of the piece.
+        ``(n,)`` int32, counted from the first row and column of the chunk.
     feature
-        ``(n,)`` codes, uint16, or int32 if there are too many.
+        ``(n,)`` codes, uint16, or int32 if there are more than 65,536 features.
     count
-        ``(n,)`` int32, None if there are no counts.
+        ``(n,)`` int32, or None if each row is one transcript.
     row0, column0
-        Least row and column, counted from the intrinsic origin.
+        First row and column, counted from the intrinsic origin.
     lower, upper
-        Least and largest ``(x, y)``.
+        Smallest and largest ``(x, y)``.
     """
 
     n_rows: int
@@ -85,60 +85,70 @@ class Piece:
         return self.row.nbytes + self.column.nbytes + self.feature.nbytes + count
 
 
-def compact(frame: pd.DataFrame, part: Part, *, step: float, um_per_unit: float, owner: Owner | None) -> Piece:
-    """Filter, bin and encode the rows of a piece.
+def compact(
+    frame: pd.DataFrame, element: PointsElement, *, step: float, um_per_unit: float, owner: Owner | None
+) -> TranscriptChunk:
+    """Filter, bin and encode the rows of a chunk.
 
     Parameters
     ----------
     frame
         Checked rows.
-    part
-        What they are rows of.
+    element
+        The element that they belong to.
     step
         Side of a pixel in units of the frame.
     um_per_unit
-        Length of such a unit in um.
+        Length of one unit of the frame in um.
     owner
-        Tells which rows no other part has seen better; None if there is no other.
+        Decides which rows in an overlap of fields of view to keep; None for a single element.
     """
-    columns = part.columns
+    columns = element.columns
     good = columns.good(frame)
     kept = good & columns.in_planes(frame)
     gene = frame[columns.gene]
     gene = (gene if isinstance(gene.dtype, pd.CategoricalDtype) else gene.astype("category")).cat
     n_good, n_kept = int(np.count_nonzero(good)), int(np.count_nonzero(kept))
-    piece = Piece(len(frame), len(frame) - n_good, n_good - n_kept, gene.categories)
-    columns.add_votes(frame, piece.votes)
+    chunk = TranscriptChunk(len(frame), len(frame) - n_good, n_good - n_kept, gene.categories)
+    columns.add_votes(frame, chunk.votes)
     if columns.plane is not None:
-        piece.planes.update(np.unique(frame[columns.plane].to_numpy(dtype=np.float64)).tolist())
+        chunk.planes.update(np.unique(frame[columns.plane].to_numpy(dtype=np.float64)).tolist())
     if columns.count is not None:
         kept &= frame[columns.count].to_numpy() > 0
-        piece.n_zero_count = n_kept - int(np.count_nonzero(kept))
-    x, y = (_floating(values) for values in part.place(frame))
+        chunk.n_zero_count = n_kept - int(np.count_nonzero(kept))
+    x, y = (_floating(values) for values in element.place(frame))
     if owner is not None:
         owned = owner.owns(x[kept], y[kept])
-        piece.n_seen_twice = int(np.count_nonzero(~owned))
+        chunk.n_seen_twice = int(np.count_nonzero(~owned))
         kept[np.flatnonzero(kept)[~owned]] = False
-    _bin(piece, x, y, gene.codes.to_numpy(), kept, step=step, um_per_unit=um_per_unit)
-    if columns.count is not None and len(piece.row):
-        piece.count = in_own_pages(frame[columns.count].to_numpy()[kept], np.int32)
-    return piece
+    _bin(chunk, x, y, gene.codes.to_numpy(), kept, step=step, um_per_unit=um_per_unit)
+    if columns.count is not None and len(chunk.row):
+        chunk.count = in_own_pages(frame[columns.count].to_numpy()[kept], np.int32)
+    return chunk
 
 
 def _bin(
-    piece: Piece, x: NDArray, y: NDArray, code: NDArray, kept: NDArray[np.bool_], *, step: float, um_per_unit: float
+    chunk: TranscriptChunk,
+    x: NDArray,
+    y: NDArray,
+    code: NDArray,
+    kept: NDArray[np.bool_],
+    *,
+    step: float,
+    um_per_unit: float,
 ) -> None:
     """Set pixels, codes and bounds of the rows to keep."""
     n, x0, y0, x1, y1 = extent(x, y, kept)
     if n == 0:
         return
-    piece.lower, piece.upper = np.array([x0, y0]), np.array([x1, y1])
-    # Before pixels are counted: on a far too fine grid their numbers would not fit into 32 bits.
-    check_fits_memory((piece.upper - piece.lower) / step, step * um_per_unit, 0, bytes_per_pixel=0)
-    piece.row0, piece.column0 = int(pixel_index(y0, step)), int(pixel_index(x0, step))
-    piece.row, piece.column = own_pages(n, np.int32), own_pages(n, np.int32)
-    piece.feature = own_pages(n, np.uint16 if len(piece.names) <= _MOST_SHORT else np.int32)
-    bin_positions(x, y, code, kept, step, piece.row0, piece.column0, piece.row, piece.column, piece.feature)
+    chunk.lower, chunk.upper = np.array([x0, y0]), np.array([x1, y1])
+    # Checked before pixels are numbered: on a far too fine grid the numbers would not fit into 32 bits.
+    extent_px = (chunk.upper - chunk.lower) / step
+    check_fits_memory(extent_px, step * um_per_unit, 0, bytes_per_pixel=BYTES_PER_PIXEL_IN_PARTS)
+    chunk.row0, chunk.column0 = int(pixel_index(y0, step)), int(pixel_index(x0, step))
+    chunk.row, chunk.column = own_pages(n, np.int32), own_pages(n, np.int32)
+    chunk.feature = own_pages(n, np.uint16 if len(chunk.names) <= _MOST_SHORT else np.int32)
+    bin_positions(x, y, code, kept, step, chunk.row0, chunk.column0, chunk.row, chunk.column, chunk.feature)
 
 
 def _floating(values: NDArray) -> NDArray[np.floating]:
@@ -148,22 +158,22 @@ def _floating(values: NDArray) -> NDArray[np.floating]:
 
 @dataclass(frozen=True)
 class _Block:
-    """A piece in the file: rows, columns, features and counts one behind the other, each in the order of bands."""
+    """A chunk in the file: its rows, columns, features and counts, each sorted by band."""
 
     band0: int
     band_start: NDArray[np.int64]
     row0: int
     column0: int
-    at: dict[str, tuple[int, np.dtype[Any]]]  # the byte where each begins, and what it holds
+    at: dict[str, tuple[int, np.dtype[Any]]]  # first byte and type of each array
 
 
-class Bands:
-    """Transcripts in a temporary file.
+class SpilledBands:
+    """Transcripts in a temporary file, by bands of pixel rows.
 
     Parameters
     ----------
     scratch
-        Where the file is.
+        Folder of the file.
     """
 
     def __init__(self, scratch: Scratch) -> None:
@@ -175,36 +185,36 @@ class Bands:
         """Delete the file."""
         self._file.close()
 
-    def add(self, piece: Piece, code: NDArray[np.int32], n_codes: int) -> None:
-        """Write a piece; ``code`` are the codes of its features among ``n_codes`` of all pieces."""
-        n, above = len(piece.row), piece.row0 % BAND
+    def add(self, chunk: TranscriptChunk, code: NDArray[np.int32], n_codes: int) -> None:
+        """Write a chunk; ``code`` maps its codes of features to those of all chunks, of which there are ``n_codes``."""
+        n, above = len(chunk.row), chunk.row0 % BAND
         if n == 0:
             return
         arrays: dict[str, NDArray] = {
             "row": np.empty(n, dtype=np.int32),
             "column": np.empty(n, dtype=np.int32),
             "feature": np.empty(n, dtype=np.uint16 if n_codes <= np.iinfo(np.uint16).max + 1 else np.int32),
-            "count": np.empty(0 if piece.count is None else n, dtype=np.int32),
+            "count": np.empty(0 if chunk.count is None else n, dtype=np.int32),
         }
-        band_start = np.zeros((int(piece.row.max()) + above) // BAND + 2, dtype=np.int64)
-        count = arrays["count"] if piece.count is None else piece.count
-        group_by_band(piece.row, piece.column, piece.feature, code, count, above, BAND, band_start, *arrays.values())
+        band_start = np.zeros((int(chunk.row.max()) + above) // BAND + 2, dtype=np.int64)
+        count = arrays["count"] if chunk.count is None else chunk.count
+        group_by_band(chunk.row, chunk.column, chunk.feature, code, count, above, BAND, band_start, *arrays.values())
         at = {name: (self._file.append(array), array.dtype) for name, array in arrays.items() if len(array)}
-        self._blocks.append(_Block(piece.row0 // BAND, band_start, piece.row0, piece.column0, at))
+        self._blocks.append(_Block(chunk.row0 // BAND, band_start, chunk.row0, chunk.column0, at))
 
     def sort(self, number: NDArray[np.int32], grid: Grid, n_features: int, *, at_once: int) -> TranscriptMap:
-        """Return the map of all pieces, on disk; the file is gone then.
+        """Return the map of all chunks, on disk, and delete the file.
 
         Parameters
         ----------
         number
-            Feature of the map that each code stands for.
+            ``(n_codes,)`` feature of the map, by code.
         grid
-            It covers all pieces.
+            Grid that covers all chunks.
         n_features
             Number of features.
         at_once
-            Transcripts to hold in memory; a band is held as a whole, though.
+            Transcripts to hold in memory at a time, but at least one band.
         """
         row0, shape = grid.row0, grid.shape
         writer = MapWriter(shape, n_features, storage=self._scratch)
@@ -220,7 +230,7 @@ class Bands:
         return writer.finish()
 
     def _batches(self, row0: int, height: int, at_once: int) -> list[tuple[int, int]]:
-        """Return ranges of bands with no more transcripts than this, or of one band."""
+        """Return ranges of bands that hold at most ``at_once`` transcripts, or one band."""
         first, stop = row0 // BAND, (row0 + height - 1) // BAND + 1
         in_band = np.zeros(stop - first, dtype=np.int64)
         for block in self._blocks:
@@ -235,7 +245,7 @@ class Bands:
         return [*batches, (first + begin, stop)]
 
     def _read(self, band0: int, band1: int, number: NDArray[np.int32], row0: int, column0: int) -> list[Segment]:
-        """Return the transcripts of some bands, rows and columns counted from the given ones."""
+        """Return the transcripts of a range of bands, rows and columns counted from ``row0`` and ``column0``."""
         segments = []
         for block in self._blocks:
             first, stop = np.clip([band0 - block.band0, band1 - block.band0], 0, len(block.band_start) - 1)

@@ -1,4 +1,4 @@
-"""Which columns of a points element are read, which rows are kept, and how their features are numbered."""
+"""Columns of a points element, checks and filters of its rows, and the numbers of its features."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ if TYPE_CHECKING:
 
     from ucs._read.platforms import Platform
 
-LARGEST_COUNT = 2**31 - 1
+LARGEST_COUNT = 2**31 - 1  # counts are held as int32
 
 MISSING_AS_TEXT = ("nan", "None", "<NA>")
-"""What missing names become when ``PointsModel.parse`` makes categories of a column that has none yet."""
+"""Missing names after ``PointsModel.parse`` has made categories of a column of text."""
 
 
 @dataclass(frozen=True)
 class TranscriptColumns:
-    """Which columns of a points element are read, and which rows are kept.
+    """Columns to read from a points element, and the filters of its rows.
 
     Attributes
     ----------
     gene
-        The feature of a row.
+        Column with the feature of a row.
     count
-        How many molecules a row stands for; None if one.
+        Column with the number of molecules of a row; None if each row is one molecule.
     quality, minimum_quality
-        Rows below this value are left out.
+        Rows with a lower value in this column are dropped.
     plane, planes
-        Rows of other planes in z are left out.
+        Rows with another value in this column are dropped.
     is_gene, category, gene_category
-        Columns that say whether the feature of a row is a gene: a boolean, or a category that fits a pattern if it is.
+        Columns that mark the feature of a row as a gene: a boolean, or a category that matches this pattern.
     """
 
     gene: str
@@ -62,14 +62,14 @@ class TranscriptColumns:
         z_planes: Sequence[float] | float | None = None,
         name: str = "",
     ) -> TranscriptColumns:
-        """Find the columns that a platform names, where they exist.
+        """Choose those of a platform's columns that exist.
 
         Raises
         ------
         KeyError
-            If planes are chosen, but no column says in which plane a transcript lies.
+            If planes are chosen, but there is no column with the plane of a transcript.
         ValueError
-            If the planes are no numbers.
+            If the planes are not numbers.
         """
         there = list(points.columns)
         planes = checked_planes(z_planes)
@@ -99,45 +99,45 @@ class TranscriptColumns:
         return list(dict.fromkeys(["x", "y", self.gene, *(c for c in optional if c is not None)]))
 
     def good(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows pass the quality cut."""
+        """Return which rows pass the quality cut, ``(n,)``."""
         if self.quality is None:
             return np.ones(len(frame), dtype=bool)
         return frame[self.quality].to_numpy() >= self.minimum_quality
 
     def in_planes(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows lie in the chosen planes."""
+        """Return which rows lie in the chosen planes, ``(n,)``."""
         if self.plane is None:
             return np.ones(len(frame), dtype=bool)
         return np.isin(frame[self.plane].to_numpy(dtype=np.float64), self.planes)
 
     def kept(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
-        """Tell which rows pass all cuts."""
+        """Return which rows pass both filters, ``(n,)``."""
         return self.good(frame) & self.in_planes(frame)
 
     def add_votes(self, frame: pd.DataFrame, votes: dict[str, int]) -> None:
-        """Add, for each feature, the rows that call it a gene less those that call it none."""
-        says = self._says_gene(frame)
-        if says is None:
+        """Add to each feature the number of rows that mark it as a gene, minus the number that mark it as a control."""
+        vote = self._votes(frame)
+        if vote is None:
             return
         feature = frame[self.gene].astype("category").cat
-        total = np.bincount(feature.codes.to_numpy(), weights=says, minlength=len(feature.categories))
+        total = np.bincount(feature.codes.to_numpy(), weights=vote, minlength=len(feature.categories))
         for name, n in zip(feature.categories[total != 0], total[total != 0], strict=True):
             votes[str(name)] = votes.get(str(name), 0) + int(n)
 
-    def _says_gene(self, frame: pd.DataFrame) -> NDArray[np.float64] | None:
-        """Return 1 where a row calls its feature a gene, -1 where none, 0 where it says nothing."""
-        says = np.zeros(len(frame))
+    def _votes(self, frame: pd.DataFrame) -> NDArray[np.float64] | None:
+        """Return 1 where a row marks its feature as a gene, -1 where as a control, 0 where the value is missing."""
+        vote = np.zeros(len(frame))
         if self.category is not None:
             category = frame[self.category].astype("category").cat
             is_gene = category.categories.astype(str).str.fullmatch(self.gene_category)
             by_code = np.append(np.where(is_gene, 1.0, -1.0), 0.0)  # the code of a missing value is -1
-            says = by_code[category.codes.to_numpy()]
+            vote = by_code[category.codes.to_numpy()]
         if self.is_gene is not None and frame[self.is_gene].dtype == np.bool_:
             return 2.0 * frame[self.is_gene].to_numpy() - 1
         if self.is_gene is not None:
             flag = frame[self.is_gene].astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
-            says = np.where(np.isnan(flag), says, 2 * flag - 1)
-        return None if self.is_gene is None and self.category is None else says
+            vote = np.where(np.isnan(flag), vote, 2 * flag - 1)
+        return None if self.is_gene is None and self.category is None else vote
 
 
 def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
@@ -145,7 +145,7 @@ def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
 
 
 def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
-    """Raise ``ValueError`` if a position is not finite, a feature is null, or a count is no count."""
+    """Raise ``ValueError`` if a position is not finite, a feature is missing, or a count is not a whole number."""
     for axis in ("x", "y"):
         position = frame[axis].to_numpy()
         bad = ~np.isfinite(position if position.dtype.kind in "fiu" else position.astype(np.float64))
@@ -194,7 +194,7 @@ def encode_features(feature: pd.Series, codes: dict[str, int]) -> NDArray[np.int
 
 
 def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int32]:
-    """Return how many molecules each row stands for."""
+    """Return the number of molecules of each row, ``(n,)``."""
     count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
     return count.astype(np.int32)
 
@@ -205,22 +205,22 @@ def order_features(
     platform: Platform,
     votes: Mapping[str, int],
 ) -> tuple[NDArray[np.int32], tuple[str, ...], tuple[str, ...]]:
-    """Number the features that occur: genes first, then controls, each alphabetically, whatever order they came in.
+    """Number the features that occur: genes, then controls, each in alphabetical order.
 
     Parameters
     ----------
     codes
-        Name -> number of the features met.
+        Codes of all features, by name.
     occurring
-        Whether each of these numbers is kept.
+        ``(n_codes,)`` whether any transcript has this code.
     platform
-        Tells genes from controls by their names.
+        Recognises controls by their names.
     votes
-        How many more rows call a feature a gene than call it none: a control has more of these.
+        Votes from :meth:`TranscriptColumns.add_votes`, by name; a feature with a negative sum is a control.
 
     Returns
     -------
-    The new number of each (-1 if not kept), the genes and the controls.
+    New number of each code, -1 if it does not occur; the genes; the controls.
     """
     names = sorted(name for name, code in codes.items() if occurring[code])
     controls = tuple(name for name in names if platform.is_control(name) or votes.get(name, 0) < 0)

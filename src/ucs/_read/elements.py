@@ -1,4 +1,4 @@
-"""The elements that hold a sample's transcripts, and how they lie together."""
+"""Elements with the transcripts of a sample, read partition by partition."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dask
 import numpy as np
 
-from ucs._read.bins import pieces_of_bins
+from ucs._read.bins import chunks_of_bins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,25 +21,26 @@ if TYPE_CHECKING:
 
     from ucs._read.columns import TranscriptColumns
 
-_DIGITS = 9  # of a position: rounding within a transformation must not decide on which side of a border it lies
+# Decimals of a position: rounding within a transformation must not decide on which side of a border it lies.
+_DIGITS = 9
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """One element with transcripts, or with bins, and its place in the sample's frame.
+class PointsElement:
+    """One element with transcripts, or with bins, and its transformation to the frame of the sample.
 
     Attributes
     ----------
     key
-        Of the element with the positions: points, or shapes where these are bins.
+        Key of the element with the positions: points, or shapes for square bins.
     columns
-        What is read of each row.
+        Columns to read.
     name
-        Of its field of view.
+        Name of its field of view.
     table_key
-        None, or the table that counts genes in the bins of the element.
+        Key of the table with the counts of the bins; None for transcripts.
     to_frame
-        ``(3, 3)`` from the element's intrinsic ``(x, y, 1)`` to the frame, the coordinates that the grid is defined in.
+        ``(3, 3)`` matrix from the element's intrinsic ``(x, y, 1)`` to the frame, in which the grid is defined.
     """
 
     key: str
@@ -49,7 +50,7 @@ class Part:
     to_frame: NDArray[np.float64] = field(default_factory=lambda: np.eye(3))
 
     @property
-    def is_at_home(self) -> bool:
+    def in_own_frame(self) -> bool:
         """Whether the frame is the element's own intrinsic one."""
         return bool(np.array_equal(self.to_frame, np.eye(3)))
 
@@ -59,52 +60,53 @@ class Part:
         return float(np.sqrt(abs(np.linalg.det(self.to_frame[:2, :2]))))
 
     def read_columns(self) -> list[str]:
-        """Columns of the element itself that are read."""
+        """Columns to read from the element itself."""
         return ["x", "y"] if self.table_key is not None else self.columns.names()
 
     def place(self, frame: pd.DataFrame) -> tuple[NDArray, NDArray]:
-        """Return the positions of rows in the frame."""
+        """Return x and y of rows in the frame, ``(n,)`` each."""
         x, y = frame["x"].to_numpy(), frame["y"].to_numpy()
-        if self.is_at_home:
+        if self.in_own_frame:
             return x, y
         return place(x, y, self.to_frame)
 
     def frames(self, sdata: SpatialData) -> Iterator[tuple[str, pd.DataFrame]]:
-        """Read the transcripts piece by piece: where a piece comes from, and its rows with the columns to read."""
-        for where, read in self.pieces(sdata):
+        """Yield the transcripts chunk by chunk: the origin of a chunk, for messages, and its rows."""
+        for where, read in self.chunks(sdata):
             yield where, read()
 
-    def n_pieces(self, sdata: SpatialData) -> int:
-        """Return the number of :meth:`pieces`; of a table it is not known beforehand, and 1 is returned."""
+    def n_chunks(self, sdata: SpatialData) -> int:
+        """Return the number of :meth:`chunks`; 1 for a table, of which it is not known beforehand."""
         return 1 if self.table_key is not None else int(sdata.points[self.key].npartitions)
 
-    def pieces(self, sdata: SpatialData) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
-        """Go through the transcripts piece by piece: where a piece comes from, and what reads it.
+    def chunks(self, sdata: SpatialData) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
+        """Yield for each chunk its origin, for messages, and a function that reads it.
 
-        Pieces may be read in any order and from several threads.
+        Chunks may be read in any order and by several threads.
         """
         if self.table_key is not None:
-            yield from pieces_of_bins(sdata, self.key, self.table_key, self.columns)
+            yield from chunks_of_bins(sdata, self.key, self.table_key, self.columns)
             return
         for where, partition in self.partitions(sdata):
             yield where, partial(read_partition, partition)
 
     def partitions(self, sdata: SpatialData) -> Iterator[tuple[str, Delayed]]:
-        """Go through the partitions of a points element, none of which is read: where each comes from, and its rows."""
+        """Yield the partitions of a points element, unread: the origin of each, for messages, and its rows."""
         for number, partition in enumerate(sdata.points[self.key][self.columns.names()].to_delayed()):
             yield f"points[{self.key!r}], partition {number}", partition
 
 
 def read_partition(partition: Delayed) -> pd.DataFrame:
-    """Read a partition, in one of several threads: it needs no threads of its own.
+    """Return the rows of a partition.
 
-    A scheduler that someone has chosen, such as a cluster that holds the points in its memory, is respected.
+    Partitions are read by several threads, so none of them needs threads of its own. A scheduler that the user has
+    chosen, such as a cluster with the points in its memory, is respected.
     """
     return partition.compute(scheduler=dask.base.get_scheduler() or "synchronous")
 
 
 def place(x: NDArray, y: NDArray, matrix: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Apply a ``(3, 3)`` matrix to positions, without the noise of the last digits."""
+    """Apply a ``(3, 3)`` matrix to positions and round them."""
     x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
     return (
         np.round(matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2], _DIGITS),

@@ -1,8 +1,8 @@
-"""Fields of view: what each of several parts of a sample covers, and which of them a place belongs to.
+"""Fields of view: their areas, and the owner of each position where they overlap.
 
-Where fields overlap, the same tissue has been seen twice. A place belongs to the field in which it lies deepest: in
-which the product of its distances to the nearer border on the left or right and to the nearer one above or below is
-largest; to the first of two if it is the same. Two fields side by side thus share their overlap in halves.
+In an overlap the same tissue has been imaged twice. A position belongs to the field in which its depth is largest: the
+product of its distances to the nearest vertical and to the nearest horizontal border. Of equal depths the first field
+wins. Two fields side by side thus divide their overlap in halves.
 """
 
 from __future__ import annotations
@@ -23,21 +23,25 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata import SpatialData
 
-    from ucs._read.elements import Part
+    from ucs._read.elements import PointsElement
     from ucs._read.grid import Grid
     from ucs._read.platforms import Platform
     from ucs._read.source import Source
 
 
-_EDGE = 1e-6  # this near to a border in units of the frame is on it
-_EQUAL = 1e-6  # relative: so near to another depth is equal to it, from the coordinates of whichever field one looks
-_BESIDE = 1e-4  # in intrinsic units: the outermost transcripts lie inside the box that is drawn around them
-_BEYOND = 0.05  # of the side of a field: so far beyond its border it may place what it saw
+# In units of the frame: positions this close to a border are on it, whatever the rounding of the transformations.
+_EDGE = 1e-6
+# Relative: depths that differ by less are equal, whichever field's coordinates they are computed in.
+_EQUAL = 1e-6
+# In intrinsic units: margin of a box around transcripts, so that the outermost are inside.
+_BESIDE = 1e-4
+# Of the side of a field: vendors report transcripts up to this far beyond the border of their field.
+_BEYOND = 0.05
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """A rectangle in the intrinsic coordinates of an element.
+    """Area of a field of view: a rectangle in the intrinsic coordinates of an element.
 
     Attributes
     ----------
@@ -51,9 +55,10 @@ class Field:
     from_frame: NDArray[np.floating]
 
     def depth(self, x: NDArray, y: NDArray) -> NDArray[np.float64]:
-        """Return how deep positions of the frame lie inside.
+        """Return the depth of positions of the frame, ``(n,)``.
 
-        A product of distances in units of the frame where they do, the distance to the border, negative, where not.
+        Inside, it is the product of the distances to the nearest vertical and horizontal border, in units of the frame;
+        outside, the distance to the border, negative.
         """
         x, y = place(x, y, self.from_frame)
         x0, y0, x1, y1 = self.box
@@ -72,16 +77,16 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Owner:
-    """Tells which positions a field owns: those that no field before or behind it has a better claim on."""
+    """Decides which positions a field owns, against the fields before and behind it in order."""
 
     own: Field
     before: tuple[Field, ...]
     behind: tuple[Field, ...]
 
     def owns(self, x: NDArray, y: NDArray) -> NDArray[np.bool_]:
-        """Tell for each position of the frame, seen in this field.
+        """Return which positions of this field, in the frame, it owns, ``(n,)``.
 
-        On a common border, where the depth is 0, a field keeps what it has seen: nothing is seen twice there.
+        On a common border, where the depth is 0, a field keeps its own: a border is imaged by one field only.
         """
         depth = np.maximum(self.own.depth(x, y), 0)
         owned = np.ones(len(depth), dtype=bool)
@@ -99,7 +104,7 @@ class Fields:
     fields: tuple[Field, ...]
 
     def owner(self, k: int) -> Owner:
-        """Return what tells the positions that field ``k`` owns, given those fields that may have seen them too."""
+        """Return the owner of field ``k`` against the fields that overlap with it."""
         own = self.fields[k].bounds
         reach = _BEYOND * (own[2:] - own[:2])
         own = np.concatenate([own[:2] - reach, own[2:] + reach])
@@ -108,9 +113,9 @@ class Fields:
         return Owner(self.fields[k], before, tuple(other for j, other in others if j > k))
 
     def raster(self, grid: Grid) -> NDArray[np.int32]:
-        """Return the field of each pixel centre, ``(h, w)``: ``k + 1`` for field ``k``, 0 where there is none.
+        """Return the field of each pixel centre, ``(h, w)``: ``k + 1`` for field ``k``, 0 for none.
 
-        The pixels cut by a border, whose centre lies up to one pixel outside all fields, belong to the nearest.
+        Pixels on a border, with a centre up to one pixel outside all fields, belong to the nearest field.
         """
         out = np.zeros(grid.shape, dtype=np.int32)
         best = np.full(grid.shape, -grid.step)
@@ -124,37 +129,37 @@ class Fields:
 
 
 def find_fields(sdata: SpatialData, source: Source) -> Fields | None:
-    """Find what the parts of a sample cover, None for a single one.
+    """Return the areas of the elements of a sample; None for a single element.
 
-    That is what the images or labels named after a field of view cover, if there are any, or else its transcripts.
+    The area of a field is that of its image or labels, or the bounding box of its transcripts if it has neither.
     """
     if source.system is None:
         return None
     fields = []
-    for part in source.parts:
-        box = _box_of_rasters(sdata, source.platform, part) or _box_of_positions(sdata, part)
-        fields.append(Field(box, np.linalg.inv(part.to_frame)))
+    for element in source.elements:
+        box = _box_of_rasters(sdata, source.platform, element) or _box_of_positions(sdata, element)
+        fields.append(Field(box, np.linalg.inv(element.to_frame)))
     return Fields(tuple(fields))
 
 
 def _box_of_rasters(
-    sdata: SpatialData, platform: Platform, part: Part
+    sdata: SpatialData, platform: Platform, element: PointsElement
 ) -> tuple[float, float, float, float] | None:
-    """Return what the image or the labels of a field cover, in the intrinsic coordinates of its points."""
+    """Return the box of the image or labels of a field in the intrinsic coordinates of its points."""
     for template, elements in ((platform.image_key, sdata.images), (platform.cell_labels_key, sdata.labels)):
-        key = (template or "").replace(FOV, part.name)
+        key = (template or "").replace(FOV, element.name)
         if key in elements:
             width, height = raster_size(elements[key])
-            to_points = transformation_matrix(sdata, key, part.key)
+            to_points = transformation_matrix(sdata, key, element.key)
             corners = to_points @ np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
             (x0, y0), (x1, y1) = corners[:2].min(axis=1), corners[:2].max(axis=1)
             return float(x0), float(y0), float(x1), float(y1)
     return None
 
 
-def _box_of_positions(sdata: SpatialData, part: Part) -> tuple[float, float, float, float]:
+def _box_of_positions(sdata: SpatialData, element: PointsElement) -> tuple[float, float, float, float]:
     lower, upper = np.full(2, np.inf), np.full(2, -np.inf)
-    positions = sdata.points[part.key][["x", "y"]]
+    positions = sdata.points[element.key][["x", "y"]]
     row_groups = find_row_groups(positions, ["x", "y"])
     for some in row_groups or ():
         lower, upper = np.minimum(lower, some.lower), np.maximum(upper, some.upper)
@@ -167,7 +172,7 @@ def _box_of_positions(sdata: SpatialData, part: Part) -> tuple[float, float, flo
 
 
 def most_frequent(labels: NDArray[np.integer], values: NDArray[np.integer], n: int) -> NDArray[np.int32]:
-    """Return for each label ``1..n`` the value above 0 that most of its pixels have, the lowest of several, or 0."""
+    """Return for each label ``1..n`` the most frequent value above 0, the lowest of several, or 0, ``(n,)``."""
     inside = (labels > 0) & (values > 0)
     n_values = int(values.max(initial=0)) + 1
     key, count = np.unique(labels[inside].astype(np.int64) * n_values + values[inside], return_counts=True)
@@ -178,7 +183,7 @@ def most_frequent(labels: NDArray[np.integer], values: NDArray[np.integer], n: i
 
 
 def pixel_centres(grid: Grid, bounds: ArrayLike) -> tuple[tuple[slice, slice], NDArray, NDArray]:
-    """Return the window of a grid around bounds of the frame, and the x and y of its pixel centres, ``(h, w)`` each."""
+    """Return the window of a grid around a box of the frame, and x and y of its pixel centres, ``(h, w)`` each."""
     x0, y0, x1, y1 = np.asarray(bounds)
     (top, bottom), (left, right) = grid.rows_columns(np.array([x0, x1]), np.array([y0, y1]))
     rows = _within(int(top) - 1, int(bottom) + 2, grid.shape[0])
@@ -194,7 +199,7 @@ def _within(start: int, stop: int, size: int) -> slice:
 
 
 def _deeper(a: NDArray, b: NDArray) -> NDArray[np.bool_]:
-    """Tell where one depth is larger than another, beyond rounding."""
+    """Return where one depth is larger than another by more than rounding."""
     return a - b > _EQUAL * (np.abs(a) + np.abs(b))
 
 

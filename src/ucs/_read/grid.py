@@ -1,6 +1,6 @@
-"""The one raster on which everything happens, and its place in the coordinate systems.
+"""The raster of a sample and its transformations to coordinate systems.
 
-A :class:`Grid` lives in the *intrinsic* coordinates of the points. Pixel ``(i, j)`` (row, column) covers
+A :class:`Grid` is defined in the *intrinsic* coordinates of the points. Pixel ``(i, j)`` (row, column) covers
 ``[x0 + j*r, x0 + (j+1)*r) x [y0 + i*r, y0 + (i+1)*r)``, ``r`` being :attr:`Grid.step`: transcripts are binned with
 ``floor``, pixel centres lie at ``+0.5`` (SpatialData's convention). ``x0`` and ``y0`` are whole multiples of ``r``, so
 that two runs over different parts of one data set bin alike.
@@ -63,20 +63,20 @@ class Grid:
         return np.array([[self.step, 0.0, x0], [0.0, self.step, y0], [0.0, 0.0, 1.0]])
 
     def rows_columns(self, x: ArrayLike, y: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the pixel ``(row, column)`` of each intrinsic position; outside the grid they exceed its shape."""
+        """Return row and column of each intrinsic position, ``(n,)`` each; positions outside exceed the shape."""
         return pixel_index(y, self.step) - self.row0, pixel_index(x, self.step) - self.column0
 
     def transformations(
         self, points_transformations: dict[str, Any], to_points: NDArray[np.floating] | None = None
     ) -> dict[str, BaseTransformation]:
-        """Compose grid -> intrinsic with every transformation of the points.
+        """Return the transformations of the grid to the coordinate systems of the points.
 
         Parameters
         ----------
         points_transformations
             Coordinate system -> transformation, as ``get_transformation(points, get_all=True)`` returns it.
         to_points
-            ``(3, 3)`` from the coordinates of the grid to those of the points, if they are not the same.
+            ``(3, 3)`` matrix from the coordinates of the grid to those of the points, if they differ.
         """
         from spatialdata.transformations import Affine, Sequence
 
@@ -90,7 +90,7 @@ class Grid:
 
 
 def planar(transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
-    """Reduce transformations to the axes x and y, for elements without z."""
+    """Return transformations reduced to the axes x and y, for elements without z."""
     from spatialdata.transformations import Affine
 
     axes = {"input_axes": ("x", "y"), "output_axes": ("x", "y")}
@@ -98,8 +98,8 @@ def planar(transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
 
 
 def pixel_index(position: ArrayLike, step: float) -> NDArray[np.int64]:
-    """Return ``floor(position / step)``: the pixel, counted from the intrinsic origin, that holds a position.
+    """Return ``floor(position / step)``, the pixel of a position counted from the intrinsic origin.
 
-    Single-precision positions are widened before the division: 0.3 stored as float32 stays where the file says it is.
+    Single-precision positions are widened before the division, so that rounding does not move them to another pixel.
     """
     return np.floor(np.asarray(position, dtype=np.float64) / step).astype(np.int64)

@@ -1,11 +1,11 @@
 """The transcript map as a Dask array, dense only where and when it is computed.
 
-The graph has three layers. A task for each stretch of rows reads them, bins them with the code that
+The graph has three layers. A task for each partition reads its rows, bins them with the code that
 :func:`ucs._read.transcripts.read_transcripts` uses, and groups the transcripts by the tiles that they lie in. A task
 for each tile gathers its share of those whose extent reaches it. A task for each chunk, some genes of a tile, makes the
 dense counts. So a computation reads each row once, however many chunks there are and in whatever order the rows come,
 and a crop reads only what reaches it. Held are 6 bytes for each transcript (10 if they have counts) of what is at work,
-which is everything if all stretches reach all tiles, and a chunk or two for each thread.
+which is everything if all partitions reach all tiles, and a chunk or two for each thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dask.delayed import Delayed
 
 from ucs._kernels.binning import add_counts, group_by_tile
 from ucs._read.survey import window_of
-from ucs._read.transcripts import read_piece
+from ucs._read.transcripts import read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.pages import own_pages
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import DTypeLike, NDArray
 
     from ucs._kernels.transcripts import Window
-    from ucs._read.chunks import Piece
-    from ucs._read.elements import Part
+    from ucs._read.chunks import TranscriptChunk
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
     from ucs._read.grid import Grid
-    from ucs._read.survey import Stretch
+    from ucs._read.survey import PointsPartition
     from ucs._read.transcripts import Transcripts
 
     Entries = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger], NDArray[np.int32]]
@@ -49,7 +49,7 @@ _CHANGED = "The points have changed since the map was made: make it again."
 
 def lazy_counts(
     transcripts: Transcripts,
-    stretches: Sequence[Stretch],
+    partitions: Sequence[PointsPartition],
     genes: Sequence[str],
     *,
     tile_size: int,
@@ -59,7 +59,7 @@ def lazy_counts(
 
     Parameters
     ----------
-    transcripts, stretches
+    transcripts, partitions
         Of :func:`ucs._read.survey.survey`.
     genes
         Names, in the order of the first axis.
@@ -78,16 +78,16 @@ def lazy_counts(
     token = uuid.uuid4().hex
     groups, tiles = f"transcripts-{token}", f"transcript-tiles-{token}"
     graph: dict[Any, Any] = {}
-    for k, one in enumerate(stretches):
-        task = partial(_group, where=one.where, part=one.part, owner=one.owner, window=one.window, layout=layout)
+    for k, one in enumerate(partitions):
+        task = partial(_group, where=one.where, element=one.element, owner=one.owner, window=one.window, layout=layout)
         graph[groups, k] = task, one.rows.key if isinstance(one.rows, Delayed) else (one.rows,)
     chunks = tuple(tuple(min(tile_size, size - start) for start in range(0, size, tile_size)) for size in (h, w))
-    reaching = layout.reaching(stretches)
+    reaching = layout.reaching(partitions)
     for i, height in enumerate(chunks[0]):
         for j, width in enumerate(chunks[1]):
             of_tile = [(groups, k) for k in reaching.get((i, j), ())]
             graph[tiles, i, j] = partial(_gather, at=(i, j), shape=(height, width)), of_tile
-    partitions: list[Any] = [one.rows for one in stretches if isinstance(one.rows, Delayed)]
+    delayed: list[Any] = [one.rows for one in partitions if isinstance(one.rows, Delayed)]
     most_genes = gene_chunk or max(CHUNK_BYTES // (4 * chunks[0][0] * chunks[1][0]), 1)
     return da.blockwise(
         _dense,
@@ -95,7 +95,7 @@ def lazy_counts(
         da.arange(len(genes), chunks=most_genes),
         "c",
         # An array in name only: its blocks are sparse.
-        da.Array(HighLevelGraph.from_collections(tiles, graph, partitions), tiles, chunks, dtype=np.int32),
+        da.Array(HighLevelGraph.from_collections(tiles, graph, delayed), tiles, chunks, dtype=np.int32),
         "yx",
         dtype=np.int32,
         meta=np.empty((0, 0, 0), dtype=np.int32),
@@ -131,11 +131,11 @@ class _Layout:
             range((window.column0 - column0) // side, (window.column1 - 1 - column0) // side + 1),
         )
 
-    def reaching(self, stretches: Sequence[Stretch]) -> dict[tuple[int, int], list[int]]:
-        """Return the numbers of the stretches that reach each tile."""
+    def reaching(self, partitions: Sequence[PointsPartition]) -> dict[tuple[int, int], list[int]]:
+        """Return the numbers of the partitions that reach each tile."""
         found: dict[tuple[int, int], list[int]] = {}
-        for k, stretch in enumerate(stretches):
-            rows, columns = self.tiles_of(stretch.window)
+        for k, partition in enumerate(partitions):
+            rows, columns = self.tiles_of(partition.window)
             for i in rows:
                 for j in columns:
                     found.setdefault((i, j), []).append(k)
@@ -182,42 +182,42 @@ class _Tile:
 
 
 def _group(
-    rows: pd.DataFrame, *, where: str, part: Part, owner: Owner | None, window: Window, layout: _Layout
+    rows: pd.DataFrame, *, where: str, element: PointsElement, owner: Owner | None, window: Window, layout: _Layout
 ) -> _Grouped | None:
     """Bin rows and group them by tile; None if none is kept."""
     sizes = {"step": layout.grid.step, "um_per_unit": layout.grid.um_per_unit}
-    piece = read_piece(where, lambda: rows, part, owner=owner, **sizes)
-    if len(piece.row) == 0:
+    chunk = read_chunk(where, lambda: rows, element, owner=owner, **sizes)
+    if len(chunk.row) == 0:
         return None
-    own = window_of(piece)
+    own = window_of(chunk)
     if own.meet(window) != own:
         msg = f"{where}: transcripts lie in the pixels {own}, beyond {window}. {_CHANGED}"
         raise ValueError(msg)
-    names = [str(name) for name in piece.names]
-    in_each = np.bincount(piece.feature, minlength=len(names))
+    names = [str(name) for name in chunk.names]
+    in_each = np.bincount(chunk.feature, minlength=len(names))
     unknown = {name for name, n in zip(names, in_each, strict=True) if n} - layout.features
     if unknown:
         msg = f"{where}: there are new features: {listed(sorted(unknown))}. {_CHANGED}"
         raise ValueError(msg)
     number = np.array([layout.number.get(name, -1) for name in names], dtype=np.int32)
-    return _by_tile(piece, own, number, int(in_each[number >= 0].sum()), layout)
+    return _by_tile(chunk, own, number, int(in_each[number >= 0].sum()), layout)
 
 
-def _by_tile(piece: Piece, window: Window, number: NDArray[np.int32], n: int, layout: _Layout) -> _Grouped:
+def _by_tile(chunk: TranscriptChunk, window: Window, number: NDArray[np.int32], n: int, layout: _Layout) -> _Grouped:
     rows, columns = layout.tiles_of(window)
     pixel = own_pages(n, _smallest(layout.side**2))
     feature = own_pages(n, _smallest(len(layout.number)))
-    count = own_pages(0 if piece.count is None else n, np.int32)
+    count = own_pages(0 if chunk.count is None else n, np.int32)
     tile_start = np.zeros(len(rows) * len(columns) + 1, dtype=np.int64)
     left = columns.start * layout.side
     group_by_tile(
-        piece.row,
-        piece.column,
-        piece.feature,
+        chunk.row,
+        chunk.column,
+        chunk.feature,
         number,
-        count if piece.count is None else piece.count,
-        piece.row0 - layout.grid.row0 - rows.start * layout.side,
-        piece.column0 - layout.grid.column0 - left,
+        count if chunk.count is None else chunk.count,
+        chunk.row0 - layout.grid.row0 - rows.start * layout.side,
+        chunk.column0 - layout.grid.column0 - left,
         layout.side,
         layout.grid.shape[1] - left,
         len(columns),

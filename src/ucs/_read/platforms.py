@@ -1,9 +1,9 @@
-"""What the package assumes about each platform's data, and how a platform is recognised."""
+"""Conventions of each platform's data, and how a platform is recognised."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.checks import choose_one, listed, natural_order, reading_option
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 FOV = "{fov}"
-"""Stands for the name of a field of view in the keys of elements."""
+"""Placeholder for the name of a field of view in the keys of elements."""
 
 
 @dataclass(frozen=True)
@@ -27,48 +27,47 @@ class Platform:
     Attributes
     ----------
     name
-        As given to ``platform=``.
+        Name, as passed to ``platform=``.
     um_per_unit
         Length of the points' intrinsic unit in um.
     resolution
-        Side of a pixel in um, if none is asked for.
+        Default side of a pixel in um.
     points_keys, nuclei_keys
-        Patterns (regular expressions, whole names) of the elements, the preferred one first. Where there is one points
-        element for each field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` stands
-        for it in the keys of nuclei and in ``image_key`` and ``cell_labels_key``.
+        Regular expressions for the whole keys of the elements, the preferred one first. If there is one points element
+        per field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` is its placeholder
+        in the keys of nuclei, ``image_key`` and ``cell_labels_key``.
     table_keys
-        Patterns of the tables that count genes in bins.
+        Patterns of the tables with binned counts.
     bin_um
         Side of these bins in um.
     gene_columns
-        Names of the column with the gene of a transcript, the preferred one first.
+        Columns with the gene of a transcript, the preferred one first.
     count_columns
-        Names of a column with the number of molecules that a row stands for.
+        Columns with the number of molecules of a row.
     quality_column, minimum_quality
-        Rows below this value of this column (if it is there) are left out.
+        Rows with a lower value in this column, if it exists, are dropped.
     plane_columns
-        Names of a column with the plane in z of a transcript, the preferred one first; empty if there are no planes.
+        Columns with the z plane of a transcript, the preferred one first; empty if there are no planes.
     controls
-        Pattern of the features that are no genes: counted, but never seen by the nets.
+        Pattern of control features: counted, but not used for segmentation.
     is_gene_column, category_column, gene_category
-        Columns (if they are there) that say whether a row's feature is a gene: a boolean, or a category that fits the
-        pattern if it is. What is none is a control.
+        Columns, if they exist, that mark a row's feature as a gene: a boolean, or a category that matches the pattern.
+        Other features are controls.
     image_key, stain_images, stain_channel
-        Key of the image of a field of view; patterns of images with nothing but a nuclear stain; position of the
-        channel with the nuclear stain in images whose channels have no names.
+        Key of the image of a field of view; patterns of images that show a nuclear stain only; position of the nuclear
+        stain in images without channel names.
     cell_labels_key, nuclear_rows
-        Key of the vendor's cells in a field of view; column of the points and its value where a transcript lies in the
-        nucleus of its cell.
+        Key of the vendor's cells in a field of view; column of the points, and its value for transcripts in nuclei.
     shared_nucleus_ids
-        Whether several polygons of nuclei may have one id, that of their cell.
+        Whether several polygons of nuclei may share the id of their cell.
     readers
-        Names under which readers sign the objects of this platform (``sdata.attrs["spatialdata_io_reader"]``).
+        Names that readers of this platform leave in ``sdata.attrs["spatialdata_io_reader"]``.
     signature
-        Columns by which its points are told from others, where no reader has signed.
+        Columns by which the points of this platform are recognised without a reader's name.
     params
         Parameters that differ from the defaults, by method.
     thresholds
-        The default of ``threshold``, by method, where it differs from the method's own.
+        Default of ``threshold``, by method, where it differs from that of the method.
     """
 
     name: str
@@ -99,7 +98,7 @@ class Platform:
     thresholds: Mapping[str, float] = field(default_factory=dict)
 
     def is_control(self, feature: str) -> bool:
-        """Tell whether a feature is a control."""
+        """Return whether a feature is a control."""
         return re.match(self.controls, feature) is not None
 
 
@@ -143,7 +142,7 @@ MERSCOPE = Platform(
 
 COSMX = Platform(
     name="cosmx",
-    um_per_unit=0.12028,  # what the object says goes before: see ucs._read.unit
+    um_per_unit=0.12028,  # unless the object states or implies another: see ucs._read.unit
     resolution=0.5,
     points_keys=(r"(?P<fov>.+)_points",),
     nuclei_keys=("{fov}_nucleus_labels", "{fov}_nuclei", "{fov}_ucs_nuclei", *_NUCLEI[:2]),
@@ -203,7 +202,7 @@ PLATFORMS = {platform.name: platform for platform in (XENIUM, MERSCOPE, COSMX, S
 
 
 def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None) -> Platform:
-    """Return the named platform, or recognise it.
+    """Return the named platform, or the one that is recognised for ``"auto"``.
 
     Raises
     ------
@@ -221,7 +220,7 @@ def resolve_platform(sdata: SpatialData, platform: str | Platform, points_key: s
 
 
 def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None) -> tuple[Platform, str]:
-    """Tell the platform by the reader's signature, then by names and columns of the points; and what it was told by."""
+    """Recognise the platform by the reader's name, then by keys and columns of the points; also return the reason."""
     reader = sdata.attrs.get("spatialdata_io_reader")
     for platform in PLATFORMS.values():
         if reader in platform.readers:
@@ -230,7 +229,7 @@ def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None)
     keys = [key for key in sdata.points if given is None or key in given]
     for platform in PLATFORMS.values():
         for key in keys:
-            # Of a key that the user names only a column as telling as a quality says more than its name does.
+            # If the user names the key, the key says nothing: then only a column as specific as a quality counts.
             named = given is not None and platform.quality_column is not None
             named |= any(re.fullmatch(pattern, key) for pattern in platform.points_keys)
             if platform.signature and named and platform.signature <= set(sdata.points[key].columns):
@@ -244,7 +243,7 @@ def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None)
 
 
 def resolve_um_per_unit(sdata: SpatialData, platform: Platform, um_per_unit: float | None) -> float:
-    """Return the length of the points' unit in um: the one given, the one that the object states, or the platform's."""
+    """Return the length of the points' unit in um: given, stated in the object, or the platform's."""
     if um_per_unit is not None:
         return um_per_unit
     return sdata.attrs.get(platform.name, {}).get("um_per_unit", platform.um_per_unit)
@@ -254,17 +253,43 @@ def platforms() -> pd.DataFrame:
     """Return the platforms as a table; see :func:`ucs.platforms`."""
     import pandas as pd
 
-    rows = [{f.name: getattr(platform, f.name) for f in fields(platform)} for platform in PLATFORMS.values()]
-    return pd.DataFrame(rows).set_index("name")
+    return pd.DataFrame([_described(platform) for platform in PLATFORMS.values()]).set_index("name")
+
+
+def _described(platform: Platform) -> dict[str, Any]:
+    """Return what people need to know of a platform."""
+    quality = f"{platform.quality_column} >= {platform.minimum_quality:g}" if platform.quality_column else ""
+    return {
+        "name": platform.name,
+        "transcripts": ", ".join(_readable(key) for key in platform.points_keys or platform.table_keys),
+        "nuclei": ", ".join(_readable(key) for key in platform.nuclei_keys),
+        "gene column": " or ".join(platform.gene_columns),
+        "count column": " or ".join(platform.count_columns),
+        "quality": quality,
+        "z planes": " or ".join(platform.plane_columns),
+        "um per unit": platform.um_per_unit,
+        "resolution in um": platform.bin_um or platform.resolution,
+        "readers": ", ".join(platform.readers),
+        "parameters": platform.params,
+    }
+
+
+def _readable(pattern: str) -> str:
+    """Return the pattern of a key as people write it: ``*`` for any text."""
+    pattern = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"{\1}", pattern)
+    pattern = re.sub(r"\(\?i:(.*)\)", r"\1", pattern)
+    pattern = re.sub(r"\((\w+)\|(\w+)\)\??", r"\1", pattern)  # either spelling
+    pattern = re.sub(r"\([^()]*\)\?", "*", pattern)
+    return re.sub(r"\.[+*]", "*", pattern)
 
 
 def pattern_of(template: str) -> str:
-    """Return the pattern of the keys that a key with ``{fov}`` stands for."""
+    """Return the pattern of the keys that a key with ``{fov}`` represents."""
     return re.escape(template).replace(re.escape(FOV), "(?P<fov>.+)")
 
 
 def fields_of_view(pattern: str, available: Iterable[str]) -> dict[str, str]:
-    """Return the elements that a pattern with a group ``fov`` fits, by the names of their fields, 2 before 10."""
+    """Return the keys that match a pattern with a group ``fov``, by the names of their fields, 2 before 10."""
     if "(?P<fov>" not in pattern:
         return {}
     found = {match["fov"]: match[0] for match in (re.fullmatch(pattern, key) for key in available) if match}
@@ -304,7 +329,7 @@ def resolve_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str |
 def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | None, points_key: str) -> str:
     """Return the column with the gene of each transcript.
 
-    The column given, else the one that the points element itself names as its feature key, else the platform's.
+    This is the given column, else the feature key of the points element, else the platform's.
 
     Raises
     ------
@@ -325,6 +350,6 @@ def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | 
 
 
 def _example(points: DaskDataFrame) -> str:
-    """Return the first column that could be one of genes."""
+    """Return the first column that could hold genes, as an example for a message."""
     text = [str(column) for column, dtype in points.dtypes.items() if dtype.kind not in "biuf"]
     return text[0] if text else "..."

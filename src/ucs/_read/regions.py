@@ -1,7 +1,7 @@
-"""Regions of the tissue: which model is used for which nucleus.
+"""Regions of the tissue, each with a model of its own, as a raster.
 
-Every nucleus belongs to one region, the one that most of its pixels lie in, decided once. Ties go to the region that
-comes first by name, and to any region before none.
+Every nucleus belongs to the region of most of its pixels. Ties go to the region that comes first by name, and to any
+region before none.
 """
 
 from __future__ import annotations
@@ -29,28 +29,29 @@ if TYPE_CHECKING:
     RegionsOption = str | int | tuple[str, str] | None
 
 SMALLEST_BLOCK = 48
-"""Side in pixels of the smallest block: that of the paper's training patch."""
+"""Side in pixels of the smallest block: the side of the paper's training patch."""
 
 BIN_UM = 10.0
-"""Side of the bins in which transcripts vote for the region that a column gives them."""
+"""Side of the bins that get the region of most of their transcripts: about the diameter of a cell."""
 
+# A column with as many values holds positions or ids, not regions.
 _MOST_REGIONS = 10_000
 
 
 @dataclass(frozen=True)
 class RegionRule:
-    """What regions are made of, checked against the object.
+    """How regions are defined, checked against the object.
 
     Attributes
     ----------
     kind
         ``"blocks"``, ``"fov"``, ``"column"`` (of the points) or ``"shapes"``.
     side
-        Of blocks, in pixels.
+        Side of blocks in pixels.
     key
-        Of the shapes.
+        Key of the shapes.
     column
-        Of the points or the shapes; None for shapes that are a region each.
+        Column of the points or shapes; None if each shape is a region.
     """
 
     kind: str
@@ -69,18 +70,18 @@ class RegionRule:
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Regions that hold nuclei, on the grid.
+    """Regions with nuclei, on the grid.
 
     Attributes
     ----------
     names
-        Of the regions.
+        Names of the regions.
     labels
-        ``(h, w)`` int32, ``k + 1`` where a pixel lies in region ``k``, 0 where in none.
+        ``(h, w)`` int32: ``k + 1`` for pixels of region ``k``, 0 for pixels in no region.
     of_nucleus
-        ``(n + 1,)`` the same for each nucleus, by its id; 0 for id 0.
+        ``(n + 1,)`` int64: the same for each nucleus, by id; 0 for id 0.
     rule
-        What they are made of.
+        How the regions are defined.
     """
 
     names: tuple[str, ...]
@@ -90,23 +91,23 @@ class Regions:
 
     @property
     def n_nuclei(self) -> NDArray[np.int64]:
-        """Number of nuclei of each region."""
+        """Number of nuclei in each region."""
         return np.bincount(self.of_nucleus[1:], minlength=len(self.names) + 1)[1:]
 
     @property
     def n_outside(self) -> int:
-        """Number of nuclei that lie in no region."""
+        """Number of nuclei in no region."""
         return int((self.of_nucleus[1:] == 0).sum())
 
     def column(self) -> pd.Categorical:
-        """Return the name of the region of each nucleus, ``(n,)``; missing for those in none."""
+        """Return the region of each nucleus, ``(n,)``; missing for nuclei in no region."""
         import pandas as pd
 
         return pd.Categorical.from_codes(self.of_nucleus[1:] - 1, categories=list(self.names))
 
 
 def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> RegionRule | None:
-    """Check what regions shall be made of, without reading any data; see :func:`ucs.tl.segment` for ``regions``.
+    """Return how regions are defined, without reading any data; see :func:`ucs.tl.segment` for ``regions``.
 
     Raises
     ------
@@ -115,7 +116,7 @@ def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> 
     ValueError
         If the name is that of a column and of an element, or a block is too small.
     TypeError
-        If it is none of what is allowed.
+        If ``regions`` has another type.
     """
     if regions is None:
         return None
@@ -125,7 +126,7 @@ def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> 
             raise ValueError(msg)
         return RegionRule("blocks", side=int(regions))
     if isinstance(regions, str):
-        if regions == "fov" and (len(source.parts) > 1 or source.by_field):
+        if regions == "fov" and (len(source.elements) > 1 or source.by_field):
             return RegionRule("fov")
         return _named(sdata, source, regions)
     if isinstance(regions, tuple | list) and len(regions) == 2 and all(isinstance(name, str) for name in regions):
@@ -138,30 +139,30 @@ def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> 
 
 
 def _named(sdata: SpatialData, source: Source, name: str) -> RegionRule:
-    """Find a name that may be a column of the points or the key of shapes."""
-    is_column = all(name in sdata[part.key].columns for part in source.parts)
+    """Return the rule for a name, which may be a column of the points or the key of shapes."""
+    is_column = all(name in sdata[element.key].columns for element in source.elements)
     is_shapes = name in sdata.shapes
     if is_column and is_shapes:
         msg = (
             f"regions={name!r} is a column of the points and the key of shapes; pass "
-            f"regions=({source.parts[0].key!r}, {name!r}) for the column, ({name!r}, 'index') for the shapes."
+            f"regions=({source.elements[0].key!r}, {name!r}) for the column, ({name!r}, 'index') for the shapes."
         )
         raise ValueError(msg)
     if is_column:
-        return _column_of(sdata, source, source.parts[0].key, name)
+        return _column_of(sdata, source, source.elements[0].key, name)
     if is_shapes:
         return RegionRule("shapes", key=name)
     one = " There is one field of view, or one element for all:" if name == "fov" else ""
     msg = (
         f"regions={name!r} is not there.{one} {source.points_key!r} has the columns "
-        f"{listed(sdata[source.parts[0].key].columns)}; shapes are: {listed(sdata.shapes)}."
+        f"{listed(sdata[source.elements[0].key].columns)}; shapes are: {listed(sdata.shapes)}."
     )
     raise KeyError(msg)
 
 
 def _column_of(sdata: SpatialData, source: Source, key: str, column: str) -> RegionRule:
-    """Find a column of the points that are read, or of shapes."""
-    used = {part.key: part for part in source.parts}
+    """Return the rule for a column of the points or shapes."""
+    used = {element.key: element for element in source.elements}
     if key not in used and key not in sdata.shapes:
         msg = (
             f"regions=({key!r}, {column!r}): {key!r} is neither the transcripts ({listed(used)}) nor among the shapes "
@@ -176,10 +177,10 @@ def _column_of(sdata: SpatialData, source: Source, key: str, column: str) -> Reg
         raise KeyError(msg)
     if key not in used:
         return RegionRule("shapes", key=key, column=None if column not in sdata[key].columns else column)
-    if any(part.table_key is not None for part in source.parts):
+    if any(element.table_key is not None for element in source.elements):
         msg = f"regions={column!r}: {key!r} holds bins, whose columns cannot be regions; pass the key of polygons."
         raise ValueError(msg)
-    if column in {"x", "y", "z", *(part.columns.gene for part in source.parts)}:
+    if column in {"x", "y", "z", *(element.columns.gene for element in source.elements)}:
         msg = f"regions={column!r} is a column of positions or genes; name one that says where a transcript lies."
         raise ValueError(msg)
     return RegionRule("column", key=key, column=column)
@@ -188,12 +189,12 @@ def _column_of(sdata: SpatialData, source: Source, key: str, column: str) -> Reg
 def read_regions(
     sdata: SpatialData, sample: Sample, rule: RegionRule, *, coordinate_system: str | None = None
 ) -> Regions:
-    """Bring regions onto the grid of a sample and decide which one each nucleus belongs to.
+    """Rasterize the regions on the grid of a sample and assign each nucleus to one.
 
     Raises
     ------
     ValueError
-        If no nucleus lies in any region, polygons are no polygons, or a column has far too many values.
+        If no nucleus lies in a region, shapes are not polygons, or a column has far too many values.
     """
     if rule.kind == "blocks":
         names, labels = split_into_blocks(sample.transcripts.grid.shape, rule.side)
@@ -226,13 +227,13 @@ def _fov_raster(sample: Sample) -> NDArray[np.int32]:
 def _without_empty(
     names: list[str], labels: NDArray[np.int32], of_nucleus: NDArray[np.int64], rule: RegionRule
 ) -> Regions:
-    """Leave out regions without nuclei, which nobody asks for a model."""
+    """Drop regions without nuclei: there is nothing to train or segment in them."""
     occupied = np.bincount(of_nucleus, minlength=len(names) + 1)[1:] > 0
     if not occupied.all():
         empty = [name for name, is_occupied in zip(names, occupied, strict=True) if not is_occupied]
-        # Blocks beyond the tissue are nobody's mistake.
+        # Blocks beyond the tissue are expected; other empty regions may be a mistake.
         say = logger.info if rule.kind == "blocks" else logger.warning
-        say("%d of %d regions (%s) hold no nucleus and are left out: %s.", len(empty), len(names), rule, listed(empty))
+        say("%d of %d regions (%s) have no nucleus and are dropped: %s.", len(empty), len(names), rule, listed(empty))
         number = renumbered(occupied)
         labels, of_nucleus = number[labels], number[of_nucleus].astype(np.int64)
         names = [name for name, is_occupied in zip(names, occupied, strict=True) if is_occupied]
@@ -240,12 +241,11 @@ def _without_empty(
 
 
 def split_into_blocks(shape: tuple[int, int], side: int) -> tuple[list[str], NDArray[np.int32]]:
-    """Cut a raster into squares from its origin on; what is left over joins the last if less than half a side.
+    """Cut a raster into squares; a remainder of less than half a side joins the last square.
 
     Returns
     -------
-    ``(names, labels)``, as all functions here: the names of the regions, and ``(h, w)`` int32, ``k + 1`` where a pixel
-    lies in region ``k``, 0 where in none.
+    Names of the regions, and ``(h, w)`` int32: ``k + 1`` for pixels of region ``k``, 0 for pixels in no region.
     """
     n_rows, n_columns = (max(1, int(length / side + 0.5)) for length in shape)
     row = np.minimum(np.arange(shape[0], dtype=np.int32) // side, n_rows - 1)
@@ -255,9 +255,13 @@ def split_into_blocks(shape: tuple[int, int], side: int) -> tuple[list[str], NDA
 
 
 def vote(sdata: SpatialData, sample: Sample, column: str) -> tuple[list[str], NDArray[np.int32]]:
-    """Give each bin of 10 um the value that most of its transcripts have, and each empty bin that of the nearest.
+    """Assign each bin of 10 um to the region of most of its transcripts, empty bins to that of the nearest bin.
 
-    Of values with equal votes the first by name wins. Transcripts without a value vote for no region.
+    Of regions with equally many transcripts the first by name wins. Transcripts without a value count for no region.
+
+    Returns
+    -------
+    As :func:`split_into_blocks`.
 
     Raises
     ------
@@ -269,10 +273,10 @@ def vote(sdata: SpatialData, sample: Sample, column: str) -> tuple[list[str], ND
     bins = (-(-grid.shape[0] // side), -(-grid.shape[1] // side))
     codes: dict[str, int] = {}
     ballots: list[tuple[NDArray, NDArray]] = []
-    for part in sample.source.parts:
-        for partition in sdata.points[part.key][["x", "y", column]].to_delayed():
+    for element in sample.source.elements:
+        for partition in sdata.points[element.key][["x", "y", column]].to_delayed():
             frame = partition.compute()
-            row, col = grid.rows_columns(*part.place(frame))
+            row, col = grid.rows_columns(*element.place(frame))
             inside = (row >= 0) & (col >= 0) & (row < grid.shape[0]) & (col < grid.shape[1])
             value = frame[column].astype("category").cat.remove_unused_categories()
             code = np.array([0, *(codes.setdefault(str(name), len(codes) + 1) for name in value.cat.categories)])
@@ -292,12 +296,16 @@ def vote(sdata: SpatialData, sample: Sample, column: str) -> tuple[list[str], ND
 def fill_regions(
     sdata: SpatialData, sample: Sample, key: str, column: str | None, coordinate_system: str | None
 ) -> tuple[list[str], NDArray[np.int32]]:
-    """Fill polygons, those with one value of a column as one region; where they overlap, the first in order wins.
+    """Rasterize polygons, those with the same value of a column as one region; in overlaps the first polygon wins.
+
+    Returns
+    -------
+    As :func:`split_into_blocks`.
 
     Raises
     ------
     ValueError
-        If some are no polygons or have no value, or the element is not connected to the transcripts.
+        If some shapes are not polygons or have no value, or the element is not connected to the transcripts.
     """
     element, grid = sdata.shapes[key], sample.transcripts.grid
     geometry, valid = as_polygons(element)
@@ -323,7 +331,7 @@ def fill_regions(
 
 
 def majority(nuclei: NDArray[np.int32], labels: NDArray[np.int32], n: int, n_regions: int) -> NDArray[np.int64]:
-    """Return the region of most pixels of each nucleus, ``(n + 1,)``: of equals the lower, and any before none."""
+    """Return the region of most pixels of each nucleus, ``(n + 1,)``; ties go to the lower, and to any before 0."""
     counts = []
     for row0 in range(0, len(nuclei), 1024):
         rows = slice(row0, row0 + 1024)
@@ -336,14 +344,14 @@ def majority(nuclei: NDArray[np.int32], labels: NDArray[np.int32], n: int, n_reg
 
 
 def _count(place: NDArray, value: NDArray, n_values: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Count how often each pair occurs: ``place * n_values + value``, and its count."""
+    """Return each pair that occurs as ``place * n_values + value``, and its count."""
     return np.unique(place.astype(np.int64) * n_values + value, return_counts=True)
 
 
 def _most_frequent(
     counts: Iterable[tuple[NDArray[np.int64], NDArray[np.int64]]], rank: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return each place once, and the rank of the value that it has most often: of equals the lower, but 0 last."""
+    """Return each place once, and the rank of its most frequent value; ties go to the lower rank, but 0 comes last."""
     pairs, times = (np.concatenate(parts) for parts in zip(*counts, strict=True))
     pair, index = np.unique(pairs, return_inverse=True)
     total = np.bincount(index, weights=times, minlength=len(pair))
@@ -364,7 +372,7 @@ def _check_few(codes: dict[str, int], column: str) -> None:
 
 
 def _nearest_filled(values: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Replace each -1 by the value of the nearest place that has one."""
+    """Replace each -1 by the nearest other value."""
     from scipy.ndimage import distance_transform_edt
 
     if (values >= 0).all():

@@ -1,4 +1,4 @@
-"""What the engine needs of one SpatialData object, found, checked and brought onto one grid."""
+"""Transcripts and nuclei of one SpatialData object, checked and on one grid."""
 
 from __future__ import annotations
 
@@ -46,16 +46,16 @@ class Sample:
     nuclei: Nuclei
     alignment: str
     found: dict[str, Any] = field(default_factory=dict)
-    """Labels of nuclei that were not there but found in an image, by their key."""
+    """Labels of nuclei that were found in images, by their keys; empty if the object has nuclei."""
     fields: Fields | None = None
-    """What several fields of view cover; None for one part."""
+    """Areas of several fields of view; None for a single element."""
     fov: NDArray[np.int32] | None = None
-    """``(h, w)``, ``k + 1`` where a pixel belongs to field of view ``k``, 0 where to none; None for one part."""
+    """``(h, w)``: ``k + 1`` for pixels of field of view ``k``, 0 for none; None for a single element."""
     cell_types: NDArray[np.object_] | None = None
-    """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if the user gave none."""
+    """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if there are none."""
 
     def without_transcripts(self) -> Sample:
-        """Return the sample with its grid and the names of its features, but no transcripts: they take memory."""
+        """Return the sample without transcripts, which take memory, but with its grid and feature names."""
         of, none = self.transcripts.map, np.zeros(0, dtype=np.int32)
         empty = TranscriptMap(of.shape, of.n_features, np.zeros(of.shape[0] + 1, dtype=np.int64), none, none, none)
         return replace(self, transcripts=replace(self.transcripts, map=empty))
@@ -63,10 +63,10 @@ class Sample:
     @property
     def fov_names(self) -> tuple[str, ...]:
         """Names of the fields of view, in the order of ``fov``."""
-        return tuple(part.name for part in self.source.parts)
+        return tuple(element.name for element in self.source.elements)
 
     def summary(self) -> dict[str, Any]:
-        """Return what the sample is made of, as plain values."""
+        """Return sizes, counts and sources as plain values, for the log and :func:`ucs.pp.check`."""
         return {
             "platform": {"name": self.source.platform.name},
             "source": describe_source(self.source),
@@ -77,7 +77,7 @@ class Sample:
         }
 
     def fov_of_nuclei(self) -> NDArray[np.int32]:
-        """Return the field of view that most of each nucleus belongs to, ``(n,)``: ``k + 1``, or 0 for none."""
+        """Return the field of view of most pixels of each nucleus, ``(n,)``: ``k + 1``, or 0 for none."""
         n = len(self.nuclei.ids)
         return np.ones(n, dtype=np.int32) if self.fov is None else most_frequent(self.nuclei.labels, self.fov, n)
 
@@ -90,11 +90,11 @@ def read_source(
     memory_limit: int | None = None,
     update: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> tuple[Transcripts, Fields | None, NDArray[np.int32] | None]:
-    """Read the transcripts; return with them what fields of view cover and which of them each pixel belongs to."""
+    """Read the transcripts; return them, the areas of the fields of view, and the field of each pixel."""
     fields = find_fields(sdata, source)
     transcripts = read_transcripts(
         sdata,
-        source.parts,
+        source.elements,
         source.platform,
         resolution=source.resolution,
         um_per_unit=source.um_per_unit,
@@ -121,14 +121,14 @@ def prepare(
 ) -> Sample:
     """Read and check transcripts and nuclei; nothing in ``sdata`` is changed.
 
-    ``nuclei_key`` is that of :func:`find_nuclei_key`, which is called if it is None; ``scratch``, ``memory_limit`` and
-    ``update`` are those of :func:`ucs._read.transcripts.read_transcripts`; see :func:`ucs.tl.segment` for the other
-    parameters and the errors.
+    ``nuclei_key`` is the result of :func:`find_nuclei_key`, which is called if it is None. See
+    :func:`ucs._read.transcripts.read_transcripts` for ``scratch``, ``memory_limit`` and ``update``, and
+    :func:`ucs.tl.segment` for the other parameters and the errors.
     """
     nuclei_key = nuclei_key or find_nuclei_key(sdata, source, None)
-    if any(part.key in sdata.shapes for part in source.parts):
+    if any(element.key in sdata.shapes for element in source.elements):
         logger.warning("Input in square bins (%s) is experimental: look at the cells.", source.points_key)
-    transcripts, fields, fov = read_source(  # first: to find nuclei in an image takes much longer
+    transcripts, fields, fov = read_source(  # before nuclei are found in an image, which takes much longer
         sdata, source, scratch=scratch, memory_limit=memory_limit, update=update
     )
     sdata, found = make_missing(sdata, source, nuclei_key, progress=progress)
@@ -142,7 +142,7 @@ def prepare(
         coordinate_system=coordinate_system,
         fuse_nuclei=fuse_nuclei,
     )
-    release_unused()  # of parts of images and labels that were read
+    release_unused()  # memory of images and labels that were read
     check_size(
         nuclei,
         um_per_px=transcripts.grid.um_per_px,

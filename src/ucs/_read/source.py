@@ -1,15 +1,15 @@
-"""Find the transcripts of a SpatialData object: which elements hold them, and how they are read."""
+"""Where the transcripts of a SpatialData object are, and how to read them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucs._read.bins import COUNT, GENE, annotated, lattice, named_size, tables_of
 from ucs._read.columns import TranscriptColumns
-from ucs._read.elements import Part
+from ucs._read.elements import PointsElement
 from ucs._read.platforms import (
     FOV,
     Platform,
@@ -29,30 +29,33 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-_SAME_SCALE = 0.01  # relative: fields of view of one run differ by less
+# Relative. Registration scales the fields of view of one run by less; a wrong unit differs by far more.
+_SAME_SCALE = 0.01
+# Relative. Rounding in a transformation must not make the bins larger than a resolution equal to their side.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class Source:
-    """Which elements and columns of a SpatialData are used, and how they are read.
+    """Elements and columns to read from a SpatialData object.
 
     Attributes
     ----------
-    parts
+    elements
         The elements with transcripts: one, or one for each field of view.
     platform
-        Conventions.
+        The conventions of the platform.
     um_per_unit
-        Length of one unit of the frame in um. The frame is the coordinates that the grid is defined in: the intrinsic
-        ones of a single part (for bins: turned onto them), the common coordinate system of several.
+        Length of one unit of the frame in um. The frame is the coordinate system in which the grid is defined: the
+        intrinsic coordinates of a single element (rotated onto the lattice for bins), or the coordinate system that
+        several elements share.
     resolution
         Side of a pixel in um.
     system
-        The coordinate system that is the frame of several parts; None for a single one.
+        Name of the shared coordinate system of several elements; None for a single one.
     """
 
-    parts: tuple[Part, ...]
+    elements: tuple[PointsElement, ...]
     platform: Platform
     um_per_unit: float
     resolution: float
@@ -60,8 +63,8 @@ class Source:
 
     @property
     def points_key(self) -> str:
-        """Key of the transcripts; of several, a list of them for messages."""
-        keys = [part.key for part in self.parts]
+        """Key of the transcripts, for messages: a list of keys where there are several."""
+        keys = [element.key for element in self.elements]
         return keys[0] if len(keys) == 1 else ", ".join(keys[:4]) + (f", ... ({len(keys)} in all)" if keys[4:] else "")
 
     @property
@@ -71,8 +74,8 @@ class Source:
 
     @property
     def columns(self) -> TranscriptColumns:
-        """What is read of the rows of the first part."""
-        return self.parts[0].columns
+        """Columns to read from the first element."""
+        return self.elements[0].columns
 
     def to_frame(self, sdata: SpatialData, key: str, *, coordinate_system: str | None = None) -> NDArray[np.float64]:
         """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of any element to the frame.
@@ -84,23 +87,23 @@ class Source:
         """
         if self.system is not None:
             return matrix_to_system(sdata, key, self.system)
-        part = self.parts[0]
-        matrix = transformation_matrix(sdata, key, part.key, coordinate_system=coordinate_system)
-        return matrix if part.is_at_home else part.to_frame @ matrix
+        element = self.elements[0]
+        matrix = transformation_matrix(sdata, key, element.key, coordinate_system=coordinate_system)
+        return matrix if element.in_own_frame else element.to_frame @ matrix
 
-    def home(self, sdata: SpatialData) -> tuple[NDArray[np.floating], dict[str, Any]]:
-        """Return the coordinates that results are given in: the matrix from the frame, and their transformations.
+    def output_frame(self, sdata: SpatialData) -> tuple[NDArray[np.floating], dict[str, Any]]:
+        """Return the matrix from the frame to the coordinates of results, and the transformations of these.
 
-        These are the intrinsic coordinates of a single part, with all its transformations, and the common coordinate
-        system of several.
+        Results have the intrinsic coordinates of a single element, with all of its transformations, or the coordinate
+        system that several elements share.
         """
         from spatialdata.transformations import Identity, get_transformation
 
         if self.system is not None:
             return np.eye(3), {self.system: Identity()}
-        part = self.parts[0]
-        transformations = get_transformation(sdata[part.key], get_all=True)
-        return np.eye(3) if part.is_at_home else np.linalg.inv(part.to_frame), transformations
+        element = self.elements[0]
+        transformations = get_transformation(sdata[element.key], get_all=True)
+        return np.eye(3) if element.in_own_frame else np.linalg.inv(element.to_frame), transformations
 
 
 def find_source(
@@ -114,26 +117,28 @@ def find_source(
     um_per_unit: float | None = None,
     z_planes: Sequence[float] | float | None = None,
 ) -> Source:
-    """Find the transcripts and how to read them; raises what the resolvers of :mod:`ucs._read.platforms` raise.
+    """Find the transcripts and determine how to read them.
+
+    Raises what the resolvers of :mod:`ucs._read.platforms` raise.
 
     Parameters
     ----------
     sdata
         Object with the transcripts.
     points_key
-        Of one element or several.
+        Key of one element or of several; detected automatically if None.
     platform
-        ``"auto"``, a name, or a platform.
+        ``"auto"``, the name of a platform, or a platform.
     coordinate_system
-        In which several elements lie together; ``"global"`` or the first that all share if None.
+        Coordinate system shared by several elements; if None, ``"global"``, else the first that they share.
     gene_key
-        Column with the gene.
+        Column with the gene; detected automatically if None.
     resolution
         Side of a pixel in um.
     um_per_unit
-        Length of one intrinsic unit of the elements in um.
+        Length of one intrinsic unit of the elements in um; detected automatically if None.
     z_planes
-        Planes in z to read; all if None.
+        z planes to read; all if None.
     """
     found = resolve_platform(sdata, platform, points_key)
     for value, argument in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
@@ -148,34 +153,31 @@ def find_source(
     resolution = found.resolution if resolution is None else resolution
     um_per_unit = find_um_per_unit(sdata, found, um_per_unit, named)
     check_positive(um_per_unit, "um_per_unit")
-    parts = []
+    elements = []
     for name, key in named.items():
         points = sdata.points[key]
         gene = resolve_gene_key(points, found, gene_key, key)
         columns = TranscriptColumns.of(points, gene, found, z_planes=z_planes, name=key)
-        parts.append(Part(key, columns, name))
+        elements.append(PointsElement(key, columns, name))
     system = None
-    if len(parts) > 1:
-        system = common_system(sdata, [part.key for part in parts], coordinate_system)
-        parts = [
-            Part(part.key, part.columns, part.name, to_frame=matrix_to_system(sdata, part.key, system))
-            for part in parts
-        ]
-        um_per_unit = um_per_unit / _common_scale(parts, system)
-    return Source(tuple(parts), found, float(um_per_unit), float(resolution), system)
+    if len(elements) > 1:
+        system = common_system(sdata, [element.key for element in elements], coordinate_system)
+        elements = [replace(each, to_frame=matrix_to_system(sdata, each.key, system)) for each in elements]
+        um_per_unit = um_per_unit / _common_scale(elements, system)
+    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system)
 
 
 def find_bins(sdata: SpatialData, platform: Platform, points_key: str | Sequence[str] | None) -> str | None:
-    """Return the key of the table if the transcripts are counted in bins, None if they are rows of points.
+    """Return the key of the table with binned counts, or None if the transcripts are rows of points.
 
     ``points_key`` may name the table, or the points or shapes that it annotates.
 
     Raises
     ------
     KeyError
-        If the platform has bins, but no table of them is there.
+        If the platform has bins, but there is no table of them.
     ValueError
-        If several tables could be meant.
+        If several tables fit.
     """
     if isinstance(points_key, str):
         if points_key in sdata.tables:
@@ -219,8 +221,8 @@ def _of_bins(
     columns = TranscriptColumns(GENE, COUNT)
     if key in sdata.points:
         um_per_unit = find_um_per_unit(sdata, platform, um_per_unit)
-        part = Part(key, columns, key, table_key)
-        return Source((part,), platform, float(um_per_unit), float(resolution or platform.resolution))
+        element = PointsElement(key, columns, key, table_key)
+        return Source((element,), platform, float(um_per_unit), float(resolution or platform.resolution))
     matrix = lattice(sdata, key, table_key)
     side = None if um_per_unit is not None else named_size(table_key, key)
     if side is None:
@@ -229,19 +231,19 @@ def _of_bins(
     if resolution is not None and resolution < side * (1 - _ROUNDING):
         msg = f"resolution={resolution:g} um is finer than the bins of {key!r}, which have {side:g} um."
         raise ValueError(msg)
-    part = Part(key, columns, key, table_key, np.diag([side, side, 1.0]) @ matrix)
-    return Source((part,), platform, 1.0, float(side if resolution is None else resolution))
+    element = PointsElement(key, columns, key, table_key, np.diag([side, side, 1.0]) @ matrix)
+    return Source((element,), platform, 1.0, float(side if resolution is None else resolution))
 
 
-def _common_scale(parts: Sequence[Part], system: str) -> float:
-    """Return the length of the parts' intrinsic unit in a coordinate system, the same for all and along both axes."""
-    scales = np.array([np.linalg.svd(part.to_frame[:2, :2], compute_uv=False) for part in parts])
+def _common_scale(elements: Sequence[PointsElement], system: str) -> float:
+    """Return the length of the intrinsic unit in a coordinate system; it must be the same for all elements and axes."""
+    scales = np.array([np.linalg.svd(element.to_frame[:2, :2], compute_uv=False) for element in elements])
     typical = float(np.median(scales))
     wrong = np.abs(scales / typical - 1).max(axis=1) > _SAME_SCALE
     if wrong.any():
         each = ", ".join(
-            f"{part.key!r}: {scale[0]:.4g} x {scale[1]:.4g}"
-            for part, scale, is_wrong in zip(parts, scales, wrong, strict=True)
+            f"{element.key!r}: {scale[0]:.4g} x {scale[1]:.4g}"
+            for element, scale, is_wrong in zip(elements, scales, wrong, strict=True)
             if is_wrong
         )
         msg = (
@@ -257,13 +259,13 @@ def resolve_points_keys(
 ) -> dict[str, str]:
     """Return the keys of the transcripts by the names of their fields of view.
 
-    Several if they are given, if ``{fov}`` in the key given stands for their names, or if the platform has one element
-    per field of view (the group ``fov`` in its pattern). Otherwise one, as :func:`resolve_points_key` finds it.
+    There are several if several are given, if the given key contains ``{fov}``, or if the platform has one element per
+    field of view (the group ``fov`` in its pattern). Otherwise there is one, found by :func:`resolve_points_key`.
 
     Raises
     ------
     KeyError
-        If a key is not there, or none fits.
+        If a key does not exist, or none fits.
     ValueError
         If several fit equally well, or a key is given twice.
     """
@@ -291,7 +293,7 @@ def resolve_points_keys(
 
 
 def _the_only_one(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:
-    """Return the key of the one points element, with advice in the errors of :func:`resolve_points_key`."""
+    """Return the key of a single points element; add advice to the errors of :func:`resolve_points_key`."""
     try:
         return resolve_points_key(sdata, platform, points_key)
     except KeyError as error:
@@ -303,7 +305,7 @@ def _the_only_one(sdata: SpatialData, platform: Platform, points_key: str | None
 
 
 def _advice(sdata: SpatialData) -> str:
-    """Return what to do where no transcripts are found."""
+    """Return what to do if there are no points elements."""
     if sdata.points:
         return ""
     tables = {key: table for key, table in sdata.tables.items() if "ucs" not in table.uns}
@@ -316,7 +318,7 @@ def _advice(sdata: SpatialData) -> str:
 
 
 def check_listed_fields(sdata: SpatialData, platform: Platform, named: dict[str, str]) -> None:
-    """Raise ``KeyError`` if a table lists fields of view of which there are no transcripts."""
+    """Raise ``KeyError`` if a table lists fields of view without transcripts."""
     if platform.cell_labels_key is None or FOV not in platform.cell_labels_key:
         return
     wanted: set[str] = set()

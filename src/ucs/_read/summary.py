@@ -1,4 +1,4 @@
-"""What is known of a sample before anything heavy runs, as plain values: for the log, and for a check."""
+"""Summary of a sample as plain values, for the log and for :func:`ucs.pp.check`."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ GIVEN = "given"
 
 
 def describe_source(source: Source) -> dict[str, Any]:
-    """Return which elements and columns are read, and in which unit."""
+    """Return the elements and columns that are read, and the unit."""
     columns = source.columns
     return {
-        "kind": "points" if source.parts[0].table_key is None else "bins",
-        "elements": [part.key for part in source.parts],
+        "kind": "points" if source.elements[0].table_key is None else "bins",
+        "elements": [element.key for element in source.elements],
         "columns": {
             "gene": columns.gene,
             "count": columns.count,
@@ -49,9 +49,9 @@ def describe_source(source: Source) -> dict[str, Any]:
 
 
 def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
-    """Return how many transcripts there are, and how many rows were left out for which reason.
+    """Return the number of transcripts, and the number of rows dropped, by reason.
 
-    ``kept`` counts molecules, controls too: where each row stands for one, they and those left out add up to ``rows``.
+    ``kept`` counts molecules, controls included. If each row is one molecule, kept and dropped rows add up to ``rows``.
     """
     n_genes = len(transcripts.genes)
     of_controls = sum(
@@ -73,12 +73,12 @@ def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
 
 
 def describe_grid(grid: Grid) -> dict[str, Any]:
-    """Return the raster."""
+    """Return shape, resolution and origin of the grid."""
     return {"shape": list(grid.shape), "resolution_um": grid.um_per_px, "origin": [float(x) for x in grid.origin]}
 
 
 def describe_nuclei(nuclei: Nuclei, grid: Grid) -> dict[str, Any]:
-    """Return how many nuclei there are on the grid, and how large they are."""
+    """Return the number of nuclei on the grid, their median area, and the number outside."""
     areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * grid.um_per_px**2
     return {
         "count": len(nuclei.ids),
@@ -88,15 +88,15 @@ def describe_nuclei(nuclei: Nuclei, grid: Grid) -> dict[str, Any]:
 
 
 def describe_missing_nuclei(sdata: SpatialData, source: Source) -> dict[str, Any]:
-    """Return where nuclei that are not there would be found, and how large the images are.
+    """Return the images in which missing nuclei would be found, and their size.
 
-    Raises what :func:`ucs._read.nuclei.of_sample.make_missing` would raise before it looks at any pixel.
+    Raises what :func:`ucs._read.nuclei.of_sample.make_missing` would raise before it reads any pixel.
     """
     if source.by_field and way_to_make(sdata, source) == "rows":
         cells = source.platform.cell_labels_key
         return {"source": f"transcripts known to be nuclear, in the vendor's cells {cells!r}", "image_pixels": 0}
     if source.by_field:
-        stains = [stain_of(sdata, source, part) for part in source.parts]
+        stains = [stain_of(sdata, source, element) for element in source.elements]
     else:
         stain = find_stain(sdata, None, None)
         stains = [(stain, pixel_size(sdata, stain.key, None))]
@@ -112,22 +112,22 @@ def describe_missing_nuclei(sdata: SpatialData, source: Source) -> dict[str, Any
 
 
 def why_platform(sdata: SpatialData, platform: str | Platform, points_key: str | Sequence[str] | None) -> str:
-    """Return what the platform was told by."""
+    """Return how the platform was recognised."""
     return recognise(sdata, points_key)[1] if platform == "auto" else GIVEN
 
 
 def why_points(source: Source, points_key: str | Sequence[str] | None) -> str:
-    """Return by which rule the elements with transcripts were found."""
+    """Return how the elements with transcripts were detected."""
     if points_key is not None:
         return GIVEN
-    first = source.parts[0]
+    first = source.elements[0]
     keys = (first.key,) if first.table_key is None else (first.table_key,)
     patterns = source.platform.points_keys if first.table_key is None else source.platform.table_keys
     return _fits(keys[0], patterns, source.platform)
 
 
 def why_nuclei(source: Source, key: str, nuclei_key: str | None) -> str:
-    """Return by which rule the nuclei were found."""
+    """Return how the nuclei were detected."""
     return GIVEN if nuclei_key is not None else _fits(key, source.platform.nuclei_keys, source.platform)
 
 
@@ -139,20 +139,20 @@ def _fits(key: str, patterns: Sequence[str], platform: Platform) -> str:
 
 
 def why_unit(sdata: SpatialData, source: Source, um_per_unit: float | None) -> str:
-    """Return where the length of the unit comes from."""
+    """Return the source of the length of the unit."""
     platform = source.platform
     if um_per_unit is not None:
         return GIVEN
     if "um_per_unit" in sdata.attrs.get(platform.name, {}):
         return f"the object says so: attrs[{platform.name!r}]"
-    scale = source.parts[0].scale if source.system is not None else 1.0
+    scale = source.elements[0].scale if source.system is not None else 1.0
     if np.isclose(source.um_per_unit * scale, platform.um_per_unit):
         return "assumed: nothing tells it" if platform is GENERIC else f"that of {platform.name}"
     return "told by other data of the object"
 
 
 def short_form(summary: dict[str, Any]) -> list[str]:
-    """Return the two lines that :func:`ucs.tl.segment` logs: what is read, and what lies on the grid."""
+    """Return the two lines that :func:`ucs.tl.segment` logs: the input, and the nuclei and the grid."""
     source, transcripts, nuclei = summary["source"], summary["transcripts"], summary["nuclei"]
     without = dropped(transcripts)
     left_out = f" (left out: {without})" if without else ""
@@ -169,21 +169,21 @@ def short_form(summary: dict[str, Any]) -> list[str]:
 
 
 def named(keys: list[str]) -> str:
-    """Return one key, or how many there are and the first."""
+    """Return one key, or the number of keys and the first."""
     return f"{keys[0]!r}" if len(keys) == 1 else f"{len(keys)} elements ({keys[0]!r}, ...)"
 
 
 def kept(transcripts: dict[str, Any] | None) -> str:
-    """Return how many transcripts are kept, of how many rows; nothing if none have been read."""
+    """Return the number of transcripts kept and of rows, as text; empty if nothing has been read."""
     if not transcripts:
         return ""
     n_kept, rows = transcripts["kept"], transcripts["rows"]
     rows_kept = rows - sum(transcripts["dropped"].values())
-    # Where rows stand for several molecules there may be more of these.
+    # A row may be several molecules.
     return f"{n_kept:,} transcripts {'of' if n_kept == rows_kept else f'in {rows_kept:,} of'} {rows:,} rows"
 
 
 def dropped(transcripts: dict[str, Any] | None) -> str:
-    """Return how many rows are left out, by reason; nothing if none are."""
+    """Return the number of rows dropped by reason, as text; empty if there are none."""
     by_reason = transcripts["dropped"] if transcripts else {}
     return ", ".join(f"{n:,} {reason}" for reason, n in by_reason.items() if n)

@@ -1,8 +1,7 @@
-"""Where transcripts lie and which features they have, from metadata if these tell.
+"""Extents and features of transcripts, from metadata where possible.
 
-Statistics of Parquet files bound the positions of each row group, and dictionaries list the features. What they do not
-tell, such as which planes in z there are, is found by reading all rows once; nothing of them is kept but extents and
-names.
+Statistics of Parquet files bound the positions of each row group, and dictionaries list the features. If something else
+is needed, such as the z planes, all rows are read once; only extents and names are kept.
 """
 
 from __future__ import annotations
@@ -18,12 +17,13 @@ from dask.delayed import Delayed
 
 from ucs._files.scratch import Scratch
 from ucs._kernels.transcripts import TranscriptMap, Window
+from ucs._read.chunks import MOST_READERS
 from ucs._read.columns import MISSING_AS_TEXT, order_features
 from ucs._read.elements import read_partition
 from ucs._read.fields import find_fields
 from ucs._read.grid import Grid, pixel_index
 from ucs._read.row_groups import find_categories, find_row_groups
-from ucs._read.transcripts import MOST_READERS, Collected, Transcripts, on_grid, read_piece
+from ucs._read.transcripts import TranscriptAccumulator, Transcripts, on_grid, read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory, parse_limit, release_unused
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from spatialdata import SpatialData
 
-    from ucs._read.chunks import Piece
-    from ucs._read.elements import Part
+    from ucs._read.chunks import TranscriptChunk
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
     from ucs._read.row_groups import RowGroups
     from ucs._read.source import Source
@@ -44,37 +44,37 @@ _NOWHERE = Window(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class Stretch:
+class PointsPartition:
     """Rows that are read together, and where their transcripts lie.
 
     Attributes
     ----------
     where
-        They come from, for messages.
+        Origin of the rows, for messages.
     rows
         A partition of a Dask frame, or what reads them.
-    part, owner
+    element, owner
         As in :func:`ucs._read.chunks.compact`.
     window
-        Pixels, counted from the intrinsic origin, outside of which they have no transcripts.
+        Pixels that contain all of their transcripts, counted from the intrinsic origin.
     """
 
     where: str
     rows: Delayed | Callable[[], pd.DataFrame]
-    part: Part
+    element: PointsElement
     owner: Owner | None
     window: Window = _NOWHERE
 
     def read(self) -> pd.DataFrame:
-        """Read the rows now."""
+        """Return the rows."""
         return read_partition(self.rows) if isinstance(self.rows, Delayed) else self.rows()
 
 
 class _NotInMetadataError(Exception):
-    """Why the points must be read."""
+    """The points must be read, for this reason."""
 
 
-def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Transcripts, list[Stretch]]:
+def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Transcripts, list[PointsPartition]]:
     """Find where transcripts lie and which features they have.
 
     Parameters
@@ -82,9 +82,9 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
     sdata
         Object with the transcripts.
     source
-        What to read of it.
+        Elements and columns to read.
     with_counts
-        Whether counts are needed. The points are read then.
+        Whether counts are needed; the points are then read.
 
     Returns
     -------
@@ -92,16 +92,16 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
         Without counts unless they are needed. If the points were read, grid and features are those of
         :func:`ucs._read.transcripts.read_transcripts`. If not, the grid covers all rows, also those that will be left
         out, and the features are all that metadata list.
-    stretches
+    partitions
         Where their rows are.
 
     Raises
     ------
     ValueError, MemoryError
-        As :func:`ucs._read.transcripts.read_transcripts`; but what is wrong with rows is found when they are read.
+        As :func:`ucs._read.transcripts.read_transcripts`; errors in rows are raised when they are read.
     """
     fields = find_fields(sdata, source)
-    owners = [None if fields is None else fields.owner(k) for k in range(len(source.parts))]
+    owners = [None if fields is None else fields.owner(k) for k in range(len(source.elements))]
     try:
         if with_counts:
             raise _NotInMetadataError("the variability of genes is measured on their counts")
@@ -111,51 +111,51 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
     return _from_rows(sdata, source, owners, with_counts=with_counts)
 
 
-def window_of(piece: Piece) -> Window:
-    """Return the pixels that the transcripts of a piece, one at least, lie in, counted from the intrinsic origin."""
-    row1, column1 = piece.row0 + int(piece.row.max()) + 1, piece.column0 + int(piece.column.max()) + 1
-    return Window(piece.row0, piece.column0, row1, column1)
+def window_of(chunk: TranscriptChunk) -> Window:
+    """Return the pixels that the transcripts of a chunk, one at least, lie in, counted from the intrinsic origin."""
+    row1, column1 = chunk.row0 + int(chunk.row.max()) + 1, chunk.column0 + int(chunk.column.max()) + 1
+    return Window(chunk.row0, chunk.column0, row1, column1)
 
 
 def _from_metadata(
     sdata: SpatialData, source: Source, owners: Sequence[Owner | None]
-) -> tuple[Transcripts, list[Stretch]]:
-    row_groups = [_row_groups(sdata, part) for part in source.parts]
+) -> tuple[Transcripts, list[PointsPartition]]:
+    row_groups = [_row_groups(sdata, element) for element in source.elements]
     genes, controls = _features(source, row_groups)
-    step, n_rows, stretches = source.resolution / source.um_per_unit, 0, []
-    for part, owner, of_part in zip(source.parts, owners, row_groups, strict=True):
+    step, n_rows, partitions = source.resolution / source.um_per_unit, 0, []
+    for element, owner, of_part in zip(source.elements, owners, row_groups, strict=True):
         for some in of_part:
-            read, where = partial(some.read, part.columns.names()), f"points[{part.key!r}], {some}"
-            stretches.append(Stretch(where, read, part, owner, _window_of_rows(some, part, step)))
+            read, where = partial(some.read, element.columns.names()), f"points[{element.key!r}], {some}"
+            partitions.append(PointsPartition(where, read, element, owner, _window_of_rows(some, element, step)))
             n_rows += some.n_rows
-    grid = _grid(stretches, source, step)
+    grid = _grid(partitions, source, step)
     nothing = TranscriptMap.from_segments([], shape=grid.shape, n_features=len(genes) + len(controls))
-    return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), stretches
+    return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), partitions
 
 
-def _row_groups(sdata: SpatialData, part: Part) -> list[RowGroups]:
-    """Return the row groups of a part; raise if they are not all that it takes."""
-    columns = part.columns
-    if part.table_key is not None:
+def _row_groups(sdata: SpatialData, element: PointsElement) -> list[RowGroups]:
+    """Return the row groups of an element; raise if they are not all that it takes."""
+    columns = element.columns
+    if element.table_key is not None:
         raise _NotInMetadataError("they are the entries of a table")
     if columns.planes:
         raise _NotInMetadataError("no metadata list the planes in z")
     judges = [name for name in (columns.is_gene, columns.category) if name is not None]
     if judges:
         raise _NotInMetadataError(f"they tell by {listed(judges)} whether they are of a gene")
-    row_groups = find_row_groups(sdata.points[part.key], columns.names())
+    row_groups = find_row_groups(sdata.points[element.key], columns.names())
     if not row_groups:
         raise _NotInMetadataError("no statistics of Parquet files tell where they lie")
     return row_groups
 
 
 def _features(source: Source, row_groups: Sequence[Sequence[RowGroups]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return all genes and all controls that metadata list."""
+    """Return all genes and all controls in the metadata."""
     names: set[str] = set()
-    for part, of_part in zip(source.parts, row_groups, strict=True):
-        categories = find_categories(of_part, part.columns.gene)
+    for element, of_part in zip(source.elements, row_groups, strict=True):
+        categories = find_categories(of_part, element.columns.gene)
         if categories is None:
-            raise _NotInMetadataError(f"no metadata list the values of {part.columns.gene!r}")
+            raise _NotInMetadataError(f"no metadata list the values of {element.columns.gene!r}")
         names |= categories - set(MISSING_AS_TEXT)  # an error where a row has them
     codes = {name: code for code, name in enumerate(names)}
     _, genes, controls = order_features(codes, np.ones(len(codes), dtype=bool), source.platform, {})
@@ -164,17 +164,19 @@ def _features(source: Source, row_groups: Sequence[Sequence[RowGroups]]) -> tupl
     return genes, controls
 
 
-def _window_of_rows(some: RowGroups, part: Part, step: float) -> Window:
+def _window_of_rows(some: RowGroups, element: PointsElement, step: float) -> Window:
     """Return the pixels that rows may lie in: neither placing nor rounding moves any of them beyond the corners."""
     (x0, y0), (x1, y1) = some.lower, some.upper
-    x, y = part.place(pd.DataFrame({"x": [x0, x1, x0, x1], "y": [y0, y0, y1, y1]}))
+    x, y = element.place(pd.DataFrame({"x": [x0, x1, x0, x1], "y": [y0, y0, y1, y1]}))
     row, column = pixel_index(y, step), pixel_index(x, step)
     return Window(int(row.min()), int(column.min()), int(row.max()) + 1, int(column.max()) + 1)
 
 
-def _grid(stretches: Iterable[Stretch], source: Source, step: float) -> Grid:
+def _grid(partitions: Iterable[PointsPartition], source: Source, step: float) -> Grid:
     """Return the grid that covers all windows."""
-    bounds = np.array([[one.window.row0, one.window.column0, one.window.row1, one.window.column1] for one in stretches])
+    bounds = np.array(
+        [[one.window.row0, one.window.column0, one.window.row1, one.window.column1] for one in partitions]
+    )
     (row0, column0), (row1, column1) = bounds[:, :2].min(axis=0).tolist(), bounds[:, 2:].max(axis=0).tolist()
     height, width = row1 - row0, column1 - column0
     extent = np.array([width - 1, height - 1], dtype=np.float64)
@@ -184,31 +186,31 @@ def _grid(stretches: Iterable[Stretch], source: Source, step: float) -> Grid:
 
 def _from_rows(
     sdata: SpatialData, source: Source, owners: Sequence[Owner | None], *, with_counts: bool
-) -> tuple[Transcripts, list[Stretch]]:
+) -> tuple[Transcripts, list[PointsPartition]]:
     sizes = {"step": source.resolution / source.um_per_unit, "um_per_unit": source.um_per_unit}
-    unseen = [
-        Stretch(where, rows, part, owner)
-        for part, owner in zip(source.parts, owners, strict=True)
-        for where, rows in (part.partitions(sdata) if part.table_key is None else part.pieces(sdata))
+    unread = [
+        PointsPartition(where, rows, element, owner)
+        for element, owner in zip(source.elements, owners, strict=True)
+        for where, rows in (element.partitions(sdata) if element.table_key is None else element.chunks(sdata))
     ]
-    tasks = (partial(read_piece, one.where, one.read, one.part, owner=one.owner, **sizes) for one in unseen)
-    collected, stretches = Collected(parse_limit("auto"), Scratch()), []
+    tasks = (partial(read_chunk, one.where, one.read, one.element, owner=one.owner, **sizes) for one in unread)
+    accumulated, partitions = TranscriptAccumulator(parse_limit("auto"), Scratch()), []
     try:
-        with closing(in_order(tasks, most=MOST_READERS)) as pieces:
-            for stretch, piece in zip(unseen, pieces, strict=True):
-                collected.add(piece, **sizes)
-                if len(piece.row):
-                    stretches.append(replace(stretch, window=window_of(piece)))
+        with closing(in_order(tasks, most=MOST_READERS)) as chunks:
+            for partition, chunk in zip(unread, chunks, strict=True):
+                accumulated.add(chunk, **sizes)
+                if len(chunk.row):
+                    partitions.append(replace(partition, window=window_of(chunk)))
                 if not with_counts:
-                    collected.pieces.clear()
+                    accumulated.chunks.clear()
         release_unused()
         transcripts = on_grid(
-            collected,
+            accumulated,
             source.platform,
             resolution=source.resolution,
             um_per_unit=source.um_per_unit,
-            parts=source.parts,
+            elements=source.elements,
         )
     finally:
-        collected.close()
-    return transcripts, stretches
+        accumulated.close()
+    return transcripts, partitions

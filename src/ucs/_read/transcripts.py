@@ -12,7 +12,7 @@ import numpy as np
 from ucs._files.scratch import Scratch
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import TranscriptMap
-from ucs._read.chunks import BYTES_TO_SORT, MOST_READERS, Bands, Piece, compact
+from ucs._read.chunks import BYTES_TO_SORT, MOST_READERS, SpilledBands, TranscriptChunk, compact
 from ucs._read.columns import TranscriptColumns, check_frame, codes_of, order_features
 from ucs._read.grid import Grid
 from ucs._utils.checks import listed
@@ -27,18 +27,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-    from ucs._read.elements import Part
+    from ucs._read.elements import PointsElement
     from ucs._read.fields import Fields
     from ucs._read.platforms import Platform
 
-_PEAK_PER_BYTE = 1.7  # taken while transcripts are sorted in memory, per byte as they are collected
-_IN_BUFFER = 1 / 8  # of what transcripts may take: collected before it is written, once they go to disk
-_IN_BATCH = 1 / 2  # taken by those that are sorted at once, then
+# Peak memory while transcripts are sorted, per byte of the chunks.
+_PEAK_PER_BYTE = 1.7
+# Once transcripts go to disk: share of their memory that chunks may fill before they are written ...
+_IN_BUFFER = 1 / 8
+# ... and share that the bands take that are read back and sorted together. The rest is left to the sorted map.
+_IN_BATCH = 1 / 2
 
 
 @dataclass(frozen=True)
 class Transcripts:
-    """All features of a sample on the smallest grid that covers them.
+    """All transcripts of a sample on the smallest grid that covers them.
 
     Attributes
     ----------
@@ -47,17 +50,17 @@ class Transcripts:
     map
         Counts per pixel and feature.
     genes, controls
-        Names: features ``0..len(genes) - 1`` are the genes, those behind them the controls, each in alphabetical order.
+        Names of the features, each in alphabetical order: first the genes, then the controls.
     n_rows
-        Rows of the points elements (of binned input: entries of the table).
+        Rows of the points elements, or entries of the table for bins.
     n_low_quality
-        Rows left out by the quality cut.
+        Rows dropped by the quality cut.
     n_other_planes
-        Rows of good quality left out because they lie in other planes in z than those chosen.
+        Rows of good quality dropped because they lie in other z planes than those chosen.
     n_seen_twice
-        Rows left out because another field of view has seen the same place, and lies better around it.
+        Rows dropped in overlaps because another field of view owns the place.
     n_zero_count
-        Rows left out because they stand for no molecule.
+        Rows dropped because their count is 0.
     """
 
     grid: Grid
@@ -73,7 +76,7 @@ class Transcripts:
 
 def read_transcripts(
     sdata: SpatialData,
-    parts: Sequence[Part],
+    elements: Sequence[PointsElement],
     platform: Platform,
     *,
     resolution: float,
@@ -85,29 +88,29 @@ def read_transcripts(
 ) -> Transcripts:
     """Read the transcripts of a sample in one pass: filter, encode features, bin.
 
-    The result does not depend on how the elements are partitioned or ordered, nor on whether it is held in memory.
+    The result does not depend on the partitions, on their order, or on whether it fits into memory.
 
     Parameters
     ----------
     sdata
         Object with the elements.
-    parts
-        What to read of them.
+    elements
+        Elements and columns to read.
     platform
-        Tells genes from controls.
+        Distinguishes genes from controls.
     resolution
         Side of a pixel in um.
     um_per_unit
-        Length of one unit of the parts' common frame in um.
+        Length of one unit of the elements' common frame in um.
     fields
-        Where several parts lie, so that what two of them have seen is counted once.
+        Areas of several fields of view, so that transcripts in their overlaps are counted once.
     scratch
-        Folder for transcripts that do not fit into memory; None for the system's own for temporary files.
+        Folder for transcripts that do not fit into memory; the system's temporary folder if None.
     memory_limit
-        Bytes that the process may hold. If transcripts would take more than half of it they go to disk. None for all
-        in memory.
+        Bytes that the process may hold. Transcripts go to disk if they would take more than half of it. No limit if
+        None.
     update
-        Called with ``(pieces read, pieces)``.
+        Called with ``(chunks read, chunks)``.
 
     Raises
     ------
@@ -118,78 +121,78 @@ def read_transcripts(
     MemoryError
         If the grid is too large for this machine.
     """
-    collected = Collected(memory_limit, Scratch(scratch))
+    accumulated = TranscriptAccumulator(memory_limit, Scratch(scratch))
     step = resolution / um_per_unit
 
-    n_pieces = sum(part.n_pieces(sdata) for part in parts)
+    n_chunks = sum(element.n_chunks(sdata) for element in elements)
 
-    def tasks() -> Iterator[Callable[[], Piece]]:
-        for k, part in enumerate(parts):
+    def tasks() -> Iterator[Callable[[], TranscriptChunk]]:
+        for k, element in enumerate(elements):
             owner = None if fields is None else fields.owner(k)
-            for where, read in part.pieces(sdata):
-                yield partial(read_piece, where, read, part, step=step, um_per_unit=um_per_unit, owner=owner)
+            for where, read in element.chunks(sdata):
+                yield partial(read_chunk, where, read, element, step=step, um_per_unit=um_per_unit, owner=owner)
 
     try:
-        with closing(in_order(tasks(), most=MOST_READERS)) as pieces:
-            for done, piece in enumerate(pieces, start=1):
-                collected.add(piece, step=step, um_per_unit=um_per_unit)
-                update(done, max(n_pieces, done))
+        with closing(in_order(tasks(), most=MOST_READERS)) as chunks:
+            for done, chunk in enumerate(chunks, start=1):
+                accumulated.add(chunk, step=step, um_per_unit=um_per_unit)
+                update(done, max(n_chunks, done))
         release_unused()
-        return on_grid(collected, platform, resolution=resolution, um_per_unit=um_per_unit, parts=parts)
+        return on_grid(accumulated, platform, resolution=resolution, um_per_unit=um_per_unit, elements=elements)
     finally:
-        collected.close()
+        accumulated.close()
 
 
-def read_piece(where: str, read: Callable[[], pd.DataFrame], part: Part, **options: Any) -> Piece:
-    """Read, check and bin a piece; ``options`` are those of :func:`ucs._read.chunks.compact`."""
+def read_chunk(where: str, read: Callable[[], pd.DataFrame], element: PointsElement, **options: Any) -> TranscriptChunk:
+    """Read, check and bin a chunk; see :func:`ucs._read.chunks.compact` for ``options``."""
     frame = read()
-    check_frame(frame, part.columns, where=where)
-    return compact(frame, part, **options)
+    check_frame(frame, element.columns, where=where)
+    return compact(frame, element, **options)
 
 
 def on_grid(
-    collected: Collected,
+    accumulated: TranscriptAccumulator,
     platform: Platform,
     *,
     resolution: float,
     um_per_unit: float,
-    parts: Sequence[Part],
+    elements: Sequence[PointsElement],
 ) -> Transcripts:
-    """Bring collected transcripts onto the smallest grid; raise ``ValueError`` if nothing is left to work with."""
-    where = f"points[{', '.join(repr(part.key) for part in parts)}]"
-    _check_planes(collected, parts[0].columns, where)
-    if not collected.occurring:
-        msg = f"{where} has no transcripts to work with: {_why_none_is_left(collected, parts[0].columns)}."
+    """Return the accumulated transcripts on the smallest grid; raise ``ValueError`` if there are none."""
+    where = f"points[{', '.join(repr(element.key) for element in elements)}]"
+    _check_planes(accumulated, elements[0].columns, where)
+    if not accumulated.occurring:
+        msg = f"{where} has no transcripts to work with: {_why_none_is_left(accumulated, elements[0].columns)}."
         raise ValueError(msg)
-    occurring = np.zeros(len(collected.codes), dtype=bool)
-    occurring[list(collected.occurring)] = True
-    new_code, genes, controls = order_features(collected.codes, occurring, platform, collected.votes)
+    occurring = np.zeros(len(accumulated.codes), dtype=bool)
+    occurring[list(accumulated.occurring)] = True
+    new_code, genes, controls = order_features(accumulated.codes, occurring, platform, accumulated.votes)
     if not genes:
-        msg = f"{where} holds control features only{_who_says_so(parts[0].columns)}: {listed(controls)}."
+        msg = f"{where} holds control features only{_who_says_so(elements[0].columns)}: {listed(controls)}."
         raise ValueError(msg)
-    (row0, column0), (height, width) = collected.first.tolist(), (collected.last - collected.first + 1).tolist()
+    (row0, column0), (height, width) = accumulated.first.tolist(), (accumulated.last - accumulated.first + 1).tolist()
     grid = Grid(column0, row0, (height, width), resolution / um_per_unit, um_per_unit)
     return Transcripts(
         grid,
-        collected.sort(new_code, grid, len(genes) + len(controls)),
+        accumulated.sort(new_code, grid, len(genes) + len(controls)),
         genes,
         controls,
-        collected.n_rows,
-        n_low_quality=collected.n_low_quality,
-        n_other_planes=collected.n_other_planes,
-        n_seen_twice=collected.n_seen_twice,
-        n_zero_count=collected.n_zero_count,
+        accumulated.n_rows,
+        n_low_quality=accumulated.n_low_quality,
+        n_other_planes=accumulated.n_other_planes,
+        n_seen_twice=accumulated.n_seen_twice,
+        n_zero_count=accumulated.n_zero_count,
     )
 
 
-def _why_none_is_left(collected: Collected, columns: TranscriptColumns) -> str:
-    n = collected.n_rows
+def _why_none_is_left(accumulated: TranscriptAccumulator, columns: TranscriptColumns) -> str:
+    n = accumulated.n_rows
     if n == 0:
         return "the element is empty"
     reasons = {
-        f"have {columns.quality} < {columns.minimum_quality:g}": collected.n_low_quality,
-        f"lie in other planes ({columns.plane}) than z_planes={list(columns.planes)}": collected.n_other_planes,
-        "were seen in another field of view, too": collected.n_seen_twice,
+        f"have {columns.quality} < {columns.minimum_quality:g}": accumulated.n_low_quality,
+        f"lie in other planes ({columns.plane}) than z_planes={list(columns.planes)}": accumulated.n_other_planes,
+        "were seen in another field of view, too": accumulated.n_seen_twice,
     }
     reasons = {reason: count for reason, count in reasons.items() if count}
     if n in reasons.values():
@@ -200,12 +203,12 @@ def _why_none_is_left(collected: Collected, columns: TranscriptColumns) -> str:
     return named if sum(reasons.values()) == n else f"{named}, the others a count of 0"
 
 
-def _check_planes(collected: Collected, columns: TranscriptColumns, where: str) -> None:
-    missing = set(columns.planes) - collected.planes
-    if missing and collected.planes:
+def _check_planes(accumulated: TranscriptAccumulator, columns: TranscriptColumns, where: str) -> None:
+    missing = set(columns.planes) - accumulated.planes
+    if missing and accumulated.planes:
         msg = (
             f"z_planes={list(columns.planes)}: {where} has no transcripts in {listed(sorted(missing))}; in its column "
-            f"{columns.plane!r} are {listed(sorted(collected.planes))}."
+            f"{columns.plane!r} are {listed(sorted(accumulated.planes))}."
         )
         raise ValueError(msg)
 
@@ -216,35 +219,35 @@ def _who_says_so(columns: TranscriptColumns) -> str:
 
 
 @dataclass
-class Collected:
-    """Transcripts of all pieces so far, with pixels counted from the intrinsic origin.
+class TranscriptAccumulator:
+    """Collects chunks of transcripts, in memory or on disk, and sorts them.
 
     Attributes
     ----------
     memory_limit
-        Bytes that the process may hold; see :data:`ucs._utils.memory.TRANSCRIPTS_SHARE`.
+        Bytes that the process may hold, of which transcripts get :data:`ucs._utils.memory.TRANSCRIPTS_SHARE`.
     scratch
-        Where transcripts go that would take more.
-    pieces
-        Those in memory, and what each of their codes is among all codes.
+        Folder for transcripts that do not fit.
+    chunks
+        Chunks in memory, each with the table from its codes of features to those of all chunks.
     bands
-        Those on disk.
+        Chunks on disk.
     codes
-        Name of each feature -> code.
+        Code of each feature, by name.
     occurring
-        Codes that any transcript has.
+        Codes that occur.
     lower, upper
-        Least and largest ``(x, y)``.
+        Smallest and largest ``(x, y)``.
     first, last
-        Least and largest ``(row, column)``.
+        Smallest and largest ``(row, column)``, counted from the intrinsic origin.
     votes, planes, n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count
-        Of all pieces: see :class:`ucs._read.chunks.Piece`.
+        Totals of all chunks; see :class:`ucs._read.chunks.TranscriptChunk`.
     """
 
     memory_limit: int | None = None
     scratch: Scratch = field(default_factory=Scratch)
-    pieces: list[tuple[Piece, NDArray[np.int32]]] = field(default_factory=list)
-    bands: Bands | None = None
+    chunks: list[tuple[TranscriptChunk, NDArray[np.int32]]] = field(default_factory=list)
+    bands: SpilledBands | None = None
     codes: dict[str, int] = field(default_factory=dict)
     occurring: set[int] = field(default_factory=set)
     lower: NDArray[np.float64] = field(default_factory=lambda: np.full(2, np.inf))
@@ -265,8 +268,8 @@ class Collected:
         """Bytes that transcripts may take in memory."""
         return np.inf if self.memory_limit is None else self.memory_limit * TRANSCRIPTS_SHARE
 
-    def add(self, piece: Piece, *, step: float, um_per_unit: float) -> None:
-        """Add a piece.
+    def add(self, chunk: TranscriptChunk, *, step: float, um_per_unit: float) -> None:
+        """Add a chunk.
 
         Raises
         ------
@@ -275,36 +278,36 @@ class Collected:
         OSError
             If the disk is full.
         """
-        self.n_rows += piece.n_rows
-        self.n_low_quality += piece.n_low_quality
-        self.n_other_planes += piece.n_other_planes
-        self.n_seen_twice += piece.n_seen_twice
-        self.n_zero_count += piece.n_zero_count
-        self.planes |= piece.planes
-        for name, votes in piece.votes.items():
+        self.n_rows += chunk.n_rows
+        self.n_low_quality += chunk.n_low_quality
+        self.n_other_planes += chunk.n_other_planes
+        self.n_seen_twice += chunk.n_seen_twice
+        self.n_zero_count += chunk.n_zero_count
+        self.planes |= chunk.planes
+        for name, votes in chunk.votes.items():
             self.votes[name] = self.votes.get(name, 0) + votes
-        if len(piece.row) == 0:
+        if len(chunk.row) == 0:
             return
-        self.lower = np.minimum(self.lower, piece.lower)
-        self.upper = np.maximum(self.upper, piece.upper)
+        self.lower = np.minimum(self.lower, chunk.lower)
+        self.upper = np.maximum(self.upper, chunk.upper)
         self._check_size(step, step * um_per_unit)
-        self.first = np.minimum(self.first, [piece.row0, piece.column0])
-        last = [piece.row0 + int(piece.row.max()), piece.column0 + int(piece.column.max())]
+        self.first = np.minimum(self.first, [chunk.row0, chunk.column0])
+        last = [chunk.row0 + int(chunk.row.max()), chunk.column0 + int(chunk.column.max())]
         self.last = np.maximum(self.last, last)
-        code = self._codes_of(piece.names)
-        self.occurring.update(np.unique(code[np.flatnonzero(np.bincount(piece.feature))]).tolist())
-        self.pieces.append((piece, code))
+        code = self._codes_of(chunk.names)
+        self.occurring.update(np.unique(code[np.flatnonzero(np.bincount(chunk.feature))]).tolist())
+        self.chunks.append((chunk, code))
         self._spill_if_needed()
 
     def sort(self, number: NDArray[np.int32], grid: Grid, n_features: int) -> TranscriptMap:
-        """Return the map of all transcripts; nothing of them is held here afterwards.
+        """Return the map of all transcripts, and drop the chunks.
 
         Parameters
         ----------
         number
-            Feature of the map that each code stands for.
+            ``(n_codes,)`` feature of the map, by code.
         grid
-            From the first row and column to the last.
+            Grid from the first row and column to the last.
         n_features
             Number of features.
         """
@@ -312,24 +315,24 @@ class Collected:
             self._spill(self.bands)
             at_once = int(self.budget * _IN_BATCH / BYTES_TO_SORT)
             return self.bands.sort(number, grid, n_features, at_once=at_once)
-        features = {id(code): number[code] for _, code in self.pieces}
+        features = {id(code): number[code] for _, code in self.chunks}
         segments = [
             Segment(
-                piece.row,
-                piece.column,
-                piece.feature,
+                chunk.row,
+                chunk.column,
+                chunk.feature,
                 features[id(code)],
-                piece.count,
-                piece.row0 - grid.row0,
-                piece.column0 - grid.column0,
+                chunk.count,
+                chunk.row0 - grid.row0,
+                chunk.column0 - grid.column0,
             )
-            for piece, code in self.pieces
+            for chunk, code in self.chunks
         ]
-        self.pieces.clear()
+        self.chunks.clear()
         return TranscriptMap.from_segments(segments, shape=grid.shape, n_features=n_features)
 
     def close(self) -> None:
-        """Delete what is on disk, but for a map that was made of it."""
+        """Delete the temporary file; a map on disk that was made from it stays."""
         if self.bands is not None:
             self.bands.close()
 
@@ -337,28 +340,28 @@ class Collected:
         extent = (self.upper - self.lower) / step
         if self.memory_limit is None:
             check_fits_memory(extent, um_per_px, self.n_rows)
-        else:  # others work part by part then, and hold little of the whole
+        else:  # the raster is then processed tile by tile
             check_fits_memory(extent, um_per_px, 0, bytes_per_pixel=BYTES_PER_PIXEL_IN_PARTS)
 
     def _codes_of(self, names: pd.Index) -> NDArray[np.int32]:
-        """Return the code of each name; those that are new get the next ones."""
-        # Names are as a rule the same in all pieces.
+        """Return the code of each name; new names get the next codes."""
+        # The categories are usually the same in all chunks.
         if self._last_names is None or not self._last_names[0].equals(names):
             self._last_names = names, codes_of(names, self.codes)
         return self._last_names[1]
 
     def _spill_if_needed(self) -> None:
-        """Move transcripts to disk once they would not all fit, and then whenever some have come together."""
-        held = sum(piece.nbytes for piece, _ in self.pieces)
+        """Write chunks to disk once they would not fit into memory, from then on whenever the buffer is full."""
+        held = sum(chunk.nbytes for chunk, _ in self.chunks)
         if self.bands is None:
             if held * _PEAK_PER_BYTE <= self.budget:
                 return
-            self.bands = Bands(self.scratch)
+            self.bands = SpilledBands(self.scratch)
         elif held <= self.budget * _IN_BUFFER:
             return
         self._spill(self.bands)
 
-    def _spill(self, bands: Bands) -> None:
-        for piece, code in self.pieces:
-            bands.add(piece, code, len(self.codes))
-        self.pieces.clear()
+    def _spill(self, bands: SpilledBands) -> None:
+        for chunk, code in self.chunks:
+            bands.add(chunk, code, len(self.codes))
+        self.chunks.clear()

@@ -1,7 +1,7 @@
-"""How long a unit of the transcripts' coordinates is, where the platform alone does not tell.
+"""Length of the unit of the transcripts' coordinates where the platform alone does not determine it.
 
-CosMx gives positions in pixels: of 0.12028 um on all but the first instruments, which had 0.18 um. No reader says so,
-but much in an object does. In this order:
+CosMx positions are in pixels of 0.12028 um, or of 0.18 um on the first instruments. No reader states which, but it can
+be inferred from an object. In this order:
 
 1. areas of the vendor's cells both in pixels and in um2 (columns ``Area`` and ``Area.um2`` of the table);
 2. their positions both in pixels (``obsm["global"]``) and in mm (columns ``x_slide_mm`` and ``y_slide_mm``);
@@ -27,10 +27,11 @@ if TYPE_CHECKING:
 
     from ucs._read.platforms import Platform
 
-_FIRST, _LATER = 0.18, 0.12028  # um per px
-_FIELDS = {(5472, 3648): _FIRST, (4256, 4256): _LATER}  # width and height in px
+_FIRST, _LATER = 0.18, 0.12028  # um per px, of the first and of the later instruments
+_FIELDS = {(5472, 3648): _FIRST, (4256, 4256): _LATER}  # width and height of a field in px
 _LATER_WIDTH = 4256
-_SAME = 0.02  # relative
+# Relative. Estimates from areas and positions scatter by less; the two instruments differ by a factor of 1.5.
+_SAME = 0.02
 
 
 def find_um_per_unit(
@@ -38,7 +39,7 @@ def find_um_per_unit(
 ) -> float:
     """Return the length of the intrinsic unit of the transcripts in um.
 
-    The one given, else the one that the object states, else what it tells of itself, else the platform's.
+    This is the given length, else the one stated in the object, else the one inferred from it, else the platform's.
 
     Parameters
     ----------
@@ -47,14 +48,14 @@ def find_um_per_unit(
     platform
         The platform.
     given
-        The unit, if it is known.
+        The length, if it is known.
     keys
-        The points elements by the names of their fields of view; found by themselves if None.
+        Keys of the points elements by the names of their fields of view; detected automatically if None.
 
     Raises
     ------
     ValueError
-        If fields of view differ.
+        If the fields of view have different units.
     """
     stated = sdata.attrs.get(platform.name, {}).get("um_per_unit")
     if given is not None or stated is not None or platform.name != "cosmx":
@@ -82,7 +83,7 @@ def find_um_per_unit(
 def _clues(
     sdata: SpatialData, platform: Platform, keys: Mapping[str, str]
 ) -> Iterable[tuple[str, dict[str, float]]]:
-    """Yield clue after clue: what it is, and what it says of each field of view."""
+    """Yield the sources of evidence in order: a name, and the um per pixel of each field of view."""
     tables = [table for table in sdata.tables.values() if "fov" in table.obs and "ucs" not in table.uns]
     yield "the areas of cells in px and um2", _merged((_from_areas(table) for table in tables), keys)
     yield "the positions of cells in px and mm", _merged((_from_positions(table) for table in tables), keys)
@@ -102,7 +103,7 @@ def _from_areas(table: AnnData) -> dict[str, float]:
 
 
 def _from_positions(table: AnnData) -> dict[str, float]:
-    """Compare the spread of cells, which needs no common origin."""
+    """Compare the spread of cells in mm and px, which needs no common origin."""
     if not {"x_slide_mm", "y_slide_mm"} <= set(table.obs) or "global" not in table.obsm:
         return {}
     mm, px = table.obs[["x_slide_mm", "y_slide_mm"]].to_numpy(float), np.asarray(table.obsm["global"], float)
@@ -140,7 +141,7 @@ def raster_size(element: Any) -> tuple[int, int]:
 
 
 def _from_extent(sdata: SpatialData, keys: Mapping[str, str]) -> dict[str, float]:
-    """Tell the first instruments; positions within the smaller field may be of either."""
+    """Recognise the first instruments; positions within the smaller field may be of either."""
     for field, key in keys.items():
         if float(sdata.points[key]["x"].max().compute()) > _LATER_WIDTH * (1 + _SAME):
             return {field: _FIRST}

@@ -113,7 +113,7 @@ def build_elements(
     from spatialdata.models import ShapesModel
 
     source, grid = sample.source, sample.transcripts.grid
-    to_home, transformations = source.home(sdata)
+    to_home, transformations = source.output_frame(sdata)
     n = len(sample.nuclei.ids)
     kept = _kept(row_sums(counts.in_cells), keys.min_transcripts)
     with stages.stage("table"):
@@ -147,7 +147,7 @@ def build_elements(
                     part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
                 ),
             )
-            for k, part in enumerate(source.parts)
+            for k, part in enumerate(source.elements)
         },
     )
 

@@ -45,6 +45,6 @@ def check_keys(
     columns = {"key_added['points_column']": keys.points_column}
     if keys.confidence_column is not None:
         columns["key_added['confidence_column']"] = keys.confidence_column
-    for part in source.parts:
+    for element in source.elements:
         for argument, column in columns.items():
-            check_free_column(sdata, part, column, overwrite=overwrite, argument=argument)
+            check_free_column(sdata, element, column, overwrite=overwrite, argument=argument)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._files.workspace import in_memory
 from ucs._read.fields import most_frequent
 from ucs._run.region_samples import raster_of
 from ucs._utils.log import logger
+from ucs.methods.missing.paper_rule import find_by_foreground
 from ucs.methods.missing.search import find_missing_nuclei
 
 if TYPE_CHECKING:
@@ -60,14 +60,19 @@ def add_missing_cells(
         Times the search.
     """
     n = len(sample.nuclei.ids)
-    held = in_memory(prediction.labels)
-    prediction = replace(prediction, labels=held, confidence=in_memory(prediction.confidence))
-    workspace.forget_rasters()
-    with stages.stage("find missing"):
-        added = find_missing_nuclei(raster_of(sample, None), model.distinct()[0], held)
+    with stages.stage("find missing", unit="window") as update:
+        if rule == "paper":
+            if prediction.foreground is None:
+                msg = "The paper's rule needs the foreground of the prediction."
+                raise ValueError(msg)
+            added = find_by_foreground(prediction.foreground, prediction.labels, sample.nuclei.labels)
+        else:
+            raster = raster_of(sample, None)
+            added = find_missing_nuclei(raster, model.distinct()[0], prediction.labels, update)
     m = int(added.max(initial=0))
     logger.info("Found %d cells whose nucleus is not among the %d nuclei.", m, n)
     if m > 0:
+        workspace.forget_rasters()
         sample = with_nuclei(sample, added)
         prediction = predict(sample, with_nuclei_in_regions(regions, added))
     return sample, replace(prediction, obs={**prediction.obs, MISSING: np.arange(n + m) >= n})

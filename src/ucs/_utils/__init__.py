@@ -1,1 +1,1 @@
-"""Checks of arguments, logging, memory, progress bars and threads: nothing that knows of cells."""
+"""Checks of arguments, elements, logging, memory, progress bars and threads, independent of segmentation."""

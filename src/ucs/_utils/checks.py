@@ -1,4 +1,4 @@
-"""Checks of what the user gives. Every error names what was given, what is valid, and how to mend it."""
+"""Checks of arguments. Every error states what was given, what is valid, and how to correct it."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
-_MANY = 12
+_MANY = 12  # names in a message: more do not fit on two lines
 
 
 def listed(names: Iterable[Any]) -> str:
-    """Return names as a quoted list, cut where it gets long; 'none' if there are none."""
+    """Return names as a quoted list, shortened if it is long; 'none' if there are none."""
     names = list(names)
     text = ", ".join(repr(name) for name in names[:_MANY])
     more = f", ... ({len(names)} in all)" if len(names) > _MANY else ""
@@ -33,14 +33,14 @@ def natural_order(name: str) -> list[tuple[int, int, str]]:
 def choose_one(
     given: str | None, available: Sequence[str], patterns: Sequence[str], *, argument: str, what: str
 ) -> str:
-    """Return the key given, or the one that fits the first pattern that any fits.
+    """Return the given key, or the only one that matches the first pattern that any key matches.
 
     Raises
     ------
     KeyError
-        If the key given is not there, or nothing fits.
+        If the given key does not exist, or none matches.
     ValueError
-        If several fit the same pattern.
+        If several match the same pattern.
     """
     if given is not None:
         if given not in available:
@@ -62,6 +62,9 @@ def check_one_object(sdata: object) -> None:
     """Raise ``TypeError`` unless it is a SpatialData object."""
     from spatialdata import SpatialData
 
+    if isinstance(sdata, str | Path):
+        msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
+        raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
         msg = f"{not_spatialdata(sdata)}."
         if isinstance(sdata, list | tuple):
@@ -101,21 +104,21 @@ def is_number(value: object) -> bool:
 
 
 def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, overwrite: bool) -> None:
-    """Check that outputs do not collide with what is there.
+    """Check that outputs do not collide with existing elements.
 
     Parameters
     ----------
     sdata
-        Where they will be written.
+        Object to which they will be added.
     keys
-        Argument name -> (kind of element, key).
+        Kind of element and key, by argument name.
     overwrite
-        Whether an element of the same kind may be replaced. One of another kind never is.
+        Whether an element of the same kind may be replaced; one of another kind never is.
 
     Raises
     ------
     ValueError
-        If a key is taken or no valid name, or two outputs have the same.
+        If a key is taken or not a valid name, or two outputs have the same key.
     """
     kinds = {name: kind for kind, name, _ in sdata.gen_elements()}
     seen: dict[str, str] = {}
@@ -139,7 +142,7 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
 
 
 def check_name(name: str, argument: str) -> None:
-    """Raise ``ValueError`` unless a name is one that SpatialData takes for elements and columns."""
+    """Raise ``ValueError`` unless SpatialData accepts a name for elements and columns."""
     if not isinstance(name, str) or not re.fullmatch(r"(?!__|\.{1,2}$)[\w.-]+", name):
         msg = (
             f"{argument}={name!r} is no valid name: it must consist of letters, digits, '_', '.' and '-', and must not "

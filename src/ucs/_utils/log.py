@@ -1,8 +1,7 @@
 """The package's logger.
 
-Everything the package has to say goes through ``logging.getLogger("ucs")``: one INFO line for what a stage added, a
-WARNING for doubtful data. The level is set in one place: ``logging.getLogger("ucs").setLevel("WARNING")``, before or
-after the package is imported.
+All messages go through ``logging.getLogger("ucs")``: one INFO line per stage, a WARNING for doubtful data. The level is
+set by ``logging.getLogger("ucs").setLevel("WARNING")``, before or after the package is imported.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["collected", "logger"]
 
 
 class _ProgressAwareHandler(logging.Handler):
-    """Write to the standard error of the moment, above the progress bars instead of through them."""
+    """Write to the current standard error, above progress bars."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record."""
@@ -40,7 +39,7 @@ def _set_up_logger() -> logging.Logger:
         handler = _ProgressAwareHandler()
         handler.setFormatter(logging.Formatter("%(levelname)-8s %(message)s"))
         ucs_logger.addHandler(handler)
-    # Notebooks and other packages put handlers on the root logger: without this every line would appear twice.
+    # Notebooks and other packages add handlers to the root logger: every line would appear twice.
     ucs_logger.propagate = False
     return ucs_logger
 
@@ -49,7 +48,7 @@ logger = _set_up_logger()
 
 
 class _Collector(logging.Handler):
-    """Keep what is said."""
+    """Keep log records."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +61,7 @@ class _Collector(logging.Handler):
 
 @contextlib.contextmanager
 def collected() -> Iterator[list[logging.LogRecord]]:
-    """Collect what the package has to say, from INFO on, instead of saying it."""
+    """Collect the package's log records, from INFO on, instead of writing them."""
     handler = _Collector()
     before = logger.handlers, logger.propagate, logger.level
     logger.handlers, logger.propagate = [handler], False

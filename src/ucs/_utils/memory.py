@@ -1,4 +1,4 @@
-"""How much memory there is, how much is held, and how much a run takes."""
+"""Memory of the machine and of this process, limits, and estimates of what a run needs."""
 
 from __future__ import annotations
 
@@ -15,47 +15,48 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 BYTES_PER_PIXEL = 32
-"""Of all the rasters that a run with the published networks holds at once, per pixel of the grid."""
+"""Memory of all rasters that a run with the published networks holds at a time, per pixel of the grid."""
 
 BYTES_PER_PIXEL_OF_NUCLEI = 4
-"""Of the nuclei, which are held in memory in any case."""
+"""Memory of the nuclei, int32, which are always held in memory."""
 
 PLAIN_PIXELS = 1 << 23
-"""Of the largest raster of cells that is a plain array in memory; larger ones are compressed chunk by chunk."""
+"""Pixels of the largest raster of cells that is a plain array; larger ones are compressed in chunks."""
 
+# Of these rasters at the peak: plain arrays, and compressed.
 _BYTES_PER_PLAIN_PIXEL, _BYTES_PER_COMPRESSED_PIXEL = 16, 6
 
 DISK_BYTES_PER_PIXEL = 4
-"""Of these rasters in the scratch folder, where they are compressed."""
+"""Disk space of these rasters in the scratch folder, compressed."""
 
 BYTES_PER_PIXEL_IN_PARTS = 6
-"""The same where the raster is worked on part by part."""
+"""Memory of all rasters, per pixel of the grid, if it is processed tile by tile."""
 
 BYTES_PER_TRANSCRIPT = 28
-"""While transcripts are brought into order, or some features of them are selected; 12 of them stay."""
+"""Memory while transcripts are sorted or features are selected."""
 
 BYTES_PER_TRANSCRIPT_HELD = 12
-"""Of those that stay."""
+"""Memory of the sorted map: column, feature and count as int32."""
 
 TRANSCRIPTS_SHARE = 0.5
-"""Of a limit of memory: what transcripts may take before they go to disk."""
+"""Share of the memory limit that transcripts may fill before they go to disk."""
 
-_LONGEST_SIDE = 2**31 - 2  # pixels
-_RESERVE = 0.1  # of what is available: left to others
+_LONGEST_SIDE = 2**31 - 2  # pixels: rows and columns are held as int32
+_RESERVE = 0.1  # of the available memory: left to other processes
 _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))} | {
     unit: 1024**k for k, unit in enumerate(("", "kib", "mib", "gib", "tib"))
 }
 
 
 def bytes_of_rasters(n_pixels: int) -> int:
-    """Return the bytes that the rasters of a run of ``n_pixels`` take in memory, beside the nuclei."""
+    """Return the memory of the rasters of a run of ``n_pixels``, without the nuclei, in bytes."""
     return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
 
 
 def check_fits_memory(
     extent: NDArray[np.float64], resolution: float, n_transcripts: int, *, bytes_per_pixel: float = BYTES_PER_PIXEL
 ) -> None:
-    """Raise ``MemoryError`` if a grid would not fit into this machine's memory, with the numbers.
+    """Raise ``MemoryError`` if a grid would not fit into this machine's memory.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ def check_fits_memory(
     resolution
         Side of a pixel in um.
     n_transcripts
-        Transcripts held.
+        Number of transcripts in memory.
     bytes_per_pixel
-        Of all the rasters held at once.
+        Memory of all rasters held at a time.
     """
     available = machine_memory()
     fixed = n_transcripts * BYTES_PER_TRANSCRIPT
@@ -86,12 +87,12 @@ def check_fits_memory(
 
 
 def parse_limit(limit: str | float | None) -> int | None:
-    """Return a limit of memory in bytes.
+    """Return a memory limit in bytes.
 
     Parameters
     ----------
     limit
-        ``"auto"``: what this process holds and what is available now, less a reserve; a text such as ``"6 GiB"`` or
+        ``"auto"``: what this process holds plus what is available now, less a reserve; a text such as ``"6 GiB"`` or
         ``"800 MB"``; a number of bytes; or None for no limit.
 
     Returns
@@ -137,13 +138,13 @@ def _bytes_of(text: str) -> float:
 
 
 def available_memory() -> int:
-    """Return the bytes that this process could take now, on the machine and in its control group."""
+    """Return the bytes that this process can still allocate, on the machine and in its control group."""
     on_machine, in_group = int(psutil.virtual_memory().available), _available_in_group()
     return on_machine if in_group is None else min(on_machine, in_group)
 
 
 def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path("/proc/self/cgroup")) -> int | None:
-    """Return what the tightest of the control groups (version 2) around this process has left."""
+    """Return the bytes left in the tightest control group (version 2) of this process; None without a limit."""
     left = []
     try:
         own = next(line[3:] for line in groups.read_text().splitlines() if line.startswith("0::"))
@@ -153,7 +154,7 @@ def _available_in_group(root: Path = Path("/sys/fs/cgroup"), groups: Path = Path
                 most = (group / "memory.max").read_text().strip()
                 if most != "max":
                     used = int((group / "memory.current").read_text())
-                    # Files that are only cached make room when it is needed.
+                    # The page cache is freed when memory is needed.
                     cached = re.search(r"^inactive_file (\d+)$", (group / "memory.stat").read_text(), re.MULTILINE)
                     left.append(max(int(most) - used + (int(cached[1]) if cached else 0), 0))
     except (OSError, ValueError, StopIteration):
@@ -181,7 +182,7 @@ def peak_memory() -> int:
 
 
 def release_unused() -> None:
-    """Give memory that is kept for later use, though nothing is in it, back to the system, where that can be done."""
+    """Return memory that allocators keep for later use to the system, where that is possible."""
     if "pyarrow" in sys.modules:
         sys.modules["pyarrow"].default_memory_pool().release_unused()
     if sys.platform == "linux":

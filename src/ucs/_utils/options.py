@@ -126,15 +126,17 @@ def option_fields(cls: type[Options]) -> list[Field[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return scalars of NumPy as Python's, and lists, arrays, indices and sets as tuples: what stores make of options.
+    """Return a tuple for lists, arrays and sets, and Python's numbers for NumPy's, for the sake of JSON and Zarr."""
+    if _is_several(value):
+        return tuple(_plain(one) for one in value)
+    return value.item() if hasattr(value, "dtype") else value
 
-    Whatever else is given stays as it is.
-    """
-    if hasattr(value, "tolist"):
-        value = value.tolist()
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping):
-        return tuple(value)
-    return value
+
+def _is_several(value: Any) -> bool:
+    """Tell lists, arrays, indices and sets of values from strings, paths and numbers."""
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
+        return False
+    return isinstance(value, Iterable)
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -160,8 +162,8 @@ def _check_field(one: Field[Any], value: Any, name: str) -> None:
         if not (isinstance(value, tuple) and len(value) == len(default)):
             msg = f"{name}={value!r} must be {len(default)} numbers."
             raise ValueError(msg)
-        for number in value:
-            _check_number(number, name, meta, whole=isinstance(default[0], int))
+        for k, number in enumerate(value):
+            _check_number(number, f"{name}[{k}]", meta, whole=isinstance(default[0], int))
     elif _has_bounds(meta):
         _check_number(value, name, meta, whole=isinstance(default, int))
     elif isinstance(default, str) and not isinstance(value, str | Path):
@@ -178,7 +180,7 @@ def _check_number(value: Any, name: str, meta: Mapping[str, Any], *, whole: bool
     words = {"least": "at least", "most": "at most", "above": "above", "below": "below"}
     says = " and ".join(f"{word} {meta[bound]:g}" for bound, word in words.items() if meta[bound] is not None)
     kind = "a whole number" if whole else "a number"
-    if not number or (whole and value != int(value)):
+    if not number or (whole and not isinstance(value, int)):
         msg = f"{name}={value!r} must be {kind}, {says}."
         raise (ValueError if is_number(value) else TypeError)(msg)
     low, high, over, under = (meta[bound] for bound in ("least", "most", "above", "below"))

@@ -1,7 +1,7 @@
-"""Threads over kernels that release the GIL.
+"""Threads over kernels that release the GIL, and over tasks.
 
-Not Numba's own parallel loops: some of its threading layers abort when they are entered from several threads at
-once, as Dask does, or after a fork.
+Numba's own parallel loops are not used: some of its threading layers abort if they are entered from several threads at
+once, as by Dask, or after a fork.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_PIECES_PER_THREAD = 8
+_PIECES_PER_THREAD = 8  # so that all threads end at about the same time, though pieces differ
 
 
 def n_threads() -> int:
@@ -35,7 +35,7 @@ def in_threads(kernel: Callable[..., Any], n_items: int, *arguments: Any) -> Non
     """
     threads = n_threads()
     n_pieces = min(n_items, threads * _PIECES_PER_THREAD)
-    if n_pieces < _PIECES_PER_THREAD or threads == 1:  # so few are done before threads have started
+    if n_pieces < _PIECES_PER_THREAD or threads == 1:  # starting threads would take longer
         kernel(0, n_items, *arguments)
         return
     edges = np.linspace(0, n_items, n_pieces + 1).astype(np.int64).tolist()

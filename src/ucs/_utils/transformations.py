@@ -1,4 +1,4 @@
-"""How elements lie to each other: affine matrices over ``(x, y, 1)``."""
+"""Affine matrices over ``(x, y, 1)`` between elements and coordinate systems."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def transformation_matrix(
 ) -> NDArray[np.float64]:
     """Return the ``(3, 3)`` matrix from the intrinsic ``(x, y, 1)`` of one element to that of another.
 
-    Through the coordinate system given, else ``"global"`` or the first one that both share, else along the shortest
-    path through other elements.
+    The matrix goes through the given coordinate system, else through ``"global"`` or the first one that both share,
+    else along the shortest path through other elements.
 
     Raises
     ------
     ValueError
-        If there is no path, or the coordinate system is not one of both; the coordinate systems of both are listed.
+        If there is no path, or the elements do not share the coordinate system; the message lists those of both.
     """
     from spatialdata.transformations import get_transformation, get_transformation_between_coordinate_systems
 
@@ -81,12 +81,12 @@ def matrix_to_system(sdata: SpatialData, key: str, system: str) -> NDArray[np.fl
 
 
 def common_system(sdata: SpatialData, keys: Sequence[str], given: str | None = None) -> str:
-    """Return the coordinate system in which several elements lie together: the one given, ``"global"``, or the first.
+    """Return the coordinate system that several elements share: the given one, ``"global"``, or the first.
 
     Raises
     ------
     ValueError
-        If they share none, or not the one given.
+        If they share none, or not the given one.
     """
     from spatialdata.transformations import get_transformation
 

@@ -1,4 +1,4 @@
-"""Data to try things on: simulated tissue of which the truth is known."""
+"""Example data: simulated tissue with known cells."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The transcripts of simulated tissue: which gene, from which cell, where they were and where they are seen."""
+"""Transcripts of simulated tissue: gene, cell of origin, and position after diffusion."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SECTION_UM = (18.0, 2.0)  # mean and spread of z
 
 @dataclass(frozen=True)
 class Profiles:
-    """What the cell types express.
+    """Expression profiles of the cell types.
 
     Attributes
     ----------

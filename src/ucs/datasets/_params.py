@@ -1,4 +1,4 @@
-"""Everything that can be set about a simulated tissue: one field, one meaning, one range each."""
+"""Parameters of simulated tissue with their ranges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Simulated tissue with known truth, laid out as ``spatialdata_io.xenium`` lays out a Xenium run."""
+"""Simulated tissue with known cells, in the layout of ``spatialdata_io.xenium``."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def simulate(
     seed: int = 0,
     **parameters: float,
 ) -> SpatialData:
-    """Return a simulated Xenium run of which the truth is known.
+    """Return a simulated Xenium run with known cells.
 
     Cells of several types lie in a tissue with holes. Their shapes are evaluated at the pixel size of Xenium
     (0.2125 um), which is the resolution of the truth. The tissue depends on ``seed`` and on the parameters of the
@@ -191,7 +191,7 @@ def _polygons(nuclei: NDArray[np.int32]) -> gpd.GeoDataFrame:
 
 
 def _image(nuclei: NDArray[np.int32], rng: np.random.Generator) -> DataTree:
-    """Return nuclei as seen through a microscope: of uneven brightness, grainy, blurred and noisy."""
+    """Return a microscope image of nuclei: of uneven brightness, grainy, blurred and noisy."""
     brightness = np.concatenate([[0], 2500 * rng.lognormal(0.0, 0.3, nuclei.max())]).astype(np.float32)
     grain = ndimage.gaussian_filter(rng.standard_normal(nuclei.shape, dtype=np.float32), 0.5 / UM_PER_PX)
     signal = brightness[nuclei]

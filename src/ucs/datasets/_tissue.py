@@ -1,4 +1,4 @@
-"""The geometry of simulated tissue: where cells lie, which shape they have, which pixel belongs to whom.
+"""Geometry of simulated tissue: positions, shapes and pixels of cells.
 
 A cell is an ellipse with waves on its outline, a nucleus a smaller one within. Where free outlines overlap, the pixel
 goes to the cell inside whose outline it lies deepest: a Voronoi diagram that is anisotropic, additively weighted and
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     _Where = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
 
-_MIN_NUCLEUS_UM2 = 8.0  # what the border of the field or a neighbour leaves less of is no cell here
-_RELAXATION_STEPS = 40
+_MIN_NUCLEUS_UM2 = 8.0  # cells are dropped if the border of the field or a neighbour leaves less of their nucleus
+_RELAXATION_STEPS = 40  # small pushes between overlapping neighbours
 _LARGEST_NUCLEUS = 0.8  # semi-axes of nuclei relative to those of their cell, at most
 
 

@@ -1,4 +1,4 @@
-"""Stereo-seq gene expression matrices as HDF5 (GEF), square bins."""
+"""Reader of Stereo-seq gene expression matrices as HDF5 (GEF), square bins."""
 
 from __future__ import annotations
 
@@ -39,27 +39,28 @@ def read_gef(
 ) -> SpatialData:
     """Return one bin size of a Stereo-seq GEF file (square bins) as points.
 
-    Positions are taken as they are stored, in DNBs whatever the bin size: a row at (x, y) stands for the square
-    ``[x, x + bin_size) x [y, y + bin_size)``, and pixels of the registered image have the same coordinates. What was
-    subtracted from the chip's coordinates (``minX``, ``minY``) is kept in ``attrs["stereoseq"]["offset"]``.
+    Positions are kept as stored, in DNBs for any bin size: a row at (x, y) represents the square
+    ``[x, x + bin_size) x [y, y + bin_size)``, and pixels of the registered image have the same coordinates. The offset
+    from the chip's coordinates (``minX``, ``minY``) is stored in ``attrs["stereoseq"]["offset"]``.
 
-    :func:`spatialdata_io.stereoseq` reads the same file as one point per bin, with the genes in a table; this keeps the
-    genes with their positions, which is what segmentation needs.
+    :func:`spatialdata_io.stereoseq` reads the same file as one point per bin with the genes in a table; this function
+    keeps the genes with their positions, as segmentation needs them.
 
     Parameters
     ----------
     path
         The file, e.g. ``*.tissue.gef`` or ``*.raw.gef``; a cell-binned GEF holds no positions of single DNBs.
     bin_size
-        Side of the bins in DNBs; one that the file holds.
+        Side of the bins in DNBs; must be in the file.
     points_key
         Name of the points element; ``"bin1_genes"`` (for bin size 1) if None, as in :func:`spatialdata_io.stereoseq`.
     um_per_unit
-        Distance of neighbouring DNBs in um, noted in ``attrs["stereoseq"]``; what the file says, or 0.5, if None.
+        Distance of neighbouring DNBs in um, stored in ``attrs["stereoseq"]``; if None, that of the file, or 0.5.
     gene_field
-        ``"geneID"`` or ``"geneName"`` where the file has both; names are preferred, ids of one name become one gene.
+        ``"geneID"`` or ``"geneName"`` if the file has both. Names are preferred; ids with the same name become one
+        gene.
     transformations
-        Of the points; ``{"global": Identity()}`` if None.
+        Transformations of the points; ``{"global": Identity()}`` if None.
     chunk_rows, cache, progress
         As in :func:`ucs.io.read_gem`.
 
@@ -71,9 +72,9 @@ def read_gef(
     Raises
     ------
     FileNotFoundError, FileExistsError
-        If there is no such file, or ``cache`` is not new.
+        If the file does not exist, or ``cache`` exists.
     ValueError
-        If the file is no GEF or cut short, does not hold the bin size, has no rows, or contradicts itself, or if a
+        If the file is not a GEF or truncated, does not hold the bin size, has no rows, or contradicts itself, or if a
         position is negative.
     """
     import h5py
@@ -129,7 +130,7 @@ def _find_bin(file: h5py.File, bin_size: int, path: Path) -> h5py.Group:
 
 
 def _attributes(file: h5py.File, group: h5py.Group, bin_size: int, um_per_unit: float | None) -> dict[str, object]:
-    """Collect what the file says about itself, as plain Python values."""
+    """Return the metadata of the file as plain Python values."""
     stated = group["expression"].attrs
 
     def number(name: str) -> int | None:
@@ -195,7 +196,7 @@ def _whole(values: NDArray, name: str, path: Path) -> NDArray[np.int32]:
 def _genes_of_rows(
     group: h5py.Group, genes: GeneCodes, gene_field: str | None, path: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """Return the number of each gene of the file and the row at which each one's rows end (they follow each other)."""
+    """Return the code of each gene of the file, and the end of its rows, which are sorted by gene."""
     table = group["gene"][:]
     there = [name for name in table.dtype.names if name not in ("offset", "count")]
     field = gene_field or next((name for name in _GENE_FIELDS if name in there), None)

@@ -1,4 +1,4 @@
-"""Stereo-seq gene expression matrices as text (GEM), read in one pass."""
+"""Reader of Stereo-seq gene expression matrices as text (GEM)."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_gem(
 ) -> SpatialData:
     """Return the rows of a Stereo-seq GEM file (text, plain or gzip-compressed) as points.
 
-    The file is read in one pass, in pieces; the rows keep their order. Positions are taken as they are written: a row
+    The file is read in one pass, in chunks; the rows keep their order. Positions are taken as they are written: a row
     at (x, y) stands for the DNB that covers ``[x, x + 1) x [y, y + 1)``, which is also pixel (row y, column x) of the
     registered image (``*_regist.tif``), as :func:`spatialdata_io.stereoseq` has it. The vendor's ``OffsetX`` and
     ``OffsetY`` are what was subtracted from the chip's coordinates; they are not added again but kept in
@@ -52,18 +52,18 @@ def read_gem(
     points_key
         Name of the points element; ``"bin1_genes"`` (for bin size 1) if None, as in :func:`spatialdata_io.stereoseq`.
     um_per_unit
-        Distance of neighbouring DNBs in um; noted in ``attrs["stereoseq"]``.
+        Distance of neighbouring DNBs in um; stored in ``attrs["stereoseq"]``.
     columns
-        Column of the file for each of ``gene``, ``x``, ``y``, ``count``, ``exon_count`` and ``cell_id`` where it is not
-        found by itself, or another is wanted (``{"gene": "geneID"}``: gene names are preferred where a file has both,
-        and ids of one name become one gene). None leaves an optional column out.
+        Columns of the file for ``gene``, ``x``, ``y``, ``count``, ``exon_count`` and ``cell_id``, where they are not
+        detected automatically or others are wanted. ``{"gene": "geneID"}``, for example, uses ids: names are preferred
+        if a file has both, and ids with the same name become one gene. None omits an optional column.
     transformations
-        Of the points; ``{"global": Identity()}`` if None.
+        Transformations of the points; ``{"global": Identity()}`` if None.
     chunk_rows
         Rows of a partition.
     cache
-        A new folder for the partitions, as Parquet files, to which the points then refer: reading needs memory for
-        one partition only. If None they are held in memory, about 14 bytes a row (4 more for each optional column).
+        New folder for the partitions as Parquet files, to which the points refer: reading then needs memory for one
+        partition only. If None, they are held in memory, about 14 bytes per row (4 more for each optional column).
     progress
         Whether to show a progress bar.
 
@@ -76,9 +76,9 @@ def read_gem(
     Raises
     ------
     FileNotFoundError, IsADirectoryError, FileExistsError
-        If there is no such file, or ``cache`` is not new.
+        If the file does not exist, or ``cache`` exists.
     ValueError
-        If the file is cut short or damaged, is not a GEM, lacks a column, has no rows, or if a value is missing,
+        If the file is truncated or damaged, is not a GEM, lacks a column, has no rows, or if a value is missing,
         negative or not a whole number. Nothing is left in ``cache`` then.
     """
     check_positive(um_per_unit, "um_per_unit")

@@ -1,4 +1,4 @@
-"""The head of a Stereo-seq GEM file: annotations, column names, and what is wrong with a file that has none."""
+"""Header of Stereo-seq GEM files: annotations and column names, and errors for other files."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LONGEST_LINE = 1 << 16
 
 @dataclass(frozen=True)
 class GemHeader:
-    """What stands above the rows.
+    """Header of a GEM file.
 
     Attributes
     ----------
@@ -59,13 +59,13 @@ class GemHeader:
 
     @property
     def bin_size(self) -> int:
-        """Side of a bin in DNBs; 1 if the file does not say, or says that it is cell-binned."""
+        """Side of a bin in DNBs; 1 if it is not stated, or the file is cell-binned."""
         value = self.annotations.get("BinSize", "")
         return int(value) if value.isdigit() and int(value) > 0 else 1
 
     @property
     def offset(self) -> list[int] | None:
-        """Position of (0, 0) on the chip in DNBs, if the file says so."""
+        """Position of (0, 0) on the chip in DNBs; None if it is not stated."""
         try:
             return [int(self.annotations["OffsetX"]), int(self.annotations["OffsetY"])]
         except (KeyError, ValueError):
@@ -73,7 +73,7 @@ class GemHeader:
 
 
 def read_header(path: Path) -> GemHeader:
-    """Read what stands above the rows.
+    """Read the header of a GEM file.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def find_columns(path: Path, header: GemHeader, given: Mapping[str, str | None])
 
 
 def damaged(path: Path, reason: str, *, n_header: int) -> ValueError:
-    """Make the error for a compressed file that ends early or whose bytes are wrong, with the rows before that."""
+    """Return the error for a truncated or damaged compressed file, with the number of intact rows."""
     n_lines = 0
     try:
         with gzip.open(path) as file:

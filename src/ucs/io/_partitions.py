@@ -1,4 +1,4 @@
-"""Rows that come in one piece at a time, as a points element of equal partitions.
+"""Rows read chunk by chunk, as a points element with equal partitions.
 
 Peak memory is that of the rows kept (4 bytes a column, 2 for the genes while there are fewer than 32,768) plus one
 partition; with a Parquet folder it is one partition alone. No row ever becomes a Python object.
@@ -31,7 +31,7 @@ GENE, COUNT, CELL = "gene", "count", "cell_id"
 
 
 class GeneCodes:
-    """Numbers for gene names, in order of appearance."""
+    """Codes of gene names, in order of appearance."""
 
     def __init__(self) -> None:
         self._codes: dict[str, int] = {}
@@ -45,14 +45,14 @@ class GeneCodes:
         return list(self._codes)
 
     def of(self, names: Iterable[str]) -> NDArray[np.int32]:
-        """Return the number of each name; new names get the next ones."""
+        """Return the code of each name; new names get the next codes."""
         codes = self._codes
         return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int32)
 
 
 @dataclass(frozen=True)
 class _Partition:
-    """One partition, in memory or in a file; the token stands for it, so that Dask need not hash its rows."""
+    """One partition, in memory or in a file, with a token so that Dask does not hash its rows."""
 
     source: pd.DataFrame | Path = field(repr=False)
     start: int
@@ -67,7 +67,7 @@ class _Partition:
             return self.source.copy(deep=False) if columns is None else self.source[columns]
         frame = pd.read_parquet(self.source, columns=columns)
         if GENE in frame:
-            # A file knows the genes that were known when it was written, in another order.
+            # A file has the genes that were known when it was written, in another order.
             frame[GENE] = frame[GENE].cat.set_categories(self.genes.categories)
         return frame.set_axis(pd.RangeIndex(self.start, self.start + len(frame)), axis=0)
 
@@ -77,16 +77,16 @@ def _read_partition(partition: _Partition, columns: list[str] | None = None) -> 
 
 
 class PartitionWriter:
-    """Collects rows and cuts them into partitions of equal length.
+    """Collects rows and splits them into partitions of equal length.
 
     Parameters
     ----------
     genes
-        Names of the numbers in the gene column; may grow while rows come in.
+        Names of the codes in the gene column; new ones may be added while rows are added.
     rows
         Rows of a partition.
     folder
-        Where to put the partitions, as Parquet files; in memory if None.
+        Folder for the partitions as Parquet files; in memory if None.
     """
 
     def __init__(self, genes: GeneCodes, rows: int, folder: Path | None = None) -> None:
@@ -98,7 +98,7 @@ class PartitionWriter:
         self._done: list[tuple[int, dict[str, NDArray] | str]] = []
 
     def add(self, columns: dict[str, NDArray]) -> None:
-        """Take rows: arrays of equal length, the genes as their numbers."""
+        """Add rows: arrays of equal length, genes as codes."""
         n = len(columns[GENE])
         if n == 0:
             return
@@ -110,7 +110,7 @@ class PartitionWriter:
             self._flush(self._n_pending - self._n_pending % self._rows)
 
     def _flush(self, n: int) -> None:
-        """Turn the first ``n`` pending rows into partitions."""
+        """Write the first ``n`` pending rows as partitions."""
         pieces, self._pending = self._pending, []
         merged = {name: np.concatenate([piece[name] for piece in pieces]) for name in self._columns}
         first = self.n_rows - self._n_pending
@@ -129,19 +129,19 @@ class PartitionWriter:
         return name
 
     def close(self) -> None:
-        """Turn the rows that are left into the last partition."""
+        """Write the remaining rows as the last partition."""
         if self._n_pending:
             self._flush(self._n_pending)
 
     def finish(self, folder: Path | None = None) -> DaskDataFrame:
-        """Return all rows in the order in which they came, after :meth:`close`.
+        """Return all rows in the order in which they were added; call :meth:`close` first.
 
         Every partition has all genes as categories, in alphabetical order.
 
         Parameters
         ----------
         folder
-            Where the files are now, if they were moved.
+            Current folder of the files, if they were moved.
         """
         import dask
         import dask.dataframe as dd
@@ -155,11 +155,11 @@ class PartitionWriter:
         partitions = []
         for number, (start, part) in enumerate(self._done):
             source = (folder or Path()) / part if isinstance(part, str) else _frame(part, start, genes, new_code)
-            self._done[number] = (start, "")  # the raw arrays go as the frames come
+            self._done[number] = (start, "")  # raw arrays are freed as frames are made
             partitions.append(_Partition(source, start, genes, token))
         meta = _frame({name: np.empty(0, dtype) for name, dtype in self._columns.items()}, 0, genes, new_code)
         divisions = (*(partition.start for partition in partitions), self.n_rows - 1)
-        # There are no strings to convert, and the step that would look for some hides from Dask which columns are used.
+        # There are no strings to convert, and the conversion would hide from Dask which columns are used.
         with dask.config.set({"dataframe.convert-string": False}):
             return dd.from_map(_read_partition, partitions, meta=meta, divisions=divisions, label="stereoseq")
 
@@ -173,12 +173,12 @@ def _frame(
 
 @contextmanager
 def cache_folder(cache: str | os.PathLike | None) -> Iterator[Path | None]:
-    """Give a folder to write to, which takes its name once all went well, and is gone if not.
+    """Yield a temporary folder that is renamed to ``cache`` on success and deleted on failure.
 
     Raises
     ------
     FileExistsError
-        If something is there already.
+        If ``cache`` exists and is not an empty folder.
     """
     if cache is None:
         yield None
@@ -208,7 +208,7 @@ def to_sdata(
     n_molecules: int,
     source: Path,
 ) -> SpatialData:
-    """Wrap the rows of one file as a SpatialData object and say what it holds."""
+    """Return the rows of one file as a SpatialData object, and log their number."""
     from spatialdata import SpatialData
     from spatialdata.models import PointsModel
     from spatialdata.transformations import Identity
@@ -218,7 +218,7 @@ def to_sdata(
         feature_key=GENE,
         instance_key=CELL if CELL in points.columns else None,
         transformations={"global": Identity()} if transformations is None else dict(transformations),
-        sort=True,  # the index counts the rows; without this it would be computed to find out
+        sort=True,  # the index counts the rows; otherwise it would be computed to check
     )
     logger.info(
         "%s: added points[%r] with %d rows (%d molecules, %d genes) in %d partitions.",

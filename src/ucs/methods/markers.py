@@ -1,4 +1,4 @@
-"""Marker genes of cell types, in the forms in which people keep them."""
+"""Marker genes of cell types from mappings and tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from ucs._utils.checks import listed
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+
+    from numpy.typing import NDArray
 
 Markers: TypeAlias = "Mapping[str, Iterable[str]] | pd.DataFrame"
 _TYPE_COLUMNS = ("type", "cell_type", "celltype", "cluster", "group")
@@ -20,27 +22,27 @@ _GENE_COLUMNS = ("gene", "genes", "marker", "names", "feature")
 
 
 def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -> pd.DataFrame:
-    """Return which genes of a table are markers of which types; what is unknown is said and left out.
+    """Return which genes of a table are markers of which types; unknown genes and types are logged and dropped.
 
     Parameters
     ----------
     markers
         A mapping from type to genes; a long DataFrame with a column of types (``type``, ``cell_type``, ...) and one of
-        genes (``gene``, ``marker``, ...); or a wide one of 0 and 1 (or booleans), types x genes, whose types are its
-        index or such a column.
+        genes (``gene``, ``marker``, ...); or a wide DataFrame of 0 and 1 (or booleans), types x genes, with the types
+        as its index or in such a column.
     genes
-        Those of the table.
+        Genes of the table.
     fewest_types
-        How many types must have a marker in the table.
+        Number of types that must have a marker in the table.
 
     Returns
     -------
-    Booleans, types x genes: types with a marker and genes that are one, in the order given and in that of the table.
+    Booleans, types x genes: types with a marker, in the given order, and genes that are one, in the order of the table.
 
     Raises
     ------
     TypeError
-        If it is none of these.
+        If ``markers`` has another type.
     ValueError
         If too few types have a marker in the table.
     """
@@ -63,13 +65,22 @@ def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -
     return pd.DataFrame.from_dict(rows, orient="index", columns=kept).astype(bool)
 
 
+def marker_table(markers: Markers, genes: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
+    """Return the types that have a marker among the genes, and ``(types, genes)``; see :func:`marker_matrix`."""
+    index = pd.Index(genes)
+    of_type = marker_matrix(markers, index)
+    is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
+    is_marker[:, index.get_indexer(of_type.columns)] = of_type.to_numpy()
+    return of_type.index.tolist(), is_marker
+
+
 def markers_by_type(markers: Markers) -> dict[str, list[str]]:
-    """Return the genes of each type; see :func:`marker_matrix` for the forms.
+    """Return the genes of each type; see :func:`marker_matrix` for the formats.
 
     Raises
     ------
     TypeError, ValueError
-        If it is none of these.
+        If ``markers`` has another type or format.
     """
     if isinstance(markers, Mapping):
         for name, genes in markers.items():
@@ -92,7 +103,7 @@ def markers_by_type(markers: Markers) -> dict[str, list[str]]:
 
 def _of_wide(markers: pd.DataFrame) -> dict[str, list[str]]:
     names = [column for column in markers.columns if str(column).lower() in (*_TYPE_COLUMNS, "unnamed: 0")]
-    if len(names) == 1:  # a file read without index_col=0
+    if len(names) == 1:  # read from a file without index_col=0
         markers = markers.set_index(names[0])
     numbers = markers.select_dtypes(["number", "bool"])
     values = np.unique(numbers.to_numpy(dtype=np.float64)) if not numbers.empty else np.array([np.nan])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ucs._utils.checks import listed
 from ucs.methods.model import FORMAT, MODEL_FILE, REGIONS_FILE, UCSModel, check_format, check_free
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ _SHARED_PARAMS = ("reach", "shape_exponent", "tau")
 """Parameters in which all models must agree: nuclei of several regions compete for a pixel on one raster."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class RegionModels(Mapping[str, UCSModel]):
     """Models by the name of the region whose nuclei they judge: a mapping, to be saved and loaded as one.
 
@@ -58,6 +59,10 @@ class RegionModels(Mapping[str, UCSModel]):
                 "Train them with the same parameters."
             )
             raise ValueError(msg)
+
+    def __repr__(self) -> str:
+        shared = "" if self.shared is None else f", {sum(one is self.shared for one in self.values())} of them shared"
+        return f"RegionModels({len(self)} regions{shared}: {listed(self)}; {self.distinct()[0]!r})"
 
     def __getitem__(self, region: str) -> UCSModel:
         return self.models[region]

@@ -1,4 +1,4 @@
-"""Nuclei from a nuclear stain."""
+"""Nuclei from an image of a nuclear stain."""
 
 from __future__ import annotations
 
@@ -31,70 +31,71 @@ def nuclei(
 ) -> SpatialData | None:
     """Find nuclei in an image of a nuclear stain.
 
-    The image is read tile by tile and the labels are kept compressed, so neither is ever in memory as a whole. With the
-    built-in method the result does not depend on ``tile_size``. Images that come from a file in one piece are read anew
-    for every tile: write such an object to Zarr first.
+    The image is read tile by tile and the labels are kept compressed, so neither is held in memory as a whole. The
+    result of the built-in method does not depend on ``tile_size``. An image whose file has no chunks is read again for
+    every tile: write such an object to Zarr first.
 
     Parameters
     ----------
     sdata
-        Object with the image, as a reader of spatialdata-io returns it. Nothing of the user's is changed.
+        Object with the image, as returned by a reader of spatialdata-io. Existing elements are not changed.
     image_key
-        Key of the image; if None, the one with a nuclear stain (DAPI, Hoechst, DNA, ... among its channels, or a single
-        channel under such a name or ``morphology_focus``). Of CosMx the images of all fields of view; ``{fov}`` in the
-        key stands for their names.
+        Key of the image. If None, the image with a nuclear stain is detected automatically: DAPI, Hoechst, DNA, ...
+        among its channels, or a single channel and such a name or ``morphology_focus``. For CosMx, the images of all
+        fields of view; ``{fov}`` in the key represents their names.
     channel
-        Name (or position) of the channel; the one named after a nuclear stain if None. Several are passed on, in the
-        order given, to methods that take them; the built-in method takes one.
+        Name or position of the channel; the one named after a nuclear stain if None. Several channels are passed, in
+        the given order, to methods that take them; the built-in method takes one.
     method
-        ``"watershed"``: built in, needs no weights (see Notes). ``"cellpose"``, ``"stardist"``, ``"instanseg"``: by
-        their own packages. Or a function from ``(c, y, x)``, in the type of the image, to integer labels ``(y, x)``,
-        which is called for windows of up to ``tile_size`` pixels and a margin of 40 um, and should not depend on more.
+        ``"watershed"``: built in, needs no weights (see Notes). ``"cellpose"``, ``"stardist"``, ``"instanseg"``: the
+        networks of these packages. Or a function from ``(c, y, x)``, in the type of the image, to integer labels
+        ``(y, x)``; it is called for windows of up to ``tile_size`` pixels with a margin of 40 um.
     labels_key_added
-        Key of the result; of fields of view it follows their names, as ``2_ucs_nuclei``.
+        Key of the result. For fields of view it is appended to their names, as in ``2_ucs_nuclei``.
     um_per_px
-        Side of a pixel of the image (its finest level) in um; if None, from its transformation to the transcripts.
+        Side of a pixel of the image (its finest level) in um. If None, it is computed from the transformation to the
+        transcripts.
     tile_size
-        Side in pixels of what is worked on at once, and of the chunks of the labels.
+        Side in pixels of the tiles, and of the chunks of the labels.
     overwrite
-        Whether labels of an earlier run may be replaced.
+        Whether existing labels may be replaced.
     inplace
-        Whether to add the result to ``sdata``, or to return a new object that shares its elements.
+        Whether to add the result to ``sdata`` or to return a new object that shares its elements.
     progress
         Whether to show a progress bar.
     **options
-        Of the method. ``"watershed"``: ``blob=1.6`` (um, about half the radius of the smallest nuclei: 1.2 where they
-        are small and crowded, 2.0 where they are large), ``contrast=0.2`` (of the brightness of nuclei around: lower
-        finds dimmer ones), ``min_area=8`` and ``max_area=400`` (um^2), and the other fields of
-        ``ucs._nuclei.watershed.WatershedParams``. The networks: ``model`` (name or path of the weights), ``gpu`` or
-        ``device``, and whatever their function for one image takes.
+        Options of the method. ``"watershed"``: ``blob=1.6`` (um, about half the radius of the smallest nuclei: 1.2 for
+        small and crowded ones, 2.0 for large ones), ``contrast=0.2`` (relative to the brightness of nuclei around; a
+        lower value finds dimmer nuclei), ``min_area=8`` and ``max_area=400`` (um^2), and the other fields of
+        ``ucs._nuclei.watershed.WatershedParams``. Networks: ``model`` (name or path of the weights), ``gpu`` or
+        ``device``, and the arguments of their function for one image.
 
     Returns
     -------
-    None, or the new object. It has ``labels[labels_key_added]``: ``(y, x)`` uint32 on Dask, 0 = background, ids 1..n in
-    the order of their first pixels, in all coordinate systems of the image. A multiscale image is labelled at the
-    coarsest level with pixels of at most 0.3 um, or the finest.
+    None, or the new object, with ``labels[labels_key_added]``: ``(y, x)`` uint32 on Dask, 0 = background, ids 1..n in
+    the order of their first pixels, in all coordinate systems of the image. Nuclei in a multiscale image are found at
+    the coarsest level with pixels of at most 0.3 um, or at the finest level.
 
     Raises
     ------
     KeyError
-        If the image or the channel is not there, or none shows a nuclear stain.
+        If the image or the channel does not exist, or none shows a nuclear stain.
     ValueError
-        If several could be meant, the image is not two-dimensional, constant, or has NaN pixels, the size of a pixel is
-        not known or cannot be right, a name is taken, the method is unknown, or no nucleus is found.
+        If several images or channels fit, the image is not two-dimensional, is constant or has NaN pixels, the size of
+        a pixel is unknown or implausible, a name is taken, the method is unknown, or no nucleus is found.
     TypeError
         If the method has no such option.
     ImportError
-        If the package of a method is not installed.
+        If the package of the method is not installed.
     RuntimeError
-        If the weights of a method cannot be had.
+        If the weights of the method cannot be loaded.
 
     Notes
     -----
-    The built-in method smooths the image, takes off the local background, scales it by the local brightness of nuclei,
-    and cuts its blob contrast (negative Laplacian of Gaussian of the root) into basins by steepest ascent. Each basin
-    is cut halfway between its own brightness and what is darkest in it. Those of one nucleus are put together again:
-    where the valley between their peaks is shallow, or where their union is an ellipse.
+    The built-in method smooths the image, subtracts the local background, divides by the local brightness of nuclei,
+    and splits the blob contrast (negative Laplacian of Gaussian of the square root) into basins by steepest ascent.
+    Each basin is thresholded halfway between its own brightness and its darkest pixels. Basins of one nucleus are then
+    merged: those with a shallow valley between their peaks, or whose union is an ellipse.
     """
     found = nuclei_from_image(
         sdata,

@@ -120,10 +120,10 @@ def rasterize(
         um_per_unit=um_per_unit,
         z_planes=z_planes,
     )
-    transcripts, stretches = survey(sdata, source, with_counts=is_by_variability(genes))
+    transcripts, partitions = survey(sdata, source, with_counts=is_by_variability(genes))
     chosen = choose_genes(genes, [transcripts])
-    to_home, transformations = source.home(sdata)
-    array = lazy_counts(transcripts, stretches, chosen, tile_size=int(tile_size), gene_chunk=gene_chunk)
+    to_home, transformations = source.output_frame(sdata)
+    array = lazy_counts(transcripts, partitions, chosen, tile_size=int(tile_size), gene_chunk=gene_chunk)
     return Image2DModel.parse(
         array,
         dims=("c", "y", "x"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ucs._kernels.lattice import bounding_boxes
-from ucs.methods.density.confidence import OWNER_SLOPE, STAYED, confidence_in_owners, share_from_cells
+from ucs.methods.density.confidence import OWNER_SLOPE, STAYED, confidence_of, share_from_cells
 from ucs.methods.density.levels import Levels
 from ucs.methods.density.surroundings import survey
 
@@ -51,18 +51,17 @@ def test_samples_without_transcripts():
         assert share_from_cells(around, np.zeros((20, 20), dtype=np.float32), levels).max() <= 255
 
 
-def test_confidence_in_owners():
-    labels = np.array([[0, 1, 1, 1, 1]], dtype=np.int32)
-    certainty = np.array([[200, 0, 128, 204, 255]], dtype=np.uint8)
-    confidence_in_owners(labels, certainty, np.array([[255, 255, 255, 255, 102]], dtype=np.uint8))
+def test_confidence_is_the_share_from_cells_times_the_tempered_odds_of_the_owner():
+    certainty = np.array([[0, 128, 204, 255]], dtype=np.uint8)
+    made = confidence_of(certainty, np.array([[255, 255, 255, 102]], dtype=np.uint8))
     odds = (204 / 51) ** OWNER_SLOPE
-    assert certainty[0].tolist() == [0, 0, 128, round(255 * odds / (1 + odds)), 102]
+    assert made.dtype == np.uint8
+    assert made[0].tolist() == [0, 128, round(255 * odds / (1 + odds)), 102]
+    assert certainty[0].tolist() == [0, 128, 204, 255]
 
 
 def test_confidence_rises_with_certainty():
     certainty = np.arange(256, dtype=np.uint8)[None]
-    labels = np.ones(certainty.shape, dtype=np.int32)
-    before = certainty.copy()
-    confidence_in_owners(labels, certainty, np.full_like(certainty, 255))
-    assert (np.diff(certainty[0].astype(int)) >= 0).all()
-    assert (certainty[before > 128] <= before[before > 128]).all()
+    made = confidence_of(certainty, np.full_like(certainty, 255))
+    assert (np.diff(made[0].astype(int)) >= 0).all()
+    assert (made[certainty > 128] <= certainty[certainty > 128]).all()

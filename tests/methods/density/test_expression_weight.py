@@ -92,15 +92,15 @@ def test_cores_reach_2_um_and_belong_to_the_nearest_nucleus(um_per_px):
 
 
 def test_informative_kinds_are_trusted():
-    profiles, trust_um = learn_kinds([tissue()], seed=0)
+    profiles, weight_um = learn_kinds([tissue()], seed=0)
     assert len(profiles.log_share) == 5
-    assert 0.1 < trust_um <= 1
+    assert 0.1 < weight_um <= 1
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_genes_that_say_nothing_are_not(seed):
-    _, trust_um = learn_kinds([tissue(informative=False, seed=seed)], seed=seed)
-    assert trust_um < 0.05
+    _, weight_um = learn_kinds([tissue(informative=False, seed=seed)], seed=seed)
+    assert weight_um < 0.05
 
 
 def test_nuclei_do_not_read_themselves(monkeypatch):
@@ -130,9 +130,9 @@ def test_several_samples():
     """Each too small to tell kinds apart, all together are not."""
     samples = [tissue(seed=seed, shape=(64, 80)) for seed in range(4)]
     assert learn_kinds(samples[:1], seed=0) == (None, 0.0)
-    profiles, trust_um = learn_kinds(samples, seed=0)
+    profiles, weight_um = learn_kinds(samples, seed=0)
     assert len(profiles.log_share) == 4
-    assert trust_um > 0.1
+    assert weight_um > 0.1
 
 
 def test_too_little_to_learn_from():
@@ -155,9 +155,9 @@ def test_one_gene():
     one = tissue()
     of = one.transcripts
     single = TranscriptMap.from_positions(of.rows(), of.column, 0 * of.feature, of.count, shape=SHAPE, n_features=1)
-    profiles, trust_um = learn_kinds([LabelledTissue(single, one.nuclei, one.boxes, 1.0)], seed=0)
+    profiles, weight_um = learn_kinds([LabelledTissue(single, one.nuclei, one.boxes, 1.0)], seed=0)
     assert profiles.log_ratio.shape[1] == 1
-    assert trust_um < 0.05
+    assert weight_um < 0.05
 
 
 def test_halves_are_a_partition(entries_at_once):

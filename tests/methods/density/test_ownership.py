@@ -18,12 +18,12 @@ SHAPE = (40, 46)
 REACH = 9
 
 
-def make_evidence(nuclei, *, seed=0, n=2500, kinds=3, n_genes=6, trust=0.5):
+def make_evidence(nuclei, *, seed=0, n=2500, kinds=3, n_genes=6, weight_um=0.5):
     random = np.random.default_rng(seed)
     membership = random.dirichlet(np.ones(kinds), int(nuclei.max(initial=0)) + 1).astype(np.float32)
     membership[0] = 0
     log_ratio = random.normal(0, 0.7, (kinds, n_genes)).astype(np.float32)
-    return Evidence(random_map(seed, nuclei.shape, n_genes, n), log_ratio, membership, trust)
+    return Evidence(random_map(seed, nuclei.shape, n_genes, n), log_ratio, membership, weight_um)
 
 
 def choose(nuclei, evidence=None, *, strength=0.5, reach=REACH, um_per_px=1.0):
@@ -61,7 +61,7 @@ def choose_oracle(nuclei, evidence, *, reach=REACH, um_per_px=1.0):
     """Scores of all nuclei at all pixels, the best of them, and a softmax over those in reach."""
     far = distances(nuclei, reach=reach).astype(np.float64)
     fit = fit_oracle(evidence.transcripts, evidence.log_ratio, um_per_px)
-    score = -far * um_per_px + evidence.trust_um * np.einsum("ck,ijk->cij", evidence.membership, fit)
+    score = -far * um_per_px + evidence.expression_weight_um * np.einsum("ck,ijk->cij", evidence.membership, fit)
     seen = np.isfinite(far).any(axis=0)
     owner = np.where(seen, np.argmax(score, axis=0), 0)
     with np.errstate(invalid="ignore"):
@@ -135,7 +135,7 @@ def test_without_evidence_it_is_the_nearest(seed, strength):
 @pytest.mark.parametrize(
     "change",
     [
-        {"trust_um": 0.0},
+        {"expression_weight_um": 0.0},
         {"log_ratio": np.zeros((3, 6), dtype=np.float32)},
         {"log_ratio": np.zeros((0, 6), dtype=np.float32), "membership": np.zeros((200, 0), dtype=np.float32)},
         {"membership": np.full((200, 3), 1 / 3, dtype=np.float32)},  # all nuclei of one kind

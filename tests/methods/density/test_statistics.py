@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rasters import random_map, random_nuclei
-from scipy.sparse import csr_matrix
 
-from ucs._kernels.count import count_in_labels
 from ucs._kernels.distances import nearest_nuclei
-from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.ids import renumber
+from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import Window
 from ucs.methods.density.levels import distance_bins, measure_levels
 from ucs.methods.density.ownership import choose_owners, evidence_reach
-from ucs.methods.density.statistics import LATTICE, MARGIN, Selection, look_over, renumber, tiles_of
+from ucs.methods.density.statistics import MARGIN, look_over
 from ucs.methods.density.surroundings import survey
+from ucs.methods.model import Selection
 
 REACH, N_FEATURES = 20, 5
 SHAPE = (230, 310)  # of which tiles of 96 px leave rests
@@ -258,16 +256,16 @@ def test_a_window_beyond_the_raster_holds_nothing():
     assert np.isinf(made.distance).all()
 
 
-# Tiles, ids and features
+# Tiles and ids
 
 
 @given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 900))
 def test_tiles_cover_every_pixel_once_and_begin_on_the_lattice(height, width, side):
     covered = np.zeros((height, width), dtype=int)
     for tile in tiles_of((height, width), side):
-        assert tile.row0 % LATTICE == tile.column0 % LATTICE == 0
+        assert tile.row0 % BLOCK == tile.column0 % BLOCK == 0
         assert min(tile.shape) > 0
-        assert max(tile.shape) <= -(-side // LATTICE) * LATTICE
+        assert max(tile.shape) <= -(-side // BLOCK) * BLOCK
         covered[tile.slices] += 1
     assert (covered == 1).all()
 
@@ -282,15 +280,3 @@ def test_new_numbers_keep_the_order(seed, n):
     assert (np.diff(ids) > 0).all()
     np.testing.assert_array_equal(np.unique(np.append(local, 0)), np.arange(len(ids)))
     assert ids.dtype == local.dtype == np.int32
-
-
-def test_selected_columns_are_the_counts_of_selected_features():
-    transcripts, nuclei, _ = seen()
-    n = int(nuclei.max())
-    counts = count_in_labels(transcripts, nuclei, n)
-    made = SOME.of_columns(counts)
-    assert isinstance(made, csr_matrix)
-    np.testing.assert_array_equal(made.toarray(), count_in_labels(SOME.of(transcripts), nuclei, n).toarray())
-    np.testing.assert_array_equal(made.toarray(), counts.toarray()[:, [2, 3, 0]])
-    nothing = replace(SOME, keep=np.zeros(N_FEATURES, dtype=bool))
-    assert nothing.of_columns(counts).nnz == 0

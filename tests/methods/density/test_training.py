@@ -13,8 +13,8 @@ from density_samples import CPU, PARAMS, density_field, lively, of, overviewed, 
 from ucs._kernels.transcripts import Window
 from ucs.methods.density import training as module
 from ucs.methods.density.net import HALO, geometry
+from ucs.methods.density.params import DensityParams
 from ucs.methods.density.training import DensityData, new_density_net, train_density
-from ucs.methods.params import TrainParams
 
 
 def train(data, params=PARAMS, *, seed=0, **options):
@@ -176,7 +176,7 @@ def test_going_on_from_a_trained_net(data):
 
 def test_defaults_of_the_density_net(data, monkeypatch):
     monkeypatch.setattr(module, "_loss", lambda net, *_: next(net.parameters()).sum())  # for speed
-    assert len(train(data, TrainParams(density_width=1))[1]) == 300
+    assert len(train(data, DensityParams(width=1))[1]) == 300
 
 
 def test_progress(data):
@@ -223,7 +223,7 @@ def distance_ring(data, low, high):
 def test_recovers_a_known_field():
     """Roughly, from little training: cells end where they end, at the right densities."""
     data = sample((200, 200))
-    net, _ = train(data, TrainParams(patch_size=48, max_steps=120, density_width=16, batch_size=1))
+    net, _ = train(data, DensityParams(patch_size=48, max_steps=120, width=16, batch_size=1))
     made, truth = predict(data, net), density_field(data.around.nuclei)
     inside, beyond = distance_ring(data, 1, 2.5), distance_ring(data, 5, 12)
     assert made[inside].mean() == pytest.approx(truth[inside].mean(), rel=0.25)

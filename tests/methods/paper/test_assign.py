@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 from rasters import block_values, random_nuclei, squared_distances
 from scipy.special import expit, log_expit, logsumexp
+from scipy.special import logit as logit_of
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.lattice import BLOCK, bounding_boxes
 from ucs.methods.paper.assign import assign_pixels
 from ucs.methods.paper.block_values import BlockValues
@@ -12,19 +14,25 @@ from ucs.methods.paper.block_values import BlockValues
 TAU, REACH = 5.0, 12
 
 
-def assign(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.0):
+def assign(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.5, strength=0.0, temperature=1.0):
     n = int(nuclei.max())
     return assign_pixels(
         nuclei,
         bounding_boxes(nuclei, n),
+        nucleus_axes(nuclei, n, strength=strength),
         block_values(scalar),
         model=np.zeros(n + 1, dtype=int),
         weight=[weight],
         bias=[bias],
+        temperature=[temperature],
         tau=tau,
         reach=reach,
         threshold=threshold,
     )
+
+
+def plain_axes(nuclei):
+    return nucleus_axes(nuclei, int(nuclei.max()), strength=0.0)
 
 
 def candidates_by_pixel(nuclei, reach):
@@ -37,7 +45,7 @@ def candidates_by_pixel(nuclei, reach):
     }
 
 
-def assign_oracle(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.0):
+def assign_oracle(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH, threshold=0.5, temperature=1.0):
     """METHOD 4, pixel by pixel and candidate by candidate, in logarithms of probabilities, which do not saturate."""
     labels, probability = nuclei.copy(), np.where(nuclei > 0, 1.0, 0.0)
     for pixel, candidates in candidates_by_pixel(nuclei, reach).items():
@@ -51,7 +59,9 @@ def assign_oracle(nuclei, scalar, *, weight=1.0, bias=0.0, tau=TAU, reach=REACH,
         # Background: the mean of 1 - q; its logit is log(mean(1 - q) / mean(q)).
         background = logsumexp(log_expit(-logits)) - logsumexp(log_expit(logits))
         logit, _, negative_id = max(ranked)
-        if logit > background + threshold:
+        if not logit > background:
+            logit, _, negative_id = max(ranked, key=lambda one: one[1:])
+        if logit > background + temperature * logit_of(threshold):
             labels[pixel] = -negative_id
             probability[pixel] = expit(logit)
     return labels, np.rint(255 * probability).astype(np.uint8)
@@ -129,17 +139,57 @@ def test_reach_is_the_distance_between_pixel_centres(reach):
     np.testing.assert_array_equal(labels == 1, squared_distances(nuclei == 1) <= reach**2)
 
 
-def test_threshold_makes_cells_smaller():
+@pytest.mark.parametrize("strength", [0.0, 0.3])
+def test_threshold_makes_cells_smaller(strength):
     nuclei = random_nuclei(7, (40, 40), 10, radius=(1, 4))
     scalar = np.random.default_rng(7).normal(2, 3, size=nuclei.shape).astype(np.float32)
-    previous = None
-    for threshold in (-2.0, 0.0, 1.5, np.inf):
-        labels, _ = assign(nuclei, scalar, bias=-1.0, threshold=threshold)
-        np.testing.assert_array_equal(labels, assign_oracle(nuclei, scalar, bias=-1.0, threshold=threshold)[0])
+    previous, areas = None, []
+    for threshold in (1e-9, 0.1, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9, 0.99, 1 - 1e-12):
+        options = {"bias": -1.0, "threshold": threshold, "temperature": 2.5}
+        labels, _ = assign(nuclei, scalar, strength=strength, **options)
+        if strength == 0:
+            np.testing.assert_array_equal(labels, assign_oracle(nuclei, scalar, **options)[0])
         if previous is not None:
             assert (labels[labels > 0] == previous[labels > 0]).all()
         previous = labels
+        areas.append(int((labels > 0).sum()))
+    assert (np.diff(areas) <= 0).all()
+    assert len(set(areas)) > 7
     np.testing.assert_array_equal(previous, nuclei)
+
+
+def test_what_a_low_threshold_adds_goes_to_the_nearest_nucleus():
+    """Where w f < 0 the farthest has the largest q."""
+    nuclei = np.zeros((1, 12), dtype=np.int32)
+    nuclei[0, 0], nuclei[0, 11] = 1, 2
+    scalar = np.full(nuclei.shape, -3.0, dtype=np.float32)
+    assert not assign(nuclei, scalar, bias=-1.0)[0][0, 1:-1].any()
+    labels, _ = assign(nuclei, scalar, bias=-1.0, threshold=0.001)
+    assert labels.tolist() == [[1] * 6 + [2] * 6]
+
+
+def test_half_is_the_decision_of_the_paper():
+    nuclei = random_nuclei(7, (40, 40), 10, radius=(1, 4))
+    scalar = np.random.default_rng(7).normal(2, 3, size=nuclei.shape).astype(np.float32)
+    for one, other in zip(assign(nuclei, scalar), assign(nuclei, scalar, threshold=0.5), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.2, 1.5, np.nan])
+def test_threshold_out_of_bounds(threshold):
+    nuclei = np.ones((3, 3), dtype=np.int32)
+    with pytest.raises(ValueError, match="must lie between 0 and 1"):
+        assign(nuclei, np.ones((3, 3), dtype=np.float32), threshold=threshold)
+
+
+def test_long_nuclei_reach_farther_along_their_axis():
+    """Two nuclei at equal plain distance: the pixel goes to the one whose tip points at it."""
+    nuclei = np.zeros((25, 41), dtype=np.int32)
+    nuclei[11:14, 2:17] = 2  # its tip is 5 pixels from (12, 21)
+    nuclei[4:21, 26:29] = 1  # its flank is 5 pixels from (12, 21)
+    scalar = np.full(nuclei.shape, 4.0, dtype=np.float32)
+    assert assign(nuclei, scalar, bias=-1.0)[0][12, 21] == 1  # a tie
+    assert assign(nuclei, scalar, bias=-1.0, strength=0.3)[0][12, 21] == 2
 
 
 def test_borders_of_blocks_do_not_show():
@@ -204,10 +254,12 @@ class TestSeveralModels:
         return assign_pixels(
             nuclei,
             bounding_boxes(nuclei, int(nuclei.max())),
+            plain_axes(nuclei),
             values,
             model=model,
             weight=weight or self.WEIGHTS,
             bias=bias or self.BIASES,
+            temperature=[1.0, 2.0, 3.0],
             tau=TAU,
             reach=REACH,
         )
@@ -243,12 +295,12 @@ class TestSeveralModels:
         values = block_values(scalars[0])
         with pytest.raises(IndexError):
             assign_pixels(
-                nuclei, bounding_boxes(nuclei, int(nuclei.max())), values, model=model + 1, weight=[1.0], bias=[0.0],
-                tau=TAU, reach=REACH,
+                nuclei, bounding_boxes(nuclei, int(nuclei.max())), plain_axes(nuclei), values, model=model + 1,
+                weight=[1.0], bias=[0.0], temperature=[1.0], tau=TAU, reach=REACH,
             )  # fmt: skip
         missing = BlockValues(values.shape, np.full_like(values.index, -1), values.blocks)
         with pytest.raises(ValueError, match="Scores are missing on 1 blocks that nuclei reach"):
             assign_pixels(
-                nuclei, bounding_boxes(nuclei, int(nuclei.max())), missing, model=0 * model, weight=[1.0], bias=[0.0],
-                tau=TAU, reach=REACH,
+                nuclei, bounding_boxes(nuclei, int(nuclei.max())), plain_axes(nuclei), missing, model=0 * model,
+                weight=[1.0], bias=[0.0], temperature=[1.0], tau=TAU, reach=REACH,
             )  # fmt: skip

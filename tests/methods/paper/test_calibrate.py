@@ -5,10 +5,9 @@ import json
 import numpy as np
 import pytest
 from rasters import grid_of_discs, squared_distances
-from scipy import ndimage, stats
+from scipy import ndimage
 
-from ucs.methods.paper import calibrate as module
-from ucs.methods.paper.calibrate import FALLBACK_UM, PURITY, calibrate_background, radial_profile
+from ucs.methods.paper.calibrate import FALLBACK_UM, calibrate_background, radial_profile
 
 NUCLEUS_UM, SPACING_UM, SIDE_UM = 4.0, 34.0, 340.0
 CYTOPLASM, BACKGROUND = 0.8, 0.1  # transcripts per um2
@@ -36,13 +35,6 @@ def true_share(nuclei, cells, n):
     return np.array([cells[bins == k].mean() if (bins == k).any() else 0.0 for k in range(n)])
 
 
-def true_purity(totals, nuclei, cells, distance):
-    """Share of background among the negatives that training would use, counted."""
-    beyond = distances(nuclei) > distance
-    negative = beyond & (totals < totals[beyond].mean())
-    return (~cells[negative]).mean()
-
-
 @pytest.mark.parametrize("limit", [3, 12, 80])
 def test_radial_profile(limit):
     totals, nuclei, _ = tissue(8)
@@ -60,16 +52,31 @@ def test_estimates_are_right(cell_um, um_per_px):
     distance, report = calibrate_background(totals, nuclei, um_per_px=um_per_px)
     assert report["calibrated"]
     n = round(14 / um_per_px)
-    # The level of cytoplasm is that of one ring of a pixel, and noise is cut off from one side only.
-    np.testing.assert_allclose(report["cell_share"][:n], true_share(nuclei, cells, n), atol=0.15)
-    expected = [true_purity(totals, nuclei, cells, k) for k in range(n)]
-    np.testing.assert_allclose(report["purity"][:n], expected, atol=0.05)
+    error = np.abs(np.array(report["cell_share"][:n]) - true_share(nuclei, cells, n))
+    assert (error > 0.1).sum() <= 2  # at the edge, which lies within a pixel, where a sigmoid is softer
     assert report["cytoplasm_per_um2"] == pytest.approx(CYTOPLASM, rel=0.1)
-    assert report["background_per_um2"] == pytest.approx(BACKGROUND, rel=0.1)
-    assert true_purity(totals, nuclei, cells, distance / um_per_px) > PURITY - 0.03
-    # Not farther than need be: a little nearer, negatives are less pure (unless it is as near as it may be).
-    if distance > 2:
-        assert report["purity"][int(distance / um_per_px)] < PURITY
+    assert report["background_per_um2"] == pytest.approx(BACKGROUND, rel=0.25)
+    assert distance == pytest.approx(max(cell_um - NUCLEUS_UM, 2), abs=0.6)  # the edge of the cells
+
+
+def test_cells_without_nuclei_do_not_move_it():
+    """They are part of the plateau, as far as nuclei are concerned."""
+    totals, nuclei, _ = tissue(9)
+    expected, _ = calibrate_background(totals, nuclei, um_per_px=1.0)
+    fewer = np.where(np.random.default_rng(0).random(int(nuclei.max()) + 1)[nuclei] < 0.7, nuclei, 0)
+    distance, report = calibrate_background(totals, fewer, um_per_px=1.0)
+    assert abs(distance - expected) < 1
+    assert report["reach_um"] == pytest.approx(5, abs=0.5)
+
+
+def test_what_lies_far_away_does_not_move_it():
+    """Next to the tissue there is as much of the slide without a transcript."""
+    totals, nuclei, _ = tissue(9, background=0.3)
+    expected, _ = calibrate_background(totals, nuclei, um_per_px=1.0)
+    beside = [(0, 0), (0, nuclei.shape[1])]
+    distance, report = calibrate_background(np.pad(totals, beside), np.pad(nuclei, beside), um_per_px=1.0)
+    assert report["background_per_um2"] == pytest.approx(0.3, rel=0.1)
+    assert abs(distance - expected) < 1
 
 
 def test_distance_grows_with_the_cells():
@@ -144,13 +151,6 @@ def test_always_a_finite_distance(shape, density, seed):
         assert 2 <= distance <= 20
         assert np.isfinite(all_numbers(report)).all()
         assert json.loads(json.dumps(report)) == report  # plain values, as they are stored
-
-
-def test_poisson():
-    for mean in (0.0, 0.03, 1.0, 7.5, 150.0, 30_000.0):
-        for limit in (0.0, 0.2, 1.0, 1.5, 8.0, 140.0, 30_100.5):
-            expected = stats.poisson.cdf(np.ceil(limit) - 1, mean)
-            assert module._poisson_below(limit, mean) == pytest.approx(expected, abs=1e-9)
 
 
 def test_only_pixels_inside_are_counted():

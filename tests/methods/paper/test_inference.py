@@ -11,7 +11,7 @@ from rasters import grid_of_discs, random_map
 from ucs._kernels.lattice import BLOCK, bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.paper.cell import CellNet
-from ucs.methods.paper.foreground import HALO, ForegroundNet
+from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.patches import read_transcripts
 
@@ -60,7 +60,8 @@ def score(transcripts, nuclei, nets, *, device=CPU, **options):
 @torch.inference_mode()
 def one_window(transcripts, nets):
     foreground, cell = nets
-    features = foreground.features(read_transcripts(transcripts, [Window(0, 0, *transcripts.shape).grown(HALO)]))
+    window = Window(0, 0, *transcripts.shape).grown(foreground.halo)
+    features = foreground.features(read_transcripts(transcripts, [window]))
     return foreground.logits(features)[0].numpy(), cell.scalar(features)[0].numpy()
 
 
@@ -186,6 +187,35 @@ def test_the_nets_of_the_paper(float32):
     logit, scalar = one_window(transcripts, nets)
     np.testing.assert_allclose(scores.foreground, logit, atol=1e-4 * max(1, np.abs(logit).max()))
     np.testing.assert_allclose(scores.scalar, scalar, atol=1e-4 * max(1, np.abs(scalar).max()))
+
+
+def test_an_encoder_of_two_convolutions_a_block(transcripts, float32):
+    torch.manual_seed(0)
+    foreground = ForegroundNet(6, convolutions=2, encoder=(16, 16, 8, 8), classifier=(32, 16, 16)).eval()
+    nets = foreground, CellNet(16).eval()
+    scores = score(transcripts, grid_of_discs(SHAPE, 20, 4), nets)
+    logit, scalar = one_window(transcripts, nets)
+    np.testing.assert_allclose(scores.foreground, logit, atol=1e-4 * max(1, np.abs(logit).max()))
+    np.testing.assert_allclose(scores.scalar, scalar, atol=1e-4 * max(1, np.abs(scalar).max()))
+
+
+def test_foreground_probability(transcripts, nets):
+    """255 p_fg, of the model that says the most where there are several, 0 where none was asked."""
+    nuclei = grid_of_discs(SHAPE, 20, 4)
+    boxes = boxes_of(nuclei)
+    model = (boxes[:, 1] >= 60).astype(int)
+    scores = PixelScores.empty(SHAPE, boxes, model, n_models=2, reach=REACH)
+    torch.manual_seed(1)
+    other = ForegroundNet(6, encoder=(16, 16, 8, 8), classifier=(32, 16, 16)).eval(), CellNet(16).eval()
+    for number, both in enumerate((nets, other)):
+        score_pixels(scores, transcripts, *both, model=number, device=CPU)
+    logits = [scores.foreground.raster(number, fill=-np.inf).astype(float) for number in range(2)]
+    found = scores.foreground_probability()
+    assert found.dtype == np.uint8
+    expected = 255 / (1 + np.exp(-np.maximum(*logits)))
+    np.testing.assert_allclose(found, expected, atol=0.5 + 1e-3)
+    nowhere = PixelScores.empty(SHAPE, boxes[:1], model[:1], reach=REACH)
+    assert not nowhere.foreground_probability().any()
 
 
 @pytest.mark.gpu

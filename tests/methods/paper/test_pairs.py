@@ -5,6 +5,7 @@ import pytest
 from rasters import random_nuclei, squared_distances
 from scipy.special import expit
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import Window
 from ucs.methods.paper.pairs import training_pairs
@@ -13,9 +14,10 @@ SHAPE = (40, 45)
 TAU, REACH = 5.0, 10
 
 
-def pairs(nuclei, background, window, reach=REACH):
-    boxes = bounding_boxes(nuclei, int(nuclei.max()))
-    return training_pairs(nuclei, boxes, background, window, tau=TAU, reach=reach)
+def pairs(nuclei, background, window, reach=REACH, strength=0.0):
+    n = int(nuclei.max())
+    boxes, axes = bounding_boxes(nuclei, n), nucleus_axes(nuclei, n, strength=strength)
+    return training_pairs(nuclei, boxes, axes, background, window, tau=TAU, reach=reach)
 
 
 def pairs_oracle(nuclei, background, window, reach=REACH):
@@ -58,6 +60,21 @@ def test_a_nucleus_is_positive_whatever_the_net_says():
         positive.flat[pixel[label == 1]] = nucleus[label == 1]
         np.testing.assert_array_equal(positive, nuclei)
         assert (label == 0).any() == background.any()
+
+
+def test_softmasks_follow_the_shape_of_nuclei():
+    """Pairs and labels are the same; only what lies outside a nucleus has another softmask."""
+    nuclei = np.zeros(SHAPE, dtype=np.int32)
+    nuclei[18:21, 10:30] = 1
+    background, window = nuclei == 0, Window(0, 0, *SHAPE)
+    plain, scaled = pairs(nuclei, background, window), pairs(nuclei, background, window, strength=0.3)
+    for k in (0, 1, 3):
+        np.testing.assert_array_equal(plain[k], scaled[k])
+    by_pixel = [dict(zip(found[0], found[2], strict=True)) for found in (plain, scaled)]
+    tip, flank, inside = 19 * SHAPE[1] + 34, 26 * SHAPE[1] + 20, 19 * SHAPE[1] + 20
+    assert by_pixel[1][tip] > by_pixel[0][tip]
+    assert by_pixel[1][flank] < by_pixel[0][flank]
+    assert by_pixel[1][inside] == by_pixel[0][inside]
 
 
 def test_nuclei_beyond_the_window_have_no_pairs():

@@ -7,10 +7,17 @@ from rasters import grid_of_discs, map_from_dense, random_map, random_nuclei
 
 from ucs._kernels.transcripts import Window
 from ucs.methods.paper.background import beyond_distance
-from ucs.methods.paper.foreground import HALO
-from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, TrainingData, read_transcripts
+from ucs.methods.paper.patches import (
+    IGNORED,
+    MOST_HELD_OUT,
+    Patch,
+    PatchSource,
+    Squares,
+    TrainingData,
+    read_transcripts,
+)
 
-SIZE = 16
+SIZE, HALO = 16, 4
 SHAPE = (70, 90)
 
 
@@ -21,7 +28,7 @@ def data():
 
 
 def source(data, *, seed=0, held_out=0.3, size=SIZE):
-    return PatchSource([data], size=size, held_out=held_out, seed=seed)
+    return PatchSource([data], size=size, halo=HALO, held_out=held_out, seed=seed)
 
 
 def patches_of(windows, sample=0):
@@ -43,11 +50,34 @@ def labels_oracle(data):
     return out
 
 
-def test_mean_far_count(data):
-    assert data.mean_far_count() == pytest.approx(data.transcripts.dense().sum(axis=0)[data.far].mean(), rel=1e-12)
-    tall = TrainingData(random_map(1, (2500, 3), 2, 5000), np.zeros((2500, 3), np.int32), np.ones((2500, 3), bool))
-    assert tall.mean_far_count() == tall.transcripts.n_transcripts / 7500  # in strips
-    assert TrainingData(data.transcripts, data.nuclei, np.zeros(SHAPE, dtype=bool)).mean_far_count() == 0
+def test_squares_are_counted(data):
+    squares = Squares.of(data, SIZE)
+    totals = data.transcripts.dense().sum(axis=0)
+    assert squares.pixels.shape == (5, 6)
+    for k in range(5):
+        for m in range(6):
+            part = slice(k * SIZE, (k + 1) * SIZE), slice(m * SIZE, (m + 1) * SIZE)
+            far = data.far[part]
+            expected = far.size, (data.nuclei[part] > 0).sum(), far.sum(), totals[part].sum(), totals[part][far].sum()
+            found = (squares.pixels, squares.nucleus, squares.far, squares.transcripts, squares.far_transcripts)
+            assert tuple(int(values[k, m]) for values in found) == tuple(int(x) for x in expected)
+    assert squares.mean_far_count == pytest.approx(totals[data.far].mean(), rel=1e-12)
+    nowhere = TrainingData(data.transcripts, data.nuclei, np.zeros(SHAPE, dtype=bool))
+    assert Squares.of(nowhere, SIZE).mean_far_count == 0
+
+
+def test_glass_is_not_learned_from():
+    """Squares without nuclei count if they have transcripts, as stroma does; what lies beyond the tissue does not."""
+    nuclei = np.zeros((SIZE, 4 * SIZE), dtype=np.int32)
+    nuclei[4:8, 4:8] = 1
+    dense = np.zeros((1, SIZE, 4 * SIZE), dtype=int)
+    dense[:, :, :SIZE], dense[:, ::2, SIZE : 2 * SIZE], dense[:, 3, 2 * SIZE] = 2, 1, 1
+    far = beyond_distance(nuclei, 5)
+    squares = Squares.of(TrainingData(map_from_dense(dense), nuclei, far), SIZE)
+    np.testing.assert_array_equal(squares.to_learn_from(), [[True, True, False, False]])
+    far[:, SIZE : 2 * SIZE] = False  # of another region, say
+    squares = Squares.of(TrainingData(map_from_dense(dense), nuclei, far), SIZE)
+    np.testing.assert_array_equal(squares.to_learn_from(), [[True, False, False, False]])
 
 
 def test_labels_are_nuclei_and_far_pixels_with_few_transcripts(data):
@@ -75,11 +105,31 @@ def test_held_out_squares(data):
     for window in windows:
         assert window.shape == (SIZE, SIZE)
         assert window.row0 % SIZE == window.column0 % SIZE == 0
-    # Squares that hold the middle of a nucleus, and about as many as asked for.
-    squares = {tuple(square) for square in (patches.samples[0].centre // SIZE).tolist()}
-    assert {(w.row0 // SIZE, w.column0 // SIZE) for w in windows} <= squares
-    assert len(windows) == round(0.3 * len(squares))
+    assert len(windows) == round(0.3 * Squares.of(data, SIZE).to_learn_from().sum())
     assert len(patches.held_out_patches(2)) == 2
+    drawn_about = {divmod(int(square), 6) for square in patches.samples[0].learned}
+    assert drawn_about.isdisjoint({(w.row0 // SIZE, w.column0 // SIZE) for w in windows})
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_held_out_squares_hold_both_classes(data, seed):
+    """Also where background is rare, or never in a square with nuclei."""
+    rare = data.far.copy()
+    rare[:, SIZE : 5 * SIZE] = False
+    apart = np.zeros((4 * SIZE, 5 * SIZE), dtype=np.int32)
+    apart[2::SIZE, 2 : 3 * SIZE : SIZE] = np.arange(1, 13).reshape(4, 3)
+    elsewhere = np.zeros(apart.shape, dtype=bool)
+    elsewhere[:, 3 * SIZE :] = True
+    for one in (
+        data,
+        TrainingData(data.transcripts, data.nuclei, rare),
+        TrainingData(random_map(0, apart.shape, 8, 9000), apart, elsewhere),
+    ):
+        for held_out in (0.01, 0.3):
+            patches = source(one, seed=seed, held_out=held_out)
+            labels = patches.labels(patches.held_out_patches(MOST_HELD_OUT), training=False)
+            assert (labels == 0).any()
+            assert (labels == 1).any()
 
 
 def test_held_out_squares_are_never_labelled_in_training(data):
@@ -102,28 +152,45 @@ def test_held_out_squares_are_never_labelled_in_training(data):
 def test_share_of_held_out_squares(data, held_out):
     n = len(source(data, held_out=held_out).samples[0].held_out)
     assert (n == 0) == (held_out == 0)
-    assert n <= 13
+    assert n <= MOST_HELD_OUT
 
 
 def test_nothing_is_held_out_of_a_small_sample():
-    nuclei = grid_of_discs((20, 60), 20, 4)  # three squares
+    nuclei = grid_of_discs((20, 60), 20, 4)  # three squares with nuclei
     data = TrainingData(random_map(0, nuclei.shape, 2, 50), nuclei, nuclei == 0)
     patches = source(data, size=20, held_out=0.5)
     assert (len(patches.samples[0].held_out), patches.held_out_patches(6)) == (0, [])
 
 
-def test_windows_are_drawn_around_nuclei(data):
-    patches = source(data)
-    windows = [patch.window for patch in patches.draw(500)]
-    middles = patches.samples[0].centre
-    seen = set()
-    for window in windows:
+def test_patches_are_drawn_from_all_of_the_tissue(data):
+    """Each pixel is about as likely as any other, with nuclei near or not, but for held-out squares and the border."""
+    patches = source(data, held_out=0)
+    times = np.zeros(SHAPE)
+    drawn = [patch.window for patch in patches.draw(4000)]
+    for window in drawn:
         assert window.shape == (SIZE, SIZE)
-        low, high = (window.row0, window.column0), (window.row1, window.column1)
-        held = (middles >= low).all(axis=1) & (middles < high).all(axis=1)
-        assert held.any()
-        seen |= set(np.flatnonzero(held))
-    assert len(seen) == len(middles)
+        assert window.clipped(SHAPE) == window
+        times[window.slices] += 1
+    inner = times[SIZE:-SIZE, SIZE:-SIZE]
+    assert inner.mean() == pytest.approx(times.mean(), rel=0.15)
+    assert inner.std() < 0.15 * inner.mean()
+    assert len(patches) == len(patches.samples[0].learned) == 30
+    assert len({(w.row0 % SIZE, w.column0 % SIZE) for w in drawn}) > 0.9 * SIZE**2
+
+
+def test_patches_with_nuclei(data):
+    alone = np.where(data.nuclei == 5, 5, 0).astype(np.int32)
+    patches = source(TrainingData(data.transcripts, alone, data.far), held_out=0)
+    row, column = np.argwhere(alone).mean(axis=0)
+    for patch in patches.draw(100, with_nuclei=True):
+        assert abs((patch.window.row0 + patch.window.row1) / 2 - row) < 1.6 * SIZE
+        assert abs((patch.window.column0 + patch.window.column1) / 2 - column) < 1.6 * SIZE
+
+
+def test_a_raster_smaller_than_a_patch():
+    nuclei = grid_of_discs((9, 11), 20, 4)
+    patches = source(TrainingData(random_map(0, (9, 11), 2, 50), nuclei, nuclei == 0))
+    assert patches.draw(3) == patches_of([Window(0, 0, SIZE, SIZE)] * 3)
 
 
 def test_the_seed_decides(data):
@@ -176,27 +243,21 @@ def several(data):
 
 @pytest.fixture(scope="module")
 def patches(several):
-    return PatchSource(several, size=SIZE, held_out=0.3, seed=0)
+    return PatchSource(several, size=SIZE, halo=HALO, held_out=0.3, seed=0)
 
 
 class TestSeveralSamples:
     def test_one_of_them_is_drawn_as_if_alone(self, data):
         """Of a list of one, the numbers drawn are those of the sample by itself."""
-        alone, again = source(data), PatchSource((data,), size=SIZE, held_out=0.3, seed=0)
+        alone, again = source(data), PatchSource((data,), size=SIZE, halo=HALO, held_out=0.3, seed=0)
         assert alone.held_out_patches(3) == again.held_out_patches(3)
         assert alone.draw(40) == again.draw(40)
 
-    def test_patches_are_drawn_in_proportion_to_nuclei(self, several, patches):
+    def test_patches_are_drawn_in_proportion_to_the_tissue(self, patches):
         drawn = patches.draw(4000)
-        nuclei = np.array([len(np.unique(one.nuclei)) - 1 for one in several])
+        area = np.array([sample.squares.pixels.ravel()[sample.learned].sum() for sample in patches.samples])
         of_each = np.bincount([patch.sample for patch in drawn], minlength=3)
-        np.testing.assert_allclose(of_each, 4000 * nuclei / nuclei.sum(), rtol=0.15, atol=20)
-
-    def test_each_patch_holds_a_nucleus_of_its_sample(self, patches):
-        for patch in patches.draw(200):
-            middles = patches.samples[patch.sample].centre
-            low, high = (patch.window.row0, patch.window.column0), (patch.window.row1, patch.window.column1)
-            assert ((middles >= low) & (middles < high)).all(axis=1).any()
+        np.testing.assert_allclose(of_each, 4000 * area / area.sum(), rtol=0.15, atol=20)
 
     def test_every_sample_holds_out_squares_if_it_has_enough(self, patches):
         n = [len(sample.held_out) for sample in patches.samples]
@@ -210,7 +271,7 @@ class TestSeveralSamples:
         drawn = [Patch(k, Window(3, -2, 3 + SIZE, SIZE - 2)) for k in (2, 0, 1)]
         batch, labels = patches.transcripts(drawn), patches.labels(drawn, training=False).numpy()
         for k, (patch, label) in enumerate(zip(drawn, labels, strict=True)):
-            alone = PatchSource([several[patch.sample]], size=SIZE, held_out=0.3, seed=0)
+            alone = PatchSource([several[patch.sample]], size=SIZE, halo=HALO, held_out=0.3, seed=0)
             expected = alone.labels(patches_of([patch.window]), training=False).numpy()[0]
             np.testing.assert_array_equal(label, expected)
             single = alone.transcripts(patches_of([patch.window]))

@@ -9,18 +9,19 @@ import torch
 from rasters import grid_of_discs, map_from_dense, random_map
 from torch import nn
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.transcripts import Window
 from ucs.methods.paper import training as module
 from ucs.methods.paper.background import beyond_distance
 from ucs.methods.paper.foreground import ForegroundNet
-from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, TrainingData, read_transcripts
-from ucs.methods.paper.training import cell_loss, foreground_loss, marker_loss, train_nets
-from ucs.methods.params import TrainParams
+from ucs.methods.paper.params import PaperParams
+from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, Squares, TrainingData, read_transcripts
+from ucs.methods.paper.training import Schedule, cell_loss, foreground_loss, marker_loss, train_nets
 
 CPU = torch.device("cpu")
 LN = np.log
 SMALL = partial(ForegroundNet, encoder=(16, 16, 8, 8), classifier=(32, 16, 16))
-PARAMS = TrainParams(patch_size=16, max_steps=6, evaluate_every=2, cell_patches=4, cell_steps=6, held_out=0.2)
+PARAMS = PaperParams(patch_size=16, max_steps=6, evaluate_every=2, cell_patches=4, cell_steps=6, held_out=0.2)
 
 
 @pytest.fixture
@@ -55,6 +56,14 @@ def test_foreground_loss_by_hand():
     for w1, w2 in ((1.0, 1.0), (5.0, 2.0), (2, 3)):
         w = np.array([w1, w1, w2, w2])
         assert foreground_loss(logits, labels, (w1, w2)).item() == pytest.approx((w * losses).sum() / w.sum(), rel=1e-6)
+
+
+def test_foreground_loss_is_the_mean_over_patches():
+    """However many labelled pixels each has; patches without any do not count."""
+    logits = torch.tensor([[[0.0, LN(3)]], [[-LN(3), 5.0]], [[2.0, 1.0]]])
+    labels = torch.tensor([[[1, 1]], [[0, IGNORED]], [[IGNORED, IGNORED]]], dtype=torch.int8)
+    expected = ((LN(2) + LN(4 / 3)) / 2 + LN(4 / 3)) / 2
+    assert foreground_loss(logits, labels, (5.0, 5.0)).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_ignored_pixels_have_no_say():
@@ -105,7 +114,7 @@ class Scripted:
         optimizer = torch.optim.SGD(self.net.parameters(), lr=1.0)
         self.adam = optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: 1.0)
         self.held_out = iter(held_out) if held_out else None
-        self.params = TrainParams(**params)
+        self.params = PaperParams(**params)
         self.progress = []
 
     def run(self):
@@ -152,7 +161,7 @@ def test_without_held_out_pixels_the_last_weights_count():
 
 
 def test_learning_rate_rises_and_falls():
-    optimizer, schedule = module._adam(nn.Linear(1, 1), 1.0, 100, TrainParams())
+    optimizer, schedule = module._adam(nn.Linear(1, 1), 1.0, 100, PaperParams())
     rates = []
     for _ in range(100):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -170,6 +179,18 @@ def test_learning_rate_rises_and_falls():
 # Both nets
 
 
+def test_steps_grow_with_the_tissue():
+    plans = [Schedule.plan(PaperParams(), n) for n in (1, 40, 150, 300, 20_000)]
+    assert [plan.steps for plan in plans] == [120, 120, 150, 300, 480]
+    assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
+    assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
+    assert Schedule.plan(PaperParams(batch_size=4), 800).steps == 200
+    assert Schedule.plan(PaperParams(), 300, warm_start=True) == Schedule(100, 134, 192)
+    named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
+    assert Schedule.plan(named, 500) == Schedule(7, 8, 9)
+    assert Schedule.plan(named, 500, warm_start=True) == Schedule(3, 3, 9)
+
+
 @pytest.fixture
 def two_threads():
     torch.set_num_threads(2)
@@ -179,7 +200,7 @@ def two_threads():
 
 def test_one_seed_gives_one_model(data, two_threads):
     """With the layers as they are, several threads, and whatever others do with torch's random numbers."""
-    params = TrainParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
+    params = PaperParams(patch_size=16, max_steps=3, evaluate_every=3, cell_patches=2, cell_steps=3, held_out=0.1)
     torch.manual_seed(1)
     one = train_nets([data], params, device=CPU, seed=7)
     torch.manual_seed(2)
@@ -199,7 +220,7 @@ def test_another_seed_gives_another_model(data, small_net):
 
 def test_training_learns_and_reports(data, small_net):
     calls = []
-    params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
+    params = PaperParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
     nuclei, far = data.nuclei.copy(), data.far.copy()
     trained = train_nets([data], params, device=CPU, seed=0, progress=lambda done, total: calls.append((done, total)))
     for curve in (trained.foreground_curve, trained.cell_curve):
@@ -219,10 +240,11 @@ def test_training_learns_and_reports(data, small_net):
 
 def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeypatch):
     """Other labels in the held-out squares give the same weights (the mean of the far pixels is kept)."""
-    monkeypatch.setattr(TrainingData, "mean_far_count", lambda _: 1.0)
-    params = TrainParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
+    monkeypatch.setattr(Squares, "mean_far_count", 1.0)
+    params = PaperParams(patch_size=16, max_steps=5, evaluate_every=5, cell_patches=1, cell_steps=1, held_out=0.4)
     far = data.far.copy()
-    windows = [patch.window for patch in PatchSource([data], size=16, held_out=0.4, seed=3).held_out_patches(100)]
+    source = PatchSource([data], size=16, halo=4, held_out=0.4, seed=3)
+    windows = [patch.window for patch in source.held_out_patches(100)]
     assert len(windows) > 2
     for window in windows:
         inside = window.clipped(far.shape).slices
@@ -237,12 +259,14 @@ def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeyp
 def test_held_out_pixels_are_no_pairs_of_the_cell_net(data):
     torch.manual_seed(0)
     net = SMALL(5).eval()
-    patches = PatchSource([data], size=16, held_out=0.4, seed=3)
+    patches = PatchSource([data], size=16, halo=4, held_out=0.4, seed=3)
+    axes = [nucleus_axes(data.nuclei, int(data.nuclei.max()), strength=0.3)]
     everywhere = Patch(0, Window(0, 0, *data.nuclei.shape))
     held_out = patches.samples[0].is_held_out(everywhere.window).ravel()
-    _, pixel, nucleus, softmask, label, *_ = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=True)
+    given = everywhere, net, patches, axes, PARAMS, CPU
+    _, pixel, nucleus, softmask, label, *_ = module._cell_examples(*given, training=True)
     assert not held_out[pixel].any()
-    everything = module._cell_examples(everywhere, net, patches, PARAMS, CPU, training=False)
+    everything = module._cell_examples(*given, training=False)
     kept = ~held_out[everything[1]]
     assert 0 < kept.sum() < len(kept)
     np.testing.assert_array_equal(everything[1][kept], pixel)
@@ -269,10 +293,10 @@ def test_several_samples_make_one_model(data, small_net):
 
 def test_a_start_from_trained_nets(data, small_net):
     """What is learned goes on from there, and the nets that were given stay as they are."""
-    params = TrainParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
+    params = PaperParams(patch_size=24, max_steps=60, learning_rate=5e-3, cell_patches=8, cell_steps=40, held_out=0.2)
     first = train_nets([data], params, device=CPU, seed=0)
     before = {name: value.clone() for name, value in weights(first).items()}
-    few = TrainParams(patch_size=24, max_steps=2, learning_rate=1e-5, cell_patches=8, cell_steps=2, held_out=0.2)
+    few = PaperParams(patch_size=24, max_steps=2, learning_rate=1e-5, cell_patches=8, cell_steps=2, held_out=0.2)
     again = train_nets([data], few, device=CPU, seed=0, start=(first.foreground, first.cell))
     assert equal(before, weights(first))
     assert not equal(before, weights(again))
@@ -332,7 +356,7 @@ def sample(case):
 def test_poor_samples(case, batch_size, small_net):
     data = sample(case)
     assert data.nuclei.any()
-    params = TrainParams(
+    params = PaperParams(
         patch_size=16, batch_size=batch_size, max_steps=4, evaluate_every=2, cell_patches=3, cell_steps=4, held_out=0.5
     )
     trained = train_nets([data], params, device=CPU)

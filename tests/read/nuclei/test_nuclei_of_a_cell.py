@@ -101,7 +101,7 @@ class TestCells:
     def test_ids_that_no_cell_knows_are_left_alone(self, caplog):
         nuclei = Nuclei(np.array([[1, 2]], dtype=np.int32), np.array([1, 2]), 0)
         assert fuse_nuclei_of_cells(nuclei, pd.Series(["a", "b"], index=["a", "b"])) is nuclei
-        assert "each is taken as that of a cell of its own" in caplog.text
+        assert "each nucleus is taken as one cell" in caplog.text
 
 
 @pytest.mark.parametrize("layout", ["by_cell", "by_nucleus"])

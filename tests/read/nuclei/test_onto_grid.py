@@ -170,7 +170,7 @@ class TestMultiscale:
         sdata = sdata_of(fine, scaling(1 / 8), labels_options={"scale_factors": [2, 2, 2]})
         element = sdata["nucleus_labels"]
         to_labels = scaling(8) @ scaling(um_per_px)
-        chosen, matrix = _nuclei._choose_level(element, to_labels)
+        chosen, matrix = _nuclei.choose_level(element, to_labels, "labels")
         assert chosen.shape == next(iter(element[f"scale{level}"].values())).shape
         np.testing.assert_allclose(matrix, scaling(8 * um_per_px / 2**level))
 
@@ -181,7 +181,7 @@ class TestMultiscale:
         tree = Labels2DModel.parse(fine[:-3, :-1], dims=("y", "x"), scale_factors=[2])
         of_level = get_transformation(tree["scale1"]["image"], "global")
         expected = np.linalg.inv(of_level.to_affine_matrix(("x", "y"), ("x", "y")))
-        _, matrix = _nuclei._choose_level(tree, scaling(5))
+        _, matrix = _nuclei.choose_level(tree, scaling(5), "labels")
         np.testing.assert_allclose(matrix, expected @ scaling(5))
 
 
@@ -269,7 +269,7 @@ class TestLeftOut:
         )
         nuclei = read(sdata_of(frame))
         assert nuclei.ids.tolist() == ["a"]
-        assert "2 geometries are no polygons and are left out: 'empty', 'line'" in caplog.text
+        assert "2 geometries are not polygons and are dropped: 'empty', 'line'" in caplog.text
 
 
 class TestGeometries:

@@ -1,7 +1,7 @@
-"""Images of fields of view with a strip of their neighbours around them, so that nuclei at borders are seen whole.
+"""Nuclei in the images of fields of view, each image extended by a strip of its neighbours.
 
-Registration leaves a few pixels dark along the sides of an image (in CosMx about 1 um); there it is continued by its
-nearest line that is not dark.
+Nuclei at borders are thus found whole. Registration leaves a few dark pixels along the sides of an image (in CosMx
+about 1 um), which are replaced by the nearest line that is not dark.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     Strip = tuple[slice, slice]
 
 _STRIP_UM = 20.0  # wider than a nucleus
-_DARK_UM = 2.0  # the widest strip that is taken for dark by registration
-_DARK = 0.5  # of the brightness farther in: there is a dark strip
-_LEVEL = 0.9  # of the brightness of the next two lines: here it ends
-_IMAGES_KEPT = 12  # read, in memory: a field and its neighbours
+_DARK_UM = 2.0  # widest strip that registration leaves dark; wider ones are tissue without stain
+_DARK = 0.5  # a strip is dark if its outermost line has less of the brightness farther inside ...
+_LEVEL = 0.9  # ... and ends where a line has this share of the brightness of the next two
+_IMAGES_KEPT = 12  # images held in memory: a field, its eight neighbours, and some of the next row
 
 
 def find_in_fields(
@@ -41,13 +41,13 @@ def find_in_fields(
     tile_size: int = 1024,
     update: Callable[[int, int], None] = lambda done, of: None,
 ) -> tuple[dict[str, FoundInImage], list[str]]:
-    """Find the nuclei in the images of fields of view, as :func:`ucs._nuclei.find.find_in_image` does in one.
+    """Find the nuclei in the images of all fields of view, as :func:`ucs._nuclei.find.find_in_image` does in one.
 
-    Labels reach as far beyond a field as its image has been widened.
+    Labels extend beyond a field as far as its image was extended.
 
     Returns
     -------
-    What has been found by the name of the field, and the names of the fields without nuclei.
+    Nuclei by the name of their field, and the names of the fields without nuclei.
     """
     together = FieldImages(
         sdata, list(images.values()), common_system(sdata, [image.key for image in images.values()])
@@ -62,7 +62,7 @@ def find_in_fields(
         else:
             if int(in_field.element[own].max()) > 0:
                 found[field] = in_field
-            else:  # all that was found is its neighbours'
+            else:  # all of them are its neighbours'
                 empty.append(field)
         update(k + 1, len(images))
     return found, empty
@@ -76,9 +76,9 @@ class FieldImages:
     sdata
         Object with the images.
     images
-        One of each field.
+        One image of each field.
     system
-        Coordinate system in which they lie together.
+        Coordinate system that they share.
     """
 
     def __init__(self, sdata: SpatialData, images: Sequence[StainImage], system: str) -> None:
@@ -87,9 +87,9 @@ class FieldImages:
         self._read: OrderedDict[int, NDArray] = OrderedDict()
 
     def widened(self, k: int) -> tuple[StainImage, Strip]:
-        """Return the image of a field with what its neighbours show of 20 um around it, and the window of its own.
+        """Return the image of a field extended by 20 um of its neighbours, and the window of its own pixels in it.
 
-        Sides without neighbours are not widened; corners that none shows repeat the nearest pixels.
+        Sides without neighbours are not extended; corners that no neighbour covers repeat the nearest pixels.
         """
         own = self.images[k]
         pixels = self._pixels(k)
@@ -113,19 +113,19 @@ class FieldImages:
         return replace(own, image=_as_image(padded), to_finest=own.to_finest @ shift), window
 
     def _sides(self, j: int, k: int, margin: int) -> tuple[bool, bool, bool, bool]:
-        """Tell beyond which sides of field ``k`` (top, bottom, left, right) field ``j`` shows what is there."""
+        """Return beyond which sides of field ``k`` (top, bottom, left, right) field ``j`` extends."""
         height, width = self.images[j].image.shape[1:]
         corners = np.array([[0, width, 0, width], [0, 0, height, height], [1, 1, 1, 1]])
         x, y = (np.linalg.inv(self.to_system[k]) @ self.to_system[j] @ corners)[:2]
         height, width = self.images[k].image.shape[1:]
         near = x.min() < width + margin and x.max() > -margin and y.min() < height + margin and y.max() > -margin
-        # By half a pixel at least: transformations that were estimated differ by some rounding.
+        # By half a pixel at least: estimated transformations are not exact.
         beyond = y.min() < -0.5, y.max() > height + 0.5, x.min() < -0.5, x.max() > width + 0.5
         top, bottom, left, right = (bool(near and side) for side in beyond)
         return top, bottom, left, right
 
     def _fill(self, padded: NDArray, strip: Strip, origin: tuple[int, int], j: int, k: int) -> None:
-        """Put what field ``j`` shows of a strip around field ``k`` there."""
+        """Fill a strip around field ``k`` from the image of field ``j``."""
         rows, columns = (np.arange(n)[part] for n, part in zip(padded.shape[1:], strip, strict=True))
         if len(rows) == 0 or len(columns) == 0:
             return
@@ -140,7 +140,7 @@ class FieldImages:
             padded[:, rows[i], columns[n]] = self._pixels(j)[:, row[inside], column[inside]]
 
     def _pixels(self, k: int) -> NDArray:
-        """Read an image ``(c, h, w)``, without its dark lines, or return one that has been read lately."""
+        """Return an image ``(c, h, w)`` without its dark lines, from memory if it was read lately."""
         if k not in self._read:
             self._read[k] = continued(np.asarray(self.images[k].image), self.images[k].um_per_px)
         self._read.move_to_end(k)
@@ -157,10 +157,10 @@ def _as_image(pixels: NDArray) -> DataArray:
 
 
 def continued(pixels: NDArray, um_per_px: float) -> NDArray:
-    """Return an image ``(c, h, w)`` of which the dark lines along each side repeat the first line that is not dark.
+    """Return an image ``(c, h, w)`` with the dark lines along its sides replaced by the first line that is not dark.
 
-    There are dark lines if the outermost is on average less than half as bright as those beyond the outermost 2 um.
-    They end where a line is 0.9 times as bright as the two that follow it.
+    A side has dark lines if the outermost is on average less than half as bright as those beyond the outermost 2 um.
+    They end at the line that is at least 0.9 times as bright as the next two.
     """
     width = max(1, round(_DARK_UM / um_per_px))
     dark = {axis: [_dark_lines(pixels, axis, width, at_end=end) for end in (False, True)] for axis in (1, 2)}
@@ -173,7 +173,7 @@ def continued(pixels: NDArray, um_per_px: float) -> NDArray:
 
 
 def _dark_lines(pixels: NDArray, axis: int, width: int, *, at_end: bool) -> int:
-    """Return how many lines along a side are dark, counted from it."""
+    """Return the number of dark lines along a side."""
     if pixels.shape[axis] < 4 * width:
         return 0
     strip = np.take(pixels, np.arange(2 * width) if not at_end else -1 - np.arange(2 * width), axis=axis)

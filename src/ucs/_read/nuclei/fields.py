@@ -1,4 +1,4 @@
-"""Nuclei of several fields of view onto one grid, each nucleus once."""
+"""Nuclei of several fields of view on one grid, each nucleus once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ucs._read.fields import Fields
     from ucs._read.grid import Grid
 
-_CHIP_UM2 = 5.0  # smaller than any nucleus
+_CHIP_UM2 = 5.0  # smaller than any nucleus: what is left of one that a border cuts
 
 
 def read_nuclei_of_fields(
@@ -36,37 +36,37 @@ def read_nuclei_of_fields(
     *,
     names: Sequence[str],
 ) -> Nuclei:
-    """Bring the nuclei of several fields of view onto a grid.
+    """Return the nuclei of several fields of view on a grid.
 
-    Every pixel shows what its own field saw there. A nucleus that a border between fields cuts, or that two fields saw
-    where they overlap, is put together to one: see :mod:`ucs._kernels.stitch`. Of what one field saw and the other, to
-    which most of it belongs, did not, nothing is left.
+    Every pixel has the label of its own field. Nuclei that are cut by a border between fields, or seen by two fields in
+    an overlap, are joined: see :mod:`ucs._kernels.stitch`. A nucleus that lies mostly in another field is dropped if
+    that field does not see it.
 
     Parameters
     ----------
     sdata
         Object with the elements.
     keys
-        Of the labels or shapes of each field.
+        Keys of the labels or shapes of each field.
     to_frame
-        For each of them the ``(3, 3)`` matrix from its intrinsic coordinates to those of the grid.
+        ``(3, 3)`` matrices from their intrinsic coordinates to those of the grid.
     fields
-        What each of them covers.
+        Areas of the fields.
     fov
-        ``(h, w)``, ``k + 1`` where a pixel belongs to field ``k``, 0 elsewhere.
+        ``(h, w)``: ``k + 1`` for pixels of field ``k``, 0 elsewhere.
     grid
         The grid.
     names
-        Of the fields.
+        Names of the fields.
 
     Returns
     -------
-    Nuclei with ids ``"{name}_{id}"``, of a nucleus in parts that of the largest, in the order of fields and ids.
+    Nuclei with ids ``"{name}_{id}"``, in the order of fields and ids; a joined nucleus has the id of its largest part.
 
     Raises
     ------
     ValueError
-        If a field has no nuclei at all, and as :func:`ucs._read.nuclei.onto_grid.read_nuclei`.
+        If a field has no nuclei, and as :func:`ucs._read.nuclei.onto_grid.read_nuclei`.
     """
     labels, inside = np.zeros(grid.shape, dtype=np.int32), np.zeros(grid.shape, dtype=bool)
     seen: list[_Seen] = []
@@ -98,7 +98,7 @@ def read_nuclei_of_fields(
 
 @dataclass(frozen=True)
 class _Seen:
-    """What a field saw: how large each of its nuclei is, and its labels at pixels of other fields."""
+    """What a field sees: the areas of its nuclei, and its labels at pixels of other fields."""
 
     field: int
     areas: NDArray[np.int64]
@@ -108,7 +108,7 @@ class _Seen:
 
 
 def _seen_by(sdata: SpatialData, key: str, to_frame: NDArray[np.float64]) -> Field | None:
-    """Return what labels cover, which may be more than their field; polygons do not tell."""
+    """Return the area of labels, which may exceed their field; None for polygons."""
     if key not in sdata.labels:
         return None
     width, height = raster_size(sdata.labels[key])
@@ -134,7 +134,7 @@ def _check_each_has_nuclei(n_nuclei: Sequence[int], names: Sequence[str], keys: 
 
 
 def _close_gaps(labels: NDArray[np.int32], fov: NDArray[np.int32], inside: NDArray[np.bool_]) -> None:
-    """Continue nuclei into pixels whose centre lies in the gap, thinner than a pixel, between two fields."""
+    """Extend nuclei into the gap, thinner than a pixel, between two fields."""
     row, column = np.nonzero((fov > 0) & ~inside)
     own = fov[row, column]
     beside_other = np.zeros(len(row), dtype=bool)
@@ -170,7 +170,7 @@ def _stitch(
 
 
 def _renumber(labels: NDArray[np.int32], object_of: NDArray[np.int64], seen: Sequence[_Seen], ids: NDArray) -> Nuclei:
-    """Give what is one nucleus one id, and back what lies across the border and the other field left empty."""
+    """Return the joined nuclei, each extended over pixels of the other field that have no label."""
     objects = np.unique(object_of[object_of > 0])
     new_id = np.zeros(len(object_of), dtype=np.int32)
     new_id[objects] = np.arange(1, len(objects) + 1)
@@ -182,8 +182,8 @@ def _renumber(labels: NDArray[np.int32], object_of: NDArray[np.int64], seen: Seq
     owned = np.flatnonzero(np.bincount(labels.ravel(), minlength=len(object_of)))
     n_parts = np.bincount(object_of[owned[owned > 0]], minlength=1)
     logger.info(
-        "Nuclei of %d fields of view: %d, of which %d were put together from parts; %d that only one of two fields saw "
-        "were left out.",
+        "Nuclei of %d fields of view: %d, of which %d were joined across borders; %d were dropped that only one of two "
+        "fields sees.",
         len(seen),
         len(objects),
         int((n_parts[1:] > 1).sum()),

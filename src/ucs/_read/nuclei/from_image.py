@@ -34,7 +34,7 @@ def nuclei_from_image(
     overwrite: bool = False,
     progress: bool = True,
 ) -> dict[str, DataArray]:
-    """Return the labels of the nuclei by the keys under which they are to be added; ``sdata`` is not changed.
+    """Return labels of nuclei by the keys under which they are to be added; ``sdata`` is not changed.
 
     See :func:`ucs.pp.nuclei` for the parameters and the errors; ``options`` are those of the method.
     """
@@ -89,7 +89,7 @@ def nuclei_from_image(
 
 
 def images_of_fields(sdata: SpatialData, image_key: str | None) -> dict[str, str]:
-    """Return the images of fields of view by the names of these, none if a single image is meant."""
+    """Return the keys of images by the names of their fields of view; empty if there is a single image."""
     template = image_key or resolve_platform(sdata, "auto", None).image_key or ""
     return fields_of_view(pattern_of(template), sdata.images) if FOV in template else {}
 

@@ -1,4 +1,4 @@
-"""The nuclei of a sample: which elements hold them, or how they are found where there are none."""
+"""Nuclei of a sample: the elements with nuclei, or nuclei found in images if there are none."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ucs._read.source import Source
 
 NUCLEI_KEY = "ucs_nuclei"
-"""Labels of nuclei that :func:`ucs.pp.nuclei` finds."""
+"""Default key of the labels from :func:`ucs.pp.nuclei`."""
 
 _WHAT_TO_ADD = (
     "Every cell needs a nucleus: add labels or polygons of the nuclei to the object, or the image of their stain that "
@@ -46,14 +46,14 @@ _WITH_H_AND_E = (
 
 
 def find_nuclei_key(sdata: SpatialData, source: Source, nuclei_key: str | None) -> str:
-    """Return the key of the nuclei; if there are none, but they can be found, the key of those to be made.
+    """Return the key of the nuclei, or the key under which they will be found if there are none.
 
-    Where there is an element for each field of view, the key has ``{fov}`` for the name of the field.
+    If there is an element for each field of view, the key contains ``{fov}`` in place of the name of the field.
 
     Raises
     ------
     KeyError
-        If an element is not there, or none fits and nuclei cannot be found either.
+        If an element does not exist, or none fits and nuclei cannot be found in images or transcripts either.
     ValueError
         If several fit equally well.
     """
@@ -94,10 +94,10 @@ def _key_to_be_made(sdata: SpatialData, source: Source) -> str:
 
 
 def keys_of_nuclei(source: Source, nuclei_key: str) -> list[str]:
-    """Return the key of each element that a key stands for."""
+    """Return the keys of the elements that a key with ``{fov}`` represents."""
     if FOV not in nuclei_key:
         return [nuclei_key]
-    return [nuclei_key.replace(FOV, part.name) for part in source.parts]
+    return [nuclei_key.replace(FOV, element.name) for element in source.elements]
 
 
 def _there(sdata: SpatialData, source: Source, template: str) -> list[str]:
@@ -106,12 +106,12 @@ def _there(sdata: SpatialData, source: Source, template: str) -> list[str]:
 
 def _check_all_there(sdata: SpatialData, source: Source, template: str) -> None:
     there = _there(sdata, source, template)
-    pairs = list(zip(source.parts, keys_of_nuclei(source, template), strict=True))
-    missing = [part.name for part, key in pairs if key not in there]
+    pairs = list(zip(source.elements, keys_of_nuclei(source, template), strict=True))
+    missing = [element.name for element, key in pairs if key not in there]
     if missing:
-        others = [part.key for part in source.parts if part.name not in missing]
+        others = [element.key for element in source.elements if element.name not in missing]
         msg = (
-            f"There are nuclei {template!r} for {len(there)} of {len(source.parts)} fields of view, not for "
+            f"There are nuclei {template!r} for {len(there)} of {len(source.elements)} fields of view, not for "
             f"{listed(missing)}. Add them, or leave these fields out with points_key={others!r}."
         )
         raise KeyError(msg)
@@ -120,7 +120,7 @@ def _check_all_there(sdata: SpatialData, source: Source, template: str) -> None:
 def make_missing(
     sdata: SpatialData, source: Source, nuclei_key: str, *, progress: bool
 ) -> tuple[SpatialData, dict[str, Any]]:
-    """Find the nuclei if they are not there; return an object that has them, and them by their keys."""
+    """Find the nuclei if there are none; return an object with nuclei, and the new elements by key."""
     keys = keys_of_nuclei(source, nuclei_key)
     if all(key in sdata for key in keys):
         return sdata, {}
@@ -142,7 +142,7 @@ def load_nuclei(
     coordinate_system: str | None,
     fuse_nuclei: bool,
 ) -> Nuclei:
-    """Bring the nuclei of a sample onto its grid; see :func:`ucs._read.sample.prepare`."""
+    """Return the nuclei of a sample on its grid; see :func:`ucs._read.sample.prepare`."""
     keys = keys_of_nuclei(source, nuclei_key)
     for key in keys:
         sdata = with_nuclei_numbered(sdata, key, source.platform)
@@ -151,7 +151,7 @@ def load_nuclei(
         if fuse_nuclei:
             msg = "fuse_nuclei=True takes one element of nuclei; there is one for each field of view."
             raise ValueError(msg)
-        names = [part.name for part in source.parts]
+        names = [element.name for element in source.elements]
         return read_nuclei_of_fields(sdata, keys, matrices, fields, fov, grid, names=names)
     nuclei = read_nuclei(sdata, keys[0], matrices[0], grid, points_key=source.points_key)
     if fuse_nuclei:

@@ -1,4 +1,4 @@
-"""Nuclei, from labels or shapes, onto the grid; several nuclei of one cell told apart or fused."""
+"""Nuclei from labels or shapes on the grid; several nuclei of one cell kept apart or fused."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from ucs._read.grid import Grid
     from ucs._read.platforms import Platform
 
-_READ_ROWS = 1024
-_NO_PIXEL = "%s: %d nuclei have no pixel (too small for the resolution, or covered by others) and are left out: %s"
+_READ_ROWS = 1024  # rows of the grid for which labels are read at a time
+_NO_PIXEL = "%s: %d nuclei have no pixel (too small for the resolution, or covered by others) and are dropped: %s"
 
 
 CELL_COLUMN = "cell_id"
-"""Column of a shapes element of nuclei that names the cell of each."""
+"""Column with the cell of each nucleus in a shapes element of nuclei."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Nuclei:
     labels
         ``(h, w)`` int32, dense ids 1..n in ascending order of the original ids, 0 elsewhere.
     ids
-        ``(n,)`` original id of nucleus ``k + 1`` (numbers or strings).
+        ``(n,)`` original ids of nuclei 1..n (numbers or strings).
     n_outside
-        Nuclei of a shapes element that lie outside the grid; 0 for labels, which are read where the grid is only.
+        Nuclei of a shapes element outside the grid; 0 for labels, which are read only where the grid is.
     """
 
     labels: NDArray[np.int32]
@@ -57,9 +57,9 @@ class Nuclei:
 def read_nuclei(
     sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid, *, points_key: str
 ) -> Nuclei:
-    """Bring the nuclei of one element onto a grid, as :func:`sample_nuclei` does; it is an error if there are none.
+    """Return the nuclei of one element on a grid, as :func:`sample_nuclei`; raise an error if there are none.
 
-    ``points_key`` names the transcripts in the message.
+    ``points_key`` is the key of the transcripts, for the message.
 
     Raises
     ------
@@ -78,13 +78,13 @@ def read_nuclei(
 
 
 def sample_nuclei(sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.float64], grid: Grid) -> Nuclei:
-    """Bring the nuclei of one element onto a grid.
+    """Return the nuclei of one element on a grid.
 
     ``to_frame`` is the ``(3, 3)`` matrix from their intrinsic ``(x, y, 1)`` to the coordinates of the grid.
 
-    Labels are sampled at the pixel centres through the affine between the two elements (nearest neighbour, read in
-    pieces); of a multiscale element the coarsest level is taken that has at least two pixels per grid pixel.
-    Polygons are filled: a pixel belongs to the polygon that holds its centre.
+    Labels are sampled at the pixel centres (nearest neighbour, some rows at a time); of a multiscale element, the
+    coarsest level with at least two pixels per pixel of the grid is used. Polygons are filled: a pixel belongs to the
+    polygon that contains its centre.
 
     Raises
     ------
@@ -103,15 +103,11 @@ def sample_nuclei(sdata: SpatialData, nuclei_key: str, to_frame: NDArray[np.floa
 def _from_labels(
     element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.int32], NDArray]:
-    source, matrix = _choose_level(element, grid_to_labels)
-    if source.ndim != 2 or not np.issubdtype(source.dtype, np.integer):
-        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {source.ndim}D {source.dtype}."
-        raise ValueError(msg)
+    source, matrix = choose_level(element, grid_to_labels, name)
     sampled = np.zeros(shape, dtype=source.dtype)
     seen: list[NDArray] = []
-    for row0, part, origin in _read_parts(source, matrix, shape):
-        rows = sampled[row0 : row0 + _READ_ROWS]
-        rows[:] = sample_labels(part, matrix, rows.shape, row0=row0, source_origin=origin)
+    for rows, part, origin in read_strips(source, matrix, shape):
+        sampled[rows] = sample_labels(part, matrix, sampled[rows].shape, row0=rows.start, source_origin=origin)
         seen.append(ids_in(part))
     dense, ids = densify(sampled, overwrite=True)
     missing = np.setdiff1d(np.concatenate([np.zeros(0, dtype=source.dtype), *seen]), ids)
@@ -121,26 +117,26 @@ def _from_labels(
     return dense, ids
 
 
-def _read_parts(
+def read_strips(
     source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
-) -> Iterator[tuple[int, NDArray, tuple[int, int]]]:
-    """Read, strip by strip, what grid rows need of labels larger than memory: (first row, part, its origin)."""
+) -> Iterator[tuple[slice, NDArray, tuple[int, int]]]:
+    """Yield strips of labels, which may exceed memory: rows of the grid, labels, and their origin."""
     for row0 in range(0, shape[0], _READ_ROWS):
         row1 = min(row0 + _READ_ROWS, shape[0])
         window = (row0, 0, row1, shape[1])
         top, left, bottom, right = source_window(matrix, window, (source.sizes["y"], source.sizes["x"]))
         if bottom > top and right > left:
-            yield row0, np.asarray(source[top:bottom, left:right]), (top, left)
+            yield slice(row0, row1), np.asarray(source[top:bottom, left:right]), (top, left)
 
 
 def _with_centre_on_grid(
     ids: NDArray, source: DataArray, matrix: NDArray[np.float64], shape: tuple[int, int]
 ) -> NDArray:
-    """Keep the ids of which a pixel lies on the grid: what was read is larger if the grid is rotated."""
+    """Return the ids with a pixel on the grid: a rotated grid covers less than what was read."""
     if len(ids) == 0:
         return ids
     to_grid, found = np.linalg.inv(matrix), []
-    for _, part, (top, left) in _read_parts(source, matrix, shape):
+    for _, part, (top, left) in read_strips(source, matrix, shape):
         row, column = np.nonzero(np.isin(part, ids))
         position = to_grid[:2, :2] @ np.stack([column + left + 0.5, row + top + 0.5]) + to_grid[:2, 2:]
         inside = (position >= 0).all(axis=0) & (position[0] < shape[1]) & (position[1] < shape[0])
@@ -148,15 +144,25 @@ def _with_centre_on_grid(
     return np.unique(np.concatenate(found))
 
 
-def _choose_level(
-    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64]
+def choose_level(
+    element: DataArray | DataTree, grid_to_labels: NDArray[np.float64], name: str
 ) -> tuple[DataArray, NDArray[np.float64]]:
-    """Return the array to sample and the matrix from grid pixels to its pixels."""
+    """Return the array to sample and the matrix from grid pixels to its pixels.
+
+    Raises
+    ------
+    ValueError
+        If it is no 2D array of integers.
+    """
     from xarray import DataTree
 
-    if not isinstance(element, DataTree):
-        return element, grid_to_labels
-    levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
+    if isinstance(element, DataTree):
+        levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
+    else:
+        levels = [element]
+    if levels[0].ndim != 2 or not np.issubdtype(levels[0].dtype, np.integer):
+        msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {levels[0].ndim}D {levels[0].dtype}."
+        raise ValueError(msg)
     full = np.array(levels[0].shape, dtype=float)
     chosen, matrix = levels[0], grid_to_labels
     for level in levels[1:]:
@@ -171,12 +177,10 @@ def _choose_level(
 def _from_shapes(
     element: GeoDataFrame, grid_to_shapes: NDArray[np.float64], shape: tuple[int, int], name: str
 ) -> tuple[NDArray[np.int32], NDArray, int]:
-    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
-    element = element.sort_index()  # the order of rows must not decide overlaps
-    geometry, polygonal = as_polygons(element)
+    element, geometry, polygonal = areas_of(element, name)
     if not polygonal.all():
         logger.warning(
-            "shapes[%r]: %d geometries are no polygons and are left out: %s",
+            "shapes[%r]: %d geometries are not polygons and are dropped: %s",
             name,
             int((~polygonal).sum()),
             listed(element.index[~polygonal]),
@@ -190,18 +194,31 @@ def _from_shapes(
 
 
 def as_polygons(element: GeoDataFrame) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Return the geometries of shapes, circles as polygons of 64 corners, and which are polygons and not empty."""
+    """Return geometries, circles as polygons, and which of them are non-empty polygons, ``(n,)`` each."""
     import shapely
 
     geometry = element.geometry.to_numpy()
     points = shapely.get_type_id(geometry) == 0
-    if points.any() and "radius" in element:  # polygons may have a column of that name, too
+    if points.any() and "radius" in element:  # polygons may have a column of that name
         geometry = np.where(points, shapely.buffer(geometry, element["radius"].to_numpy(), quad_segs=16), geometry)
     return geometry, np.isin(shapely.get_type_id(geometry), (3, 6)) & ~shapely.is_empty(geometry)
 
 
+def areas_of(element: GeoDataFrame, name: str) -> tuple[GeoDataFrame, NDArray, NDArray[np.bool_]]:
+    """Return shapes by ascending id, their geometries with circles as polygons, and which of these have an area.
+
+    Raises
+    ------
+    ValueError
+        If ids repeat or are negative.
+    """
+    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
+    element = element.sort_index()  # the order of rows must not decide overlaps
+    return element, *as_polygons(element)
+
+
 def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tuple[int, int]) -> NDArray[np.int32]:
-    """Return which polygon or multi-polygon holds each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
+    """Return the (multi-)polygon that contains each pixel's centre, ``(h, w)``: 1 for the first, 0 for none."""
     import shapely
 
     if len(geometry) == 0:
@@ -214,7 +231,7 @@ def fill_geometries(geometry: NDArray, to_grid: NDArray[np.floating], shape: tup
 
 
 def _as_multipolygons(geometry: NDArray) -> NDArray:
-    """Return every geometry as a MultiPolygon, so that one ragged layout holds for all."""
+    """Return every geometry as a MultiPolygon, so that all have the same ragged layout."""
     import shapely
 
     single = shapely.get_type_id(geometry) == 3
@@ -226,7 +243,7 @@ def _as_multipolygons(geometry: NDArray) -> NDArray:
 def _warn_without_pixels(
     geometry: NDArray, index: NDArray, areas: NDArray, to_grid: NDArray, shape: tuple[int, int], name: str
 ) -> int:
-    """Name the nuclei that hold no pixel centre or are covered by others; return how many lie outside the grid."""
+    """Warn of nuclei on the grid that have no pixel; return the number of nuclei outside."""
     import shapely
 
     missing = np.flatnonzero(areas == 0)
@@ -240,10 +257,10 @@ def _warn_without_pixels(
 
 
 def number_repeated(element: GeoDataFrame) -> GeoDataFrame:
-    """Give each polygon an id of its own where several have the id of their cell.
+    """Return polygons with unique ids where several share the id of their cell.
 
-    The polygons of cell ``"a"`` become ``"a:1"``, ``"a:2"``, in the order of where they lie, not of the rows; an id
-    that is not repeated stays, as text if any other is repeated. Which cell a polygon is of stays in ``cell_id``.
+    The polygons of cell ``"a"`` become ``"a:1"``, ``"a:2"``, in the order of their positions, not of the rows. Unique
+    ids are kept, as text if any other id repeats. The column ``cell_id`` keeps the cell of each polygon.
     """
     if element.index.is_unique:
         return element
@@ -260,7 +277,7 @@ def number_repeated(element: GeoDataFrame) -> GeoDataFrame:
 
 
 def with_nuclei_numbered(sdata: SpatialData, nuclei_key: str, platform: Platform) -> SpatialData:
-    """Return the object itself, or one in which the nuclei have an id each where the platform lets them share one."""
+    """Return the object, or a copy with unique ids of nuclei if the platform lets nuclei share ids."""
     if not platform.shared_nucleus_ids or nuclei_key not in sdata.shapes or sdata.shapes[nuclei_key].index.is_unique:
         return sdata
     return shallow_copy(sdata, {nuclei_key: number_repeated(sdata.shapes[nuclei_key])})
@@ -269,12 +286,12 @@ def with_nuclei_numbered(sdata: SpatialData, nuclei_key: str, platform: Platform
 def cells_of_nuclei(sdata: SpatialData, nuclei_key: str, platform: Platform) -> pd.Series:
     """Return the vendor's cell of each nucleus, by the id of the nucleus.
 
-    From the shapes element itself, or, for labels, from the platform's shapes element of the same nuclei.
+    It is read from the shapes element itself or, for labels, from the platform's shapes element of the same nuclei.
 
     Raises
     ------
     ValueError
-        If no element says which cell a nucleus is of.
+        If no element has the cells of the nuclei.
     """
     keys = [nuclei_key] if nuclei_key in sdata.shapes else _shapes_of_nuclei(sdata, platform)
     for key in keys:
@@ -295,23 +312,23 @@ def _shapes_of_nuclei(sdata: SpatialData, platform: Platform) -> list[str]:
 
 
 def fuse_nuclei_of_cells(nuclei: Nuclei, cell_of: pd.Series) -> Nuclei:
-    """Make one nucleus, maybe in parts, of all nuclei of a cell.
+    """Fuse all nuclei of a cell to one, which may be disconnected.
 
     Parameters
     ----------
     nuclei
         Nuclei on a grid.
     cell_of
-        The cell of a nucleus, by the id of the nucleus. Those of a cell that is missing stay apart.
+        Cell of each nucleus, by the id of the nucleus. Nuclei with a missing cell are not fused.
 
     Returns
     -------
-    Nuclei with the ids of their cells. Where the ids of the nuclei are not those that the cells are known by, as in
-    runs in which a nucleus has the number of its cell, nothing is fused and the ids stay.
+    Nuclei with the ids of their cells. If no id of a nucleus is in ``cell_of``, as in runs in which nuclei have the
+    numbers of their cells, nothing is fused and the ids are kept.
     """
     known = pd.Index(nuclei.ids).isin(cell_of.index)
     if not known.any():
-        logger.info("No nucleus has an id that the cells are known by: each is taken as that of a cell of its own.")
+        logger.info("No id of a nucleus is among those with a known cell: each nucleus is taken as one cell.")
         return nuclei
     cells = cell_of.reindex(nuclei.ids)
     names = np.where(cells.notna(), cells.astype(str), pd.Index(nuclei.ids).astype(str))

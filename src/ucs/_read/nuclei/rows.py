@@ -1,4 +1,4 @@
-"""Nuclei from transcripts of which the vendor says that they lie in the nucleus of their cell."""
+"""Nuclei from transcripts that the vendor has assigned to the nuclei of its cells."""
 
 from __future__ import annotations
 
@@ -15,32 +15,34 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
 
-    from ucs._read.elements import Part
+    from ucs._read.elements import PointsElement
 
-_FEWEST = 5  # transcripts that tell where a nucleus is
-_SMALLEST_UM2 = 5.0  # of their hull: smaller than any nucleus
-_EMPTY_UM = 5.0  # the widest strip along a border that is taken for emptied by registration (in CosMx about 3 um)
-_NEAR_UM = 1.0  # from its inner edge: what lies that near has been cut
+_FEWEST = 5  # transcripts: fewer do not outline a nucleus
+_SMALLEST_UM2 = 5.0  # of a hull: smaller than any nucleus
+# Registration leaves a strip without transcripts along the borders of a field, in CosMx about 3 um wide. Wider strips
+# are empty tissue.
+_EMPTY_UM = 5.0
+_NEAR_UM = 1.0  # transcripts this close to the strip belong to nuclei that it cuts
 
 
 def nuclei_from_rows(
-    sdata: SpatialData, part: Part, labels_key: str, *, column: str, value: str, um_per_unit: float
+    sdata: SpatialData, points: PointsElement, labels_key: str, *, column: str, value: str, um_per_unit: float
 ) -> DataArray:
-    """Take the convex hull of the nuclear transcripts within each of the vendor's cells for its nucleus.
+    """Return nuclei as the convex hulls of nuclear transcripts, one in each of the vendor's cells.
 
-    A hull of at least 5 transcripts, as far as it lies within its cell, if it has 5 um2 or more; cells with less have
-    no nucleus. Hulls lie within the nuclei that the vendor saw, and are somewhat smaller.
+    A hull needs at least 5 transcripts and 5 um2; other cells have no nucleus. Hulls are clipped to their cells. They
+    are somewhat smaller than the nuclei that the vendor has segmented.
 
     Parameters
     ----------
     sdata
         Object with the elements.
-    part
-        The transcripts.
+    points
+        Element with the transcripts.
     labels_key
         Key of the vendor's cells.
     column, value
-        Column of the points and what it says of transcripts in nuclei.
+        Column of the points, and its value for transcripts in nuclei.
     um_per_unit
         Length of one intrinsic unit of the points in um.
 
@@ -61,16 +63,16 @@ def nuclei_from_rows(
     if isinstance(element, DataTree):
         element = next(iter(element["scale0"].to_dataset().values()))
     cells = np.asarray(element)
-    to_cells = transformation_matrix(sdata, part.key, labels_key)
+    to_cells = transformation_matrix(sdata, points.key, labels_key)
     um_per_px = um_per_unit / float(np.sqrt(abs(np.linalg.det(to_cells[:2, :2]))))
-    position, nuclear = _positions(sdata, part, column, value)
+    position, nuclear = _positions(sdata, points, column, value)
     x, y = to_cells[:2, :2] @ position + to_cells[:2, 2:]
     size = cells.shape[1], cells.shape[0]
     nuclear_x, nuclear_y = continue_to_border(x[nuclear], y[nuclear], (x, y), size, um_per_px)
     labels = fill_hulls(cells, nuclear_x, nuclear_y, smallest=_SMALLEST_UM2 / um_per_px**2)
     if not labels.any():
         msg = (
-            f"No cell of labels[{labels_key!r}] has {_FEWEST} transcripts of points[{part.key!r}] with "
+            f"No cell of labels[{labels_key!r}] has {_FEWEST} transcripts of points[{points.key!r}] with "
             f"{column} = {value!r}."
         )
         raise NoNucleiError(msg)
@@ -82,13 +84,13 @@ def nuclei_from_rows(
     return Labels2DModel.parse(labels, dims=("y", "x"), transformations=transformations)
 
 
-def _positions(sdata: SpatialData, part: Part, column: str, value: str) -> tuple[NDArray, NDArray[np.bool_]]:
-    """Return the positions of all transcripts that are kept, ``(2, n)``, and which are nuclear."""
+def _positions(sdata: SpatialData, points: PointsElement, column: str, value: str) -> tuple[NDArray, NDArray[np.bool_]]:
+    """Return the positions of the transcripts that pass the filters, ``(2, n)``, and which are nuclear, ``(n,)``."""
     positions, nuclear = [], []
-    names = list(dict.fromkeys([*part.columns.names(), column]))
-    for partition in sdata.points[part.key][names].to_delayed():
+    names = list(dict.fromkeys([*points.columns.names(), column]))
+    for partition in sdata.points[points.key][names].to_delayed():
         frame = partition.compute()
-        frame = frame[part.columns.kept(frame)]
+        frame = frame[points.columns.kept(frame)]
         positions.append(frame[["x", "y"]].to_numpy(dtype=np.float64).T)
         nuclear.append((frame[column].astype(str) == value).to_numpy())
     return np.concatenate(positions, axis=1), np.concatenate(nuclear)
@@ -104,11 +106,11 @@ def fill_hulls(cells: NDArray, x: NDArray, y: NDArray, *, smallest: float) -> ND
     x, y
         ``(n,)`` positions in pixels.
     smallest
-        Area in pixels below which a hull counts for nothing.
+        Area in pixels below which a hull is dropped.
     """
     import shapely
 
-    # What lies on the far borders belongs to the last pixels.
+    # Positions on the far borders belong to the last pixels.
     column = np.where(x == cells.shape[1], cells.shape[1] - 1, np.floor(x)).astype(np.int64)
     row = np.where(y == cells.shape[0], cells.shape[0] - 1, np.floor(y)).astype(np.int64)
     inside = (row >= 0) & (row < cells.shape[0]) & (column >= 0) & (column < cells.shape[1])
@@ -129,7 +131,7 @@ def fill_hulls(cells: NDArray, x: NDArray, y: NDArray, *, smallest: float) -> ND
     filled = fill_polygons(coordinates, rings, polygons, np.arange(1, len(ids) + 1, dtype=np.int32), cells.shape)
     own = np.concatenate([[0], ids])[filled]
     out[own == cells] = cells[own == cells]
-    # Where hulls overlap, each has the pixels of its own cell, whichever was filled first.
+    # In overlaps of hulls, each gets the pixels of its own cell, whichever was filled first.
     row, column = np.nonzero((filled > 0) & (own != cells) & np.isin(cells, ids))
     hull = hulls[np.searchsorted(ids, cells[row, column])]
     also = shapely.contains_xy(hull, column + 0.5, row + 0.5)
@@ -140,14 +142,14 @@ def fill_hulls(cells: NDArray, x: NDArray, y: NDArray, *, smallest: float) -> ND
 def continue_to_border(
     x: NDArray, y: NDArray, of_all: tuple[NDArray, NDArray], size: tuple[int, int], um_per_px: float
 ) -> tuple[NDArray, NDArray]:
-    """Add to positions a copy, on the border, of each that lies next to the strip without any along it.
+    """Return positions with copies, on the border, of those next to an empty strip along it.
 
     Parameters
     ----------
     x, y
         Positions in pixels of the field.
     of_all
-        ``x`` and ``y`` of everything seen in the field, which tells how wide the empty strips are.
+        ``x`` and ``y`` of all transcripts of the field, which determine the width of empty strips.
     size
         Width and height of the field in pixels.
     um_per_px

@@ -1,4 +1,4 @@
-"""Which image and channel show the nuclei, and how large a pixel is."""
+"""Image and channel of the nuclear stain, and the size of its pixels."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
     Channel = str | int | Sequence[str | int] | None
 
-_STAINS = (r"dapi", r"hoechst", r"(ss|ds)?dna", r"draq5", r"nucle(us|i|ar)")  # the preferred one first
-_SINGLE_CHANNEL = (*_STAINS, r"morphology", r"mip")  # names of images whose only channel it is
+_STAINS = (r"dapi", r"hoechst", r"(ss|ds)?dna", r"draq5", r"nucle(us|i|ar)")  # names of channels, preferred ones first
+_SINGLE_CHANNEL = (*_STAINS, r"morphology", r"mip")  # names of images with the stain as their only channel
 _PREFERRED = ("morphology_focus", "morphology_mip")  # Xenium v1 has the same stain twice: focused, and as a projection
-_COARSEST_UM = 0.3  # of the levels of a multiscale image: a nucleus has twenty pixels across
-_PIXEL_UM = (0.02, 2.0)  # sizes of pixels that nuclei can be seen at
+_COARSEST_UM = 0.3  # of the levels of a multiscale image: a nucleus is then about twenty pixels wide
+_PIXEL_UM = (0.02, 2.0)  # pixel sizes at which nuclei can be seen
 
 
 @dataclass(frozen=True)
 class Stain:
-    """Levels of an image ``(c, y, x)``, finest first, and the chosen channels by name and position."""
+    """Levels of an image ``(c, y, x)``, finest first, and the names and positions of the chosen channels."""
 
     key: str
     levels: list[DataArray]
@@ -41,14 +41,14 @@ class Stain:
 
 
 def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
-    """Find the image and the channels with the nuclei, or check those given.
+    """Return the image and the channels with the nuclei, or check the given ones.
 
     Raises
     ------
     KeyError
-        If the image or the channel is not there, or none shows a nuclear stain.
+        If the image or the channel does not exist, or none shows a nuclear stain.
     ValueError
-        If several could be meant, or the image is not two-dimensional.
+        If several fit, or the image is not two-dimensional.
     """
     if key is not None and key not in sdata.images:
         msg = f"image_key={key!r} is not in this SpatialData; its images are: {listed(sdata.images)}."
@@ -105,13 +105,13 @@ def _may_be_meant(key: str, names: list[Any], channel: Channel, platform: Platfo
 
 
 def _have_no_names(names: list[Any], position: int) -> bool:
-    """Tell whether channels are but numbered from 0 on, or the colours of a picture, and there is one at a position."""
+    """Return whether channels are only numbered from 0, or named as colours, and one exists at a position."""
     called = [str(name) for name in names]
     return position < len(names) and called in ([str(k) for k in range(len(names))], list("rgb"), list("rgba"))
 
 
 def _stain(name: object, patterns: Sequence[str] = _STAINS) -> int:
-    """Return how preferred a name is, 0 = not a stain's: it has to hold a pattern where a word begins."""
+    """Return the rank of a name among stains, 0 for other names: a pattern must match where a word begins."""
     for k, pattern in enumerate(patterns):
         if re.search(rf"(?<![a-z]){pattern}", str(name).lower()):
             return len(patterns) - k
@@ -123,7 +123,7 @@ def _as_list(channel: Channel) -> list[Any]:
 
 
 def _match(names: list[Any], channel: str | int) -> list[int]:
-    """Return the positions of a channel: by name, regardless of case if need be, or by position."""
+    """Return the positions of a channel: by its exact name, its number, or its name in any case."""
     exact = [k for k, name in enumerate(names) if str(name) == str(channel)]
     if exact:
         return exact
@@ -164,12 +164,12 @@ def _find_channels(names: list[Any], channel: Channel, key: str, default: int | 
 
 
 def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
-    """Return the side of a pixel of an image (its finest level) in um, from the transcripts if it is not given.
+    """Return the side of a pixel of an image (its finest level) in um: given, or from the transcripts.
 
     Raises
     ------
     ValueError
-        If it is not known, cannot be right, or is not a positive number.
+        If it is unknown, implausible, or not a positive number.
     """
     if given is not None:
         check_positive(given, "um_per_px")
@@ -197,7 +197,7 @@ def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
 
 
 def _doubts(sdata: SpatialData, platform: str, sizes: dict[str, float]) -> str | None:
-    """Return what is wrong with the sizes found from points elements, if anything."""
+    """Return what is wrong with the sizes from points elements, or None."""
     if not sizes:
         return f"no transcripts share a coordinate system with it (points: {listed(sdata.points)})"
     smallest, largest = min(sizes.values()), max(sizes.values())
@@ -211,7 +211,7 @@ def _doubts(sdata: SpatialData, platform: str, sizes: dict[str, float]) -> str |
 
 
 def working_level(stain: Stain, um_per_px: float) -> tuple[DataArray, tuple[float, float]]:
-    """Return the chosen channels ``(c, y, x)`` of one level, and how many pixels of the finest (y, x) its pixels are.
+    """Return the chosen channels ``(c, y, x)`` of one level, and its downsampling factors along y and x.
 
     The level is the coarsest with pixels of at most 0.3 um, or the finest.
     """

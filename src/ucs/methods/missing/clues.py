@@ -23,11 +23,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs.methods.missing.nuclear import nuclear_signature
+from ucs._kernels.bands import bands
+from ucs._kernels.count import count_in_labels, row_sums
+from ucs._kernels.ids import pixels_of_ids
+from ucs.methods.missing.nuclear import NuclearSignature
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ucs._kernels.bands import Raster
     from ucs._kernels.transcripts import TranscriptMap
     from ucs.methods.density.levels import Levels
     from ucs.methods.density.ownership import Evidence
@@ -59,8 +63,86 @@ _INTERCEPT = -7.0
 
 
 @dataclass(frozen=True)
+class TypicalCells:
+    """What is measured once on all of a sample's nuclei and cells.
+
+    Attributes
+    ----------
+    nucleus_area, cell_area
+        Medians, in pixels.
+    poorest
+        What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
+        transcripts per pixel, the transcripts of its cell, the signature per transcript.
+    signature
+        How nuclear each gene is.
+    levels
+        Densities and lengths.
+    um_per_px
+        Side of a pixel in um.
+    """
+
+    nucleus_area: float
+    cell_area: float
+    poorest: tuple[float, float, float, float]
+    signature: NuclearSignature
+    levels: Levels
+    um_per_px: float
+
+    @classmethod
+    def measure(
+        cls,
+        transcripts: TranscriptMap,
+        nuclei: NDArray[np.int32],
+        cells: Raster,
+        n: int,
+        levels: Levels,
+        um_per_px: float,
+    ) -> TypicalCells:
+        """Measure them.
+
+        Parameters
+        ----------
+        transcripts
+            Of the genes that the model knows.
+        nuclei, cells, n
+            ``(h, w)`` ids of nuclei and of the cells that they were given, and the highest of them.
+        levels
+            Densities and lengths of the sample.
+        um_per_px
+            Side of a pixel in um.
+        """
+        of_nuclei = pixels_of_ids(nuclei, n)[1:]
+        of_cells = np.sum([pixels_of_ids(band, n) for _, band in bands(cells)], axis=0)[1:]
+        in_nuclei, in_cells = count_in_labels(transcripts, nuclei, n), count_in_labels(transcripts, cells, n)
+        n_nucleus, n_cell = int(of_nuclei.sum()), int(of_cells.sum())
+        signature = NuclearSignature.measure(in_nuclei, in_cells, n_nucleus, n_cell - n_nucleus)
+        there, counts = of_nuclei > 0, row_sums(in_nuclei)
+        nuclear = signature.of_labels(in_nuclei, of_nuclei)
+        values = (nuclear, counts / np.maximum(of_nuclei, 1), row_sums(in_cells), nuclear / np.maximum(counts, 1))
+        total, dense, rich, each = (float(np.quantile(value[there], _POOREST)) for value in values)
+        return cls(
+            float(np.median(of_nuclei[there])),
+            float(np.median(of_cells[of_cells > 0])),
+            (total, dense, rich, each),
+            signature,
+            levels,
+            um_per_px,
+        )
+
+    @property
+    def nucleus_radius(self) -> float:
+        """Of a disc as large as a typical nucleus, in pixels."""
+        return float(np.sqrt(self.nucleus_area / np.pi))
+
+    @property
+    def cell_radius(self) -> float:
+        """Of a disc as large as a typical cell, in pixels."""
+        return float(np.sqrt(self.cell_area / np.pi))
+
+
+@dataclass(frozen=True)
 class Clues:
-    """What is known of each pixel, ``(h, w)`` each, and of typical cells.
+    """What is known of each pixel of a window, ``(h, w)`` each.
 
     Attributes
     ----------
@@ -76,15 +158,8 @@ class Clues:
         float32, log likelihood of the pixel's transcripts in nucleus against cytoplasm.
     excess
         float32, see the module; -1 in nuclei.
-    nucleus_area, cell_area
-        Medians, in pixels.
-    poorest
-        What all but a tenth of the sample's own nuclei have at least: the signature summed over the nucleus, its
-        transcripts per pixel, the transcripts of its cell, the signature per transcript.
-    levels
-        Of the sample.
-    um_per_px
-        Side of a pixel in um.
+    typical
+        Cells of the sample.
     """
 
     totals: NDArray[np.int32]
@@ -93,52 +168,33 @@ class Clues:
     remoteness: NDArray[np.float32]
     signature: NDArray[np.float32]
     excess: NDArray[np.float32]
-    nucleus_area: float
-    cell_area: float
-    poorest: tuple[float, float, float, float]
-    levels: Levels
-    um_per_px: float
-
-    @property
-    def nucleus_radius(self) -> float:
-        """Of a disc as large as a typical nucleus, in pixels."""
-        return float(np.sqrt(self.nucleus_area / np.pi))
-
-    @property
-    def cell_radius(self) -> float:
-        """Of a disc as large as a typical cell, in pixels."""
-        return float(np.sqrt(self.cell_area / np.pi))
+    typical: TypicalCells
 
 
 def gather_clues(
     transcripts: TranscriptMap,
     nuclei: NDArray[np.int32],
-    cells: NDArray[np.int32],
     nearest: NDArray[np.int32],
     distance: NDArray[np.float32],
-    levels: Levels,
+    typical: TypicalCells,
     evidence: Evidence | None,
-    *,
-    um_per_px: float,
 ) -> Clues:
-    """Measure the clues.
+    """Measure the clues of a window.
 
     Parameters
     ----------
     transcripts
         Of the genes that the model knows.
-    nuclei, cells
-        ``(h, w)`` ids of nuclei and of the cells that they were given.
+    nuclei
+        ``(h, w)`` ids.
     nearest, distance
         ``(h, w)`` nearest nucleus and stretched distance to it in pixels, ``inf`` beyond reach.
-    levels
-        Densities and lengths of the sample.
+    typical
+        Cells of the sample.
     evidence
-        Kinds of cells and the nuclei's memberships; None if expression tells nothing.
-    um_per_px
-        Side of a pixel in um.
+        Expression clusters and the nuclei's memberships; None if expression tells nothing.
     """
-    totals = transcripts.totals()
+    totals, levels, um_per_px = transcripts.totals(), typical.levels, typical.um_per_px
     density = smoothed_density(totals, levels.cytoplasm, um_per_px=um_per_px)
     remoteness = np.minimum(distance * np.float32(um_per_px), np.float32(50))
     if evidence is not None and evidence.expression_weight_um > 0:
@@ -148,21 +204,8 @@ def gather_clues(
     contrast = max(levels.cytoplasm - levels.background, 1e-9)
     excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - reached(levels, remoteness)
     excess[nuclei > 0] = -1
-    sizes, of_cells = np.bincount(nuclei.ravel())[1:], np.bincount(cells.ravel())[1:]
-    signature = nuclear_signature(transcripts, nuclei, cells)
-    return Clues(
-        totals,
-        nuclei,
-        density,
-        remoteness,
-        signature,
-        excess.astype(np.float32),
-        float(np.median(sizes[sizes > 0])),
-        float(np.median(of_cells[of_cells > 0])),
-        _poorest(totals, signature, nuclei, cells, sizes),
-        levels,
-        um_per_px,
-    )
+    signature = typical.signature.of_pixels(transcripts)
+    return Clues(totals, nuclei, density, remoteness, signature, excess.astype(np.float32), typical)
 
 
 def smoothed_density(totals: NDArray[np.int32], cytoplasm: float, *, um_per_px: float) -> NDArray[np.float32]:
@@ -199,31 +242,14 @@ def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_
     return np.float32(evidence.expression_weight_um) * np.where(nearest > 0, of_likeliest - of_nearest, 0)
 
 
-def _poorest(
-    totals: NDArray[np.int32],
-    signature: NDArray[np.float32],
-    nuclei: NDArray[np.int32],
-    cells: NDArray[np.int32],
-    sizes: NDArray[np.int64],
-) -> tuple[float, float, float, float]:
-    of_nuclei = np.bincount(nuclei.ravel(), weights=signature.ravel())[1:]
-    in_nuclei = np.bincount(nuclei.ravel(), weights=totals.ravel())[1:]
-    in_cells = np.bincount(cells.ravel(), weights=totals.ravel(), minlength=len(sizes) + 1)[1:]
-    there = sizes > 0
-    per_transcript = of_nuclei[there] / np.maximum(in_nuclei[there], 1)
-    values = (of_nuclei[there], in_nuclei[there] / sizes[there], in_cells[there], per_transcript)
-    nuclear, dense, rich, each = (float(np.quantile(value, _POOREST)) for value in values)
-    return nuclear, dense, rich, each
-
-
 def propose(clues: Clues) -> NDArray[np.int32]:
     """Return candidates: discs of the size of a nucleus, ``(h, w)`` ids 1..m, never on a nucleus."""
     from scipy.signal import oaconvolve
     from skimage.feature import peak_local_max
 
-    radius, separation = clues.nucleus_radius, max(1, round(_SEPARATION * clues.cell_radius))
+    radius, separation = clues.typical.nucleus_radius, max(1, round(_SEPARATION * clues.typical.cell_radius))
     signature = oaconvolve(clues.signature, _disc(radius, mean=False), mode="same")
-    cell = _disc(np.sqrt(_CELL_SHARE) * clues.cell_radius, mean=True)
+    cell = _disc(np.sqrt(_CELL_SHARE) * clues.typical.cell_radius, mean=True)
     excess, found = clues.excess.copy(), np.zeros_like(clues.nuclei)
     bonus = _SIGNATURE_WEIGHT * np.clip(signature, -_LARGEST_SIGNATURE, _LARGEST_SIGNATURE).astype(np.float32)
     n = 0
@@ -261,10 +287,10 @@ def _around(
 
 def _explain(excess: NDArray[np.float32], clues: Clues, peaks: NDArray[np.int64]) -> None:
     """Take from the excess what cells of new nuclei would reach, in place."""
-    levels = clues.levels
-    farthest = clues.nucleus_radius + (levels.reach_um + 4 * levels.softness_um) / clues.um_per_px
+    levels = clues.typical.levels
+    farthest = clues.typical.nucleus_radius + (levels.reach_um + 4 * levels.softness_um) / clues.typical.um_per_px
     row, column, distance, _ = _around(peaks, farthest, excess.shape)
-    beyond = np.maximum(distance - clues.nucleus_radius, 0) * clues.um_per_px
+    beyond = np.maximum(distance - clues.typical.nucleus_radius, 0) * clues.typical.um_per_px
     own = np.full(excess.shape, 0, dtype=np.float32)
     np.maximum.at(own, (row, column), reached(levels, beyond).astype(np.float32))
     was = reached(levels, clues.remoteness)
@@ -311,7 +337,7 @@ def plausibility(
     size = np.maximum(np.bincount(candidates.ravel(), minlength=m + 1)[1:], 1)
     nuclear, total = sums(candidates, clues.signature), sums(candidates, clues.totals)
     has = (nuclear, total / size, sums(cells, clues.totals), nuclear / np.maximum(total, 1))
-    poor = np.any([value < least for value, least in zip(has, clues.poorest, strict=True)], axis=0)
+    poor = np.any([value < least for value, least in zip(has, clues.typical.poorest, strict=True)], axis=0)
     return np.where(poor, np.minimum(log_odds, _IMPLAUSIBLE), log_odds)
 
 
@@ -324,8 +350,8 @@ def candidate_features(
     nuclear = np.bincount(candidates.ravel(), weights=clues.signature.ravel(), minlength=m + 1)[1:]
     return np.stack(
         [
-            area / clues.cell_area,
-            np.minimum(remote / np.maximum(area, 1) / (clues.cell_radius * clues.um_per_px), _FARTHEST),
+            area / clues.typical.cell_area,
+            np.minimum(remote / np.maximum(area, 1) / (clues.typical.cell_radius * clues.typical.um_per_px), _FARTHEST),
             np.clip(nuclear, -_LARGEST_SIGNATURE, _LARGEST_SIGNATURE),
         ],
         axis=1,

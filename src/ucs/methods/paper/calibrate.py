@@ -1,15 +1,17 @@
 """How far from nuclei the background begins, read from the data itself.
 
-The density of transcripts falls with the distance d to the nearest nucleus from that of cytoplasm to that of
-background: ``rho(d) = c(d) rho_cell + (1 - c(d)) rho_background``, where c(d) is the share of cell among the pixels
-at that distance. With the two levels taken from the profile's ends this gives c(d), and with it the purity of the
-training negatives (pixels beyond D with fewer transcripts than their mean, paper, equations 7 and 8) for every D. The
-smallest D that is pure enough is chosen: nearer negatives teach the net that cytoplasm is background, farther ones
-leave the boundary to chance.
+The mean density of transcripts falls with the distance d to the nearest nucleus from that of cytoplasm to a plateau:
+``rho(d) = c(d) rho_cytoplasm + (1 - c(d)) rho_plateau``, where c(d), a sigmoid of d, is the share of pixels at that
+distance that belong to a cell whose nucleus is seen. The plateau is fitted near nuclei, not taken from what lies
+farthest: it holds the cells of the section without a nucleus and transcripts between cells, of which empty tissue far
+from all nuclei has fewer. Background begins where c(d) has fallen to 0.3: nearer negatives teach the net that cytoplasm
+is background, farther ones leave the boundary to chance. (Those of the pixels beyond that have more transcripts than
+their mean are no negatives anyway, paper, equations 7 and 8.)
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -20,18 +22,20 @@ from ucs.methods.paper.background import squared_distance
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PURITY = 0.95
-"""Estimated share of true background among the negatives at which the distance is chosen."""
+CELL_SHARE = 0.3
+"""Share of pixels in cells at the distance at which background begins (chosen on simulated tissue, seeds 0)."""
 
 FALLBACK_UM = 6.0
 """Distance in um if the profile does not tell."""
 
 _FARTHEST_UM = 30.0
 _CYTOPLASM_UM = 1.0  # so far from nuclei everything is taken for cytoplasm
+_FITTED_UM = 10.0  # distances to which the profile is fitted: farther out tissue differs by more than its cells
+_REACHES_UM = np.arange(0, 12.01, 0.25)
+_SOFTNESSES_UM = (0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3)
 _ROWS_AT_ONCE = 1024
 _NEAREST_UM, _LARGEST_UM = 2.0, 20.0
-_TAIL_SHARE = 0.1  # of the area outside nuclei, the farthest part: what lies there is taken for background
-_CONTRAST = 1.5  # cytoplasm over background: below that the two cannot be told apart by density
+_CONTRAST = 1.5  # cytoplasm over plateau: below that the two cannot be told apart by density
 
 
 def radial_profile(
@@ -75,69 +79,55 @@ def calibrate_background(
     Returns
     -------
     ``(distance, report)``: the distance in um, and plain values: whether the profile was usable (``"calibrated"``), the
-    levels per um2, the profile per bin of one pixel, and the estimated share of cell and purity.
+    levels per um2 (of cytoplasm, and of the plateau as background), the profile per bin of one pixel, the fitted reach
+    and softness, and the estimated share of cell.
     """
     limit = max(3, min(255, math.ceil(_FARTHEST_UM / um_per_px)))
     pixels, counts = radial_profile(totals, nuclei, limit=limit, inside=inside)
     density = counts / np.maximum(pixels, 1)
-    tail_pixels, tail_counts = np.cumsum(pixels[::-1])[::-1], np.cumsum(counts[::-1])[::-1]
-    tail = int(np.flatnonzero(tail_pixels >= _TAIL_SHARE * tail_pixels[1])[-1])
     report: dict[str, Any] = {
         "calibrated": False,
         "density_per_um2": (density / um_per_px**2).tolist(),
         "pixels": pixels.tolist(),
     }
-    if tail <= 1 or pixels[1] == 0:
+    n_fitted = max(4, math.ceil(_FITTED_UM / um_per_px) + 1)
+    if pixels[1] == 0 or (pixels[1:n_fitted] > 0).sum() < 3:
         return FALLBACK_UM, report
-    background = float(tail_counts[tail] / tail_pixels[tail])
     rings = slice(1, 1 + max(1, round(_CYTOPLASM_UM / um_per_px)))
     cytoplasm = float(counts[rings].sum() / pixels[rings].sum())
+    distance_um = (np.arange(limit + 2) - 0.5) * um_per_px
+    fitted = slice(1, n_fitted)
+    plateau, reach_um, softness_um = _fit(distance_um[fitted], density[fitted], pixels[fitted], cytoplasm)
     report["cytoplasm_per_um2"] = cytoplasm / um_per_px**2
-    report["background_per_um2"] = background / um_per_px**2
-    if cytoplasm <= _CONTRAST * background:
+    report["background_per_um2"] = plateau / um_per_px**2
+    if cytoplasm <= _CONTRAST * plateau:
         return FALLBACK_UM, report
-    share = np.clip((density - background) / (cytoplasm - background), 0, 1)
-    share[0] = 1  # nuclei are cell, even where fewer transcripts lie in them than in cytoplasm
-    share[pixels == 0] = 0
-    share = np.minimum.accumulate(share)  # a cell does not begin again farther out: neighbours' noise is not let in
-    purity = _purity(pixels, share, tail_counts / np.maximum(tail_pixels, 1), cytoplasm, background)
-    report |= {"calibrated": True, "cell_share": share.tolist(), "purity": purity.tolist()}
-    distance = _first_reaching(purity[:tail], PURITY) * um_per_px
+    share = np.ones(limit + 2)  # nuclei are cell, even where fewer transcripts lie in them than in cytoplasm
+    share[1:] = _share(distance_um[1:], reach_um, softness_um)
+    report |= {"calibrated": True, "reach_um": reach_um, "softness_um": softness_um, "cell_share": share.tolist()}
+    # Where the sigmoid has fallen to so much of what it is in cytoplasm.
+    level = CELL_SHARE * _sigmoid(_CYTOPLASM_UM / 2, reach_um, softness_um)
+    distance = reach_um + softness_um * math.log(1 / level - 1)
     return float(np.clip(distance, _NEAREST_UM, _LARGEST_UM)), report
 
 
-def _purity(
-    pixels: NDArray, share: NDArray, tail_mean: NDArray, cytoplasm: float, background: float
-) -> NDArray[np.float64]:
-    """Return for each D (in pixels) the share of background among the low-count pixels beyond D."""
-    n = len(pixels) - 1
-    purity = np.ones(n)
-    for distance in range(n):
-        beyond = slice(distance + 1, None)
-        below_mean = tail_mean[distance + 1]
-        kept_background = pixels[beyond] * (1 - share[beyond]) * _poisson_below(below_mean, background)
-        kept_cell = pixels[beyond] * share[beyond] * _poisson_below(below_mean, cytoplasm)
-        total = kept_background.sum() + kept_cell.sum()
-        purity[distance] = kept_background.sum() / total if total > 0 else 1.0
-    return purity
+def _share(distance_um: NDArray, reach_um: float, softness_um: float) -> NDArray[np.float64]:
+    """Return c(d), which is 1 in cytoplasm."""
+    own = _sigmoid(distance_um, reach_um, softness_um) / _sigmoid(_CYTOPLASM_UM / 2, reach_um, softness_um)
+    return np.minimum(own, 1)
 
 
-def _poisson_below(limit: float, mean: float) -> float:
-    """Return the probability that a Poisson count lies below a limit."""
-    k = np.arange(math.ceil(limit))
-    if len(k) == 0 or mean == 0:
-        return float(len(k) > 0)
-    # In logarithms, since powers and factorials of large counts overflow.
-    log_terms = k * math.log(mean) - mean - np.cumsum(np.log(np.maximum(k, 1)))
-    return min(1.0, float(np.exp(log_terms).sum()))
+def _sigmoid(distance_um: NDArray | float, reach_um: float, softness_um: float) -> NDArray[np.float64]:
+    return 1 / (1 + np.exp(np.clip((distance_um - reach_um) / softness_um, -50, 50)))
 
 
-def _first_reaching(values: NDArray[np.float64], level: float) -> float:
-    """Return the index, interpolated, at which values first reach a level; the last index if they never do."""
-    reached = np.flatnonzero(values >= level)
-    if len(reached) == 0:
-        return len(values) - 1.0
-    k = int(reached[0])
-    if k == 0:
-        return 0.0
-    return k - 1 + (level - values[k - 1]) / (values[k] - values[k - 1])
+def _fit(distance_um: NDArray, density: NDArray, pixels: NDArray, cytoplasm: float) -> tuple[float, float, float]:
+    """Return the plateau, reach and softness of least squares, weighted by pixels, by trying all of a grid."""
+    best = (math.inf, 0.0, 0.0, 0.0)
+    for reach_um, softness_um in itertools.product(_REACHES_UM, _SOFTNESSES_UM):
+        share = _share(distance_um, reach_um, softness_um)
+        other, beyond = 1 - share, density - cytoplasm * share
+        plateau = max(0.0, float((pixels * beyond * other).sum() / max((pixels * other**2).sum(), 1e-12)))
+        error = float((pixels * (beyond - plateau * other) ** 2).sum())
+        best = min(best, (error, plateau, float(reach_um), float(softness_um)))
+    return best[1:]

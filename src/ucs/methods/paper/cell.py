@@ -30,6 +30,9 @@ class CellNet(nn.Module):
             nn.Conv2d(width, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1)
         )
         self.head = nn.Conv2d(1 + marked, 2, 1)
+        self.temperature: Tensor
+        self.register_buffer("temperature", torch.ones(()))
+        """Root mean square of ``logit q`` over the training pairs: what the threshold's margins are measured in."""
 
     def scalar(self, features: Tensor) -> Tensor:
         """Return f(p) for features ``(B, 64, h, w)``: ``(B, h, w)``."""

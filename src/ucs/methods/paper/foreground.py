@@ -1,7 +1,8 @@
 """The Foreground Predict Net: from transcripts, the probability that a pixel lies in a cell (paper, equation 1).
 
-Convolutions are "valid": an input of ``(h + 16, w + 16)`` pixels gives an output of ``(h, w)``, so that every output
-pixel has seen its whole receptive field (8 pixels on each side) and no border is invented.
+Convolutions are "valid": an input of ``(h + 2 halo, w + 2 halo)`` pixels gives an output of ``(h, w)``, so that every
+output pixel has seen its whole receptive field (``halo`` pixels on each side: 4, or 8 with two convolutions a block)
+and no border is invented.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 HALO = 8
-"""Reach of the eight 3 x 3 convolutions, in pixels: what an input must have more than its output, on each side."""
+"""The largest halo that a net may have, in pixels; a net says its own (:attr:`ForegroundNet.halo`)."""
 
+CONVOLUTIONS = (1, 2)
+"""How many 3 x 3 convolutions a block of the encoder may have."""
 
 _OWN_SHARE = 0.5
 """Spread of the genes' first vectors around the one that they share, relative to its length."""
@@ -45,9 +48,7 @@ class PixelTranscripts:
 
     def to(self, device: torch.device) -> PixelTranscripts:
         """Copy to a device."""
-        return PixelTranscripts(
-            self.pixel_start.to(device), self.gene.to(device), self.count.to(device), self.shape
-        )
+        return PixelTranscripts(self.pixel_start.to(device), self.gene.to(device), self.count.to(device), self.shape)
 
 
 class TranscriptEmbedding(nn.Module):
@@ -117,12 +118,18 @@ class TranscriptEmbedding(nn.Module):
 class ForegroundNet(nn.Module):
     """Foreground Predict Net (paper, equations 1 and 3).
 
+    The paper says of the classifier that it is four 1 x 1 convolutions, and of the feature that it is the output before
+    the last. It leaves open what lies between them: here a rectified linear unit follows each but the last, and the
+    feature handed on is the third one's output before that unit, so that the Cell Predict Net sees its negative values.
+
     Parameters
     ----------
     n_genes
         Number of genes it sees.
+    convolutions
+        3 x 3 convolutions in each block of the encoder, 1 or 2.
     encoder
-        Widths of the four blocks of two 3 x 3 convolutions.
+        Widths of the encoder's blocks.
     classifier
         Widths of the classifier's layers before the last; the last of them is the feature handed on.
     """
@@ -131,16 +138,20 @@ class ForegroundNet(nn.Module):
         self,
         n_genes: int,
         *,
+        convolutions: int = 1,
         encoder: tuple[int, ...] = (128, 256, 128, 64),
         classifier: tuple[int, ...] = (256, 128, 64),
     ) -> None:
         super().__init__()
+        if convolutions not in CONVOLUTIONS:
+            msg = f"convolutions={convolutions!r} must be one of {CONVOLUTIONS}."
+            raise ValueError(msg)
         self.embedding = TranscriptEmbedding(n_genes)
         widths = (64, *encoder)
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(a, b, 3), nn.ReLU(), nn.Conv2d(b, b, 3), nn.ReLU())
-            for a, b in zip(widths[:-1], widths[1:], strict=True)
-        )
+        self.blocks = nn.ModuleList(_block(a, b, convolutions) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.convolutions = convolutions
+        self.halo = len(encoder) * convolutions
+        """What an input must have more than its output, in pixels on each side."""
         sizes = (sum(widths), *classifier)
         self.classifier = nn.ModuleList(nn.Conv2d(a, b, 1) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
         self.last = nn.Conv2d(sizes[-1], 2, 1)
@@ -151,7 +162,7 @@ class ForegroundNet(nn.Module):
                 nn.init.zeros_(cast("Tensor", layer.bias))  # a convolution may have none; these have
 
     def encode(self, embedded: Tensor) -> Tensor:
-        """Return E, the concatenation of the embedding and the four blocks: ``(B, 640, h - 16, w - 16)``."""
+        """Return E, the concatenation of the embedding and the four blocks: ``(B, 640, h - 2 halo, w - 2 halo)``."""
         parts = [embedded]
         for block in self.blocks:
             parts.append(block(parts[-1]))
@@ -159,7 +170,7 @@ class ForegroundNet(nn.Module):
         return torch.cat([_centre(part, h, w) for part in parts], dim=1)
 
     def features(self, transcripts: PixelTranscripts) -> Tensor:
-        """Return I, the output before the last layer (equation 3): ``(B, 64, h - 16, w - 16)``."""
+        """Return I, the output before the last layer (equation 3): ``(B, 64, h - 2 halo, w - 2 halo)``."""
         x = self.encode(self.embedding(transcripts))
         for k, layer in enumerate(self.classifier):
             x = layer(x)
@@ -173,8 +184,16 @@ class ForegroundNet(nn.Module):
         return classes[:, 1] - classes[:, 0]
 
     def forward(self, transcripts: PixelTranscripts) -> Tensor:
-        """Return ``logit p_fg``: ``(B, h - 16, w - 16)``."""
+        """Return ``logit p_fg``: ``(B, h - 2 halo, w - 2 halo)``."""
         return self.logits(self.features(transcripts))
+
+
+def _block(n_in: int, n_out: int, convolutions: int) -> nn.Sequential:
+    """Return 3 x 3 convolutions, each with a rectified linear unit."""
+    layers: list[nn.Module] = []
+    for k in range(convolutions):
+        layers += [nn.Conv2d(n_out if k else n_in, n_out, 3), nn.ReLU()]
+    return nn.Sequential(*layers)
 
 
 def _centre(x: Tensor, h: int, w: int) -> Tensor:

@@ -12,7 +12,6 @@ from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
 from ucs.methods.device import autocast, each_in_one_thread
 from ucs.methods.paper.block_values import BlockValues
-from ucs.methods.paper.foreground import HALO
 from ucs.methods.paper.patches import read_transcripts
 
 if TYPE_CHECKING:
@@ -157,7 +156,7 @@ def _score(
     cell: CellNet,
     device: torch.device,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    batch = read_transcripts(transcripts, [window.grown(HALO) for window in windows]).to(device)
+    batch = read_transcripts(transcripts, [window.grown(foreground.halo) for window in windows]).to(device)
     with autocast(device):
         features = foreground.features(batch)
     # The two heads decide by small differences: they stay in float32.

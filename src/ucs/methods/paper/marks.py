@@ -43,9 +43,7 @@ class Marks:
         """Return those of a window inside the raster."""
         return Marks(self.bits[window.slices], self.type_of)
 
-    def of_pairs(
-        self, window: Window, pixel: NDArray[np.int64], nucleus: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
+    def of_pairs(self, window: Window, pixel: NDArray[np.int64], nucleus: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return 1 where a marker of the nucleus' type is on the pixel, 0 where none is, -1 without a type.
 
         Parameters

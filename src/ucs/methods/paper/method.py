@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._utils.log import logger
 from ucs.methods.base import Method, RasterSample, TrainingSet, register
 from ucs.methods.cell_types import NucleusTypes, nucleus_types
 from ucs.methods.model import Selection
-from ucs.methods.optimize import FINE_TUNING, provenance
+from ucs.methods.optimize import provenance
 from ucs.methods.paper.find_background import find_background
 from ucs.methods.paper.marks import Marks, mark_pixels
 from ucs.methods.paper.model import PaperModel
@@ -96,17 +96,19 @@ class PaperMethod(Method):
         nets = tuple(
             NetsOnSample(one.foreground, one.cell, Selection.of_genes(one.genes, raster.features)) for one in own
         )
+        params = _paper_params(own[0].params)
         types = nucleus_types(replace(raster, markers=own[0].markers))
         type_of = np.full(raster.n + 1, -1, dtype=np.int16) if types is None else types.type_of
         predictor = PaperPredictor(
             nets,
             None if types is None else types.is_marker,
             () if types is None else types.types,
-            own[0].params.tau,
-            own[0].params.reach,
+            params.tau,
+            params.reach,
             threshold,
         )
-        return PaperPlan(predictor, raster, model_of_nucleus, type_of)
+        axes = nucleus_axes(raster.nuclei, raster.n, strength=params.softmask_strength)
+        return PaperPlan(predictor, raster, model_of_nucleus, type_of, axes)
 
 
 @dataclass(frozen=True)
@@ -137,12 +139,6 @@ class PaperTrainingSet(TrainingSet):
                 "No pixel is far enough from nuclei to serve as background%s; cells end at their reach only. A shorter "
                 "distance may be given with params={'background': ...}.",
                 f" of {self.of}" if self.of else "",
-            )
-        if start is not None:
-            params = replace(
-                params,
-                max_steps=math.ceil(FINE_TUNING * params.max_steps),
-                cell_steps=math.ceil(FINE_TUNING * params.cell_steps),
             )
         trained = train_nets(
             self.data,

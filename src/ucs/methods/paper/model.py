@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ucs.methods.base import MethodParams
+    from ucs.methods.paper.params import PaperParams
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -62,7 +63,9 @@ class PaperModel(UCSModel):
     ) -> PaperModel:
         """Make a model of what :meth:`tensors` and :meth:`description` returned."""
         markers = description["markers"]
-        foreground, cell = ForegroundNet(len(genes)), CellNet(marked=bool(markers))
+        convolutions = cast("PaperParams", params).encoder_convolutions
+        foreground = ForegroundNet(len(genes), convolutions=convolutions)
+        cell = CellNet(marked=bool(markers))
         # torch's annotations lack memory_format.
         foreground.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         foreground.load_state_dict(unprefixed("foreground", tensors))
@@ -93,6 +96,6 @@ class PaperModel(UCSModel):
             raise ValueError(msg)
         weights = self.foreground.state_dict()
         first = "embedding.layers.0.weight"  # (256, n_genes)
-        foreground = ForegroundNet(len(genes))
+        foreground = ForegroundNet(len(genes), convolutions=self.foreground.convolutions)
         foreground.load_state_dict({**weights, first: weights[first][:, torch.from_numpy(index).long()]})
         return foreground.eval(), self.cell

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs.methods.paper.softmask import signed_distance, softmask
+from ucs._kernels.distances import signed_distance
+from ucs.methods.paper.softmask import softmask
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,14 +17,22 @@ if TYPE_CHECKING:
 
 
 def training_pairs(
-    nuclei: NDArray, boxes: NDArray, background: NDArray[np.bool_], window: Window, *, tau: float, reach: int
+    nuclei: NDArray,
+    boxes: NDArray,
+    axes: NDArray[np.float64],
+    background: NDArray[np.bool_],
+    window: Window,
+    *,
+    tau: float,
+    reach: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
     """List the labelled pairs of the nuclei that have a pixel in a window.
 
     Parameters
     ----------
-    nuclei, boxes
-        ``(h, w)`` ids and their boxes.
+    nuclei, boxes, axes
+        ``(h, w)`` ids, their boxes and the axes of their softmasks, as in
+        :func:`ucs.methods.paper.assign.assign_pixels`.
     background
         ``(a, b)`` of the window: pixels that the Foreground Predict Net calls background.
     window
@@ -38,13 +47,14 @@ def training_pairs(
     """
     inside = np.unique(nuclei[window.slices])
     inside = inside[inside > 0]
-    return _pairs(nuclei, boxes, background, window.row0, window.column0, inside, tau, reach)
+    return _pairs(nuclei, boxes, axes, background, window.row0, window.column0, inside, tau, reach)
 
 
 @njit(cache=True, nogil=True)
 def _pairs(
     nuclei: NDArray,
     boxes: NDArray,
+    axes: NDArray,
     background: NDArray,
     row0: int,
     column0: int,
@@ -60,7 +70,7 @@ def _pairs(
     distance = np.empty((h, w), dtype=np.float64)
     n = 0
     for c in ids:
-        signed_distance(nuclei, boxes[c], c, row0, column0, distance, float(reach))
+        signed_distance(nuclei, boxes[c], c, axes[c], row0, column0, distance, float(reach))
         for i in range(h):
             for j in range(w):
                 own = nuclei[row0 + i, column0 + j] == c

@@ -8,6 +8,7 @@ from typing import Any
 from ucs._utils.checks import check_positive
 from ucs._utils.options import documented, option
 from ucs.methods.base import MethodParams
+from ucs.methods.paper.softmask import SOFTMASKS
 
 
 def check_background(background: Any, name: str) -> None:
@@ -37,7 +38,25 @@ class PaperParams(MethodParams):
         check=check_background,
     )
     batch_size: int = option(1, "Patches per step of the Foreground Predict Net.", least=1)
-    max_steps: int = option(120, "Steps of the Foreground Predict Net at most.", least=1)
+    encoder_convolutions: int = option(
+        1,
+        "3 x 3 convolutions in each of the four blocks of the Foreground Predict Net's encoder: 1, as the paper's text "
+        "has it, or 2.",
+        least=1,
+        most=2,
+    )
+    softmask: str = option(
+        "scaled",
+        "How softmasks follow the shape of nuclei (paper, equation 11), in training and prediction: 'scaled' with "
+        "shape_exponent, 'literal' by the root of the eccentricity as the paper writes it, 'plain' not at all.",
+        choices=SOFTMASKS,
+    )
+    max_steps: int = option(
+        0,
+        "Steps of the Foreground Predict Net at most; 0: one for each patch that covers the tissue, at least 120 and "
+        "at most 480.",
+        least=0,
+    )
     learning_rate: float = option(
         3e-4,
         "Adam's learning rate for the Foreground Predict Net at its highest (paper: 1e-4 throughout). It rises over "
@@ -49,7 +68,10 @@ class PaperParams(MethodParams):
     betas: tuple[float, float] = option((0.9, 0.999), "Adam's decay rates (paper).", least=0, below=1)
     weight_decay: float = option(1e-4, "Adam's weight decay (paper).", least=0)
     held_out: float = option(
-        0.1, "Share of the lattice squares with nuclei whose pixels are never trained on.", least=0, most=0.5
+        0.1,
+        "Share of the lattice squares of the tissue whose pixels are never trained on, at most 12 of a sample.",
+        least=0,
+        most=0.5,
     )
     foreground_weights: tuple[float, float] = option(
         (1.0, 1.0), "Weights w1, w2 of nucleus and background pixels (paper, equation 9).", above=0
@@ -63,9 +85,23 @@ class PaperParams(MethodParams):
         "have no marker, so the term draws q to 0 there: 0.01 does no harm, with 1 cells wither.",
         least=0,
     )
-    cell_patches: int = option(48, "Patches on which the Cell Predict Net is trained.", least=1)
-    cell_steps: int = option(200, "Steps of the Cell Predict Net at most.", least=1)
+    cell_patches: int = option(
+        0,
+        "Patches on which the Cell Predict Net is trained; 0: as many as cover the tissue, at least 48 and at most "
+        "192.",
+        least=0,
+    )
+    cell_steps: int = option(
+        0,
+        "Steps of the Cell Predict Net at most; 0: four for each patch of the tissue, at least 200 and at most 400.",
+        least=0,
+    )
     cell_learning_rate: float = option(
         5e-3, "Adam's learning rate for the Cell Predict Net at its highest; it has 2,700 weights.", above=0
     )
     tau: float = option(5.0, "Softness of the softmask in pixels (paper, equation 2).", above=0)
+
+    @property
+    def softmask_strength(self) -> float | str:
+        """What :func:`ucs._kernels.distances.nucleus_axes` is to be asked for."""
+        return {"scaled": self.shape_exponent, "plain": 0.0}.get(self.softmask, self.softmask)

@@ -10,7 +10,7 @@ import torch
 
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs.methods.paper.foreground import HALO, PixelTranscripts
+from ucs.methods.paper.foreground import PixelTranscripts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 IGNORED = -1
 """Label of pixels that are left out of the loss."""
+
+MOST_HELD_OUT = 12
+"""Squares of a sample that are held out at most: looking at more takes time from the training."""
+
+_TISSUE = 0.1  # of the transcripts of a square with nuclei: sections lie on glass, where debris is sparser than that
 
 
 @dataclass(frozen=True)
@@ -44,16 +49,6 @@ class TrainingData:
     far: NDArray[np.bool_]
     marks: Marks | None = None
 
-    def mean_far_count(self) -> float:
-        """Return the mean count of the far pixels: those below it are background (paper, equation 8)."""
-        n_far, total = 0, 0
-        for row0 in range(0, self.far.shape[0], 1024):
-            window = Window(row0, 0, row0 + 1024, self.far.shape[1]).clipped(self.far.shape)
-            far = self.far[window.slices]
-            n_far += int(far.sum())
-            total += int(self.transcripts.totals(window)[far].sum())
-        return total / n_far if n_far else 0.0
-
 
 @dataclass(frozen=True)
 class Patch:
@@ -61,6 +56,54 @@ class Patch:
 
     sample: int
     window: Window
+
+
+@dataclass(frozen=True)
+class Squares:
+    """What the squares of a lattice hold, which begins at the raster's first pixel: ``(rows, columns)`` each.
+
+    Attributes
+    ----------
+    pixels, nucleus, far
+        Number of pixels on the raster, in nuclei, and far enough from nuclei to be background.
+    transcripts, far_transcripts
+        Number of transcripts, and of those on far pixels.
+    """
+
+    pixels: NDArray[np.int64]
+    nucleus: NDArray[np.int64]
+    far: NDArray[np.int64]
+    transcripts: NDArray[np.int64]
+    far_transcripts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, data: TrainingData, size: int) -> Squares:
+        """Count them, in strips: whole slides have many pixels."""
+        h, w = data.nuclei.shape
+        rows = []
+        for row0 in range(0, h, size):
+            window = Window(row0, 0, min(row0 + size, h), w)
+            totals, far = data.transcripts.totals(window), data.far[window.slices]
+            values = [np.ones_like(far), data.nuclei[window.slices] > 0, far, totals, totals * far]
+            first = np.arange(0, w, size)
+            rows.append([np.add.reduceat(value.sum(axis=0, dtype=np.int64), first) for value in values])
+        return cls(*np.array(rows).swapaxes(0, 1))
+
+    @property
+    def mean_far_count(self) -> float:
+        """The mean count of all far pixels: those below it are background (paper, equation 8)."""
+        return float(self.far_transcripts.sum() / max(self.far.sum(), 1))
+
+    def to_learn_from(self) -> NDArray[np.bool_]:
+        """Tell which squares lie in the tissue and have labels.
+
+        Squares with nuclei do, and those with far pixels and a tenth of the transcripts, per pixel, of the median
+        square with nuclei. Glass around the tissue is left out: it would teach nothing, and be most of some slides.
+        """
+        has_nucleus = self.nucleus > 0
+        density = self.transcripts / self.pixels
+        least = _TISSUE * np.median(density[has_nucleus]) if has_nucleus.any() else 0.0
+        return has_nucleus | ((self.far > 0) & (density >= least))
 
 
 class SamplePatches:
@@ -73,7 +116,7 @@ class SamplePatches:
     size
         Side of a window in pixels.
     held_out
-        Share of the lattice squares (side ``size``) with nuclei that are kept for the held-out loss.
+        Share of the lattice squares (side ``size``) of the tissue that are kept for the held-out loss.
     random
         Draws them.
     """
@@ -81,35 +124,54 @@ class SamplePatches:
     def __init__(self, data: TrainingData, *, size: int, held_out: float, random: np.random.Generator) -> None:
         self.data = data
         self.size = size
-        self.mean_far_count = data.mean_far_count()
+        self.squares = Squares.of(data, size)
+        self.mean_far_count = self.squares.mean_far_count
         self.boxes = bounding_boxes(data.nuclei, int(data.nuclei.max(initial=0)))
-        present = self.boxes[self.boxes[:, 2] > 0]
-        self.centre = (present[:, :2] + present[:, 2:]) // 2
+        self.learned = np.flatnonzero(self.squares.to_learn_from())
         self.held_out = self._choose_held_out(held_out, random)
+        self.learned = np.setdiff1d(self.learned, self.held_out)
 
     def _choose_held_out(self, share: float, random: np.random.Generator) -> NDArray[np.int64]:
-        """Choose lattice squares, as sorted ``row * n_columns + column``; none if there are fewer than four."""
-        square = self.centre // self.size
-        squares = np.unique(square[:, 0] * self._lattice_columns + square[:, 1])
-        n = max(1, round(share * len(squares))) if len(squares) >= 4 and share > 0 else 0
-        return np.sort(random.permutation(squares)[:n])
+        """Choose squares, as ``row * n_columns + column``; none if fewer than four have nuclei.
+
+        They are squares with nuclei and background, as far as there are any, and else as many with either: a held-out
+        loss of one class alone falls as the net forgets the other.
+        """
+        has_nucleus, has_far = self.squares.nucleus.ravel() > 0, self.squares.far.ravel() > 0
+        n_with_nuclei = int(has_nucleus.sum())
+        if n_with_nuclei < 4 or share == 0:
+            return np.zeros(0, dtype=np.int64)
+        # Half of the nuclei at least are left to learn from.
+        n = min(max(1, round(share * len(self.learned))), n_with_nuclei // 2, MOST_HELD_OUT)
+        order = random.permutation(self.learned)
+        mixed: list[int] = []
+        for square in order[(has_nucleus & has_far)[order]]:
+            if len(mixed) < n and (self.labels(self.window(square), training=False) == 0).any():
+                mixed.append(square)
+        if not mixed:
+            n = max(n, 2)  # one of each class
+        n_each = (n - len(mixed) + 1) // 2
+        single = [order[mask[order]][:n_each] for mask in (has_nucleus & ~has_far, has_far & ~has_nucleus)]
+        return np.concatenate([mixed, *single])[:n].astype(np.int64)
 
     @property
     def _lattice_columns(self) -> int:
-        return -(-self.data.nuclei.shape[1] // self.size)
+        return self.squares.pixels.shape[1]
 
-    def held_out_windows(self, n: int, random: np.random.Generator) -> list[Window]:
+    def held_out_windows(self, n: int) -> list[Window]:
         """Return at most ``n`` held-out squares."""
-        chosen = self.held_out
-        if len(chosen) > n:
-            chosen = np.sort(random.permutation(chosen)[:n])
-        rows, columns = np.divmod(chosen, self._lattice_columns)
-        return [self._window(r, c) for r, c in zip(rows * self.size, columns * self.size, strict=True)]
+        return [self.window(square) for square in self.held_out[:n]]
 
-    def around(self, nucleus: int, shift: NDArray[np.int64]) -> Window:
-        """Return the window that lies ``shift`` pixels above and left of the middle of the k-th nucleus."""
-        row, column = self.centre[nucleus] - shift
-        return self._window(row, column)
+    def window(self, square: int) -> Window:
+        """Return a square; the last ones of a row or column may reach beyond the raster."""
+        row, column = divmod(int(square), self._lattice_columns)
+        return self._window(row * self.size, column * self.size)
+
+    def about(self, square: int, shift: NDArray[np.int64]) -> Window:
+        """Return the window ``shift`` pixels below and right of a square, moved onto the raster where that has room."""
+        room = np.maximum(np.array(self.data.nuclei.shape) - self.size, 0)
+        row, column = divmod(int(square), self._lattice_columns)
+        return self._window(*np.clip(np.array([row, column]) * self.size + shift, 0, room))
 
     def _window(self, row: int, column: int) -> Window:
         return Window(int(row), int(column), int(row) + self.size, int(column) + self.size)
@@ -137,7 +199,7 @@ class SamplePatches:
 
 
 class PatchSource:
-    """Draws patches around nuclei, across samples in proportion to their nuclei, and reads what is in them.
+    """Draws patches from the tissue of all samples, in proportion to its area, and reads what is in them.
 
     Parameters
     ----------
@@ -145,43 +207,53 @@ class PatchSource:
         The samples, with the same genes.
     size
         Side of a patch in pixels.
+    halo
+        Pixels around a patch that the nets see, on each side.
     held_out
-        Share of the lattice squares (side ``size``) with nuclei that are kept for the held-out loss, of each sample.
+        Share of the lattice squares (side ``size``) of the tissue that are kept for the held-out loss, of each sample.
     seed
         Of the draws.
     """
 
-    def __init__(self, data: Sequence[TrainingData], *, size: int, held_out: float, seed: int) -> None:
+    def __init__(self, data: Sequence[TrainingData], *, size: int, halo: int, held_out: float, seed: int) -> None:
         self.size = size
+        self.halo = halo
         self.random = np.random.default_rng(seed)
         self.samples = [SamplePatches(one, size=size, held_out=held_out, random=self.random) for one in data]
-        self._stop = np.cumsum([len(sample.centre) for sample in self.samples])
+        self._sample = np.repeat(np.arange(len(self.samples)), [len(sample.learned) for sample in self.samples])
+        self._square = np.concatenate([sample.learned for sample in self.samples])
+        self._pixels, self._has_nucleus = (
+            np.concatenate([values(sample.squares).ravel()[sample.learned] for sample in self.samples])
+            for values in (lambda squares: squares.pixels, lambda squares: squares.nucleus > 0)
+        )
+
+    def __len__(self) -> int:
+        """Number of patches that cover the tissue, but for what is held out."""
+        return len(self._square)
 
     def held_out_patches(self, n: int) -> list[Patch]:
         """Return about ``n`` held-out squares, as many of each sample and at least one (of those that have any)."""
         of_each = -(-n // len(self.samples))
         return [
-            Patch(k, window)
-            for k, sample in enumerate(self.samples)
-            for window in sample.held_out_windows(of_each, self.random)
+            Patch(k, window) for k, sample in enumerate(self.samples) for window in sample.held_out_windows(of_each)
         ]
 
-    def draw(self, n: int) -> list[Patch]:
-        """Draw ``n`` patches, each with a nucleus chosen at random somewhere in it."""
-        nuclei = self.random.integers(0, self._stop[-1], size=n)
-        shifts = self.random.integers(0, self.size, size=(n, 2))
-        of_sample = np.searchsorted(self._stop, nuclei, side="right")
-        first = np.concatenate([[0], self._stop])[of_sample]
+    def draw(self, n: int, *, with_nuclei: bool = False) -> list[Patch]:
+        """Draw ``n`` patches, each about a square of the tissue, or else of those with nuclei, by the squares' area."""
+        weight = self._pixels * self._has_nucleus if with_nuclei else self._pixels
+        chosen = self.random.choice(len(self), size=n, p=weight / weight.sum())
+        shifts = self.random.integers(-(self.size // 2), self.size - self.size // 2, size=(n, 2))
         return [
-            Patch(int(k), self.samples[k].around(nucleus, shift))
-            for k, nucleus, shift in zip(of_sample, nuclei - first, shifts, strict=True)
+            Patch(int(self._sample[k]), self.samples[self._sample[k]].about(self._square[k], shift))
+            for k, shift in zip(chosen, shifts, strict=True)
         ]
 
     def transcripts(self, patches: list[Patch]) -> PixelTranscripts:
         """Read the transcripts of patches grown by the nets' halo."""
+        windows = [patch.window.grown(self.halo) for patch in patches]
         return join_windows(
-            [self.samples[patch.sample].data.transcripts.window(patch.window.grown(HALO)) for patch in patches],
-            patches[0].window.grown(HALO).shape,
+            [self.samples[patch.sample].data.transcripts.window(w) for patch, w in zip(patches, windows, strict=True)],
+            windows[0].shape,
         )
 
     def labels(self, patches: list[Patch], *, training: bool) -> torch.Tensor:

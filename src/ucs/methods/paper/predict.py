@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -53,6 +52,8 @@ class PaperTask:
         ``(m + 1,)`` number of the model of each nucleus.
     type_of
         ``(m + 1,)`` int16 cell type of each nucleus, -1 for none.
+    axes
+        ``(m + 1, 3)`` of :func:`ucs._kernels.distances.nucleus_axes`: of whole nuclei, which the window may cut.
     """
 
     core: Window
@@ -62,6 +63,7 @@ class PaperTask:
     transcripts: TranscriptMap
     model_of_nucleus: NDArray[np.int64]
     type_of: NDArray[np.int16]
+    axes: NDArray[np.float64]
 
     def wanted_blocks(self) -> NDArray[np.bool_]:
         """Return which blocks of the window's lattice lie in the core, row by row."""
@@ -138,20 +140,25 @@ class PaperPredictor(TilePredictor):
         if self.is_marker is not None:
             marks = Marks(mark_pixels(task.transcripts, self.is_marker, self.types), task.type_of)
         heads = np.array(
-            [[float(x.detach()) for x in (*one.cell.weight_bias(), one.cell.mark_weight())] for one in self.nets]
+            [
+                [float(x.detach()) for x in (*one.cell.weight_bias(), one.cell.temperature, one.cell.mark_weight())]
+                for one in self.nets
+            ]
         )
         labels, probability = assign_pixels(
             task.nuclei,
             scores.boxes,
+            task.axes,
             scores.scores.scalar,
             model=task.model_of_nucleus,
             weight=heads[:, 0],
             bias=heads[:, 1],
+            temperature=heads[:, 2],
             marks=marks,
-            mark_weight=heads[:, 2],
+            mark_weight=heads[:, 3],
             tau=self.tau,
             reach=self.reach,
-            threshold=math.log(self.threshold / (1 - self.threshold)),
+            threshold=self.threshold,
             wanted=task.wanted_blocks(),
         )
         inner = task.core.seen_from(task.window).slices
@@ -167,6 +174,7 @@ class PaperPlan(TilePlan):
     raster: RasterSample
     model_of_nucleus: NDArray[np.int64]
     type_of: NDArray[np.int16]
+    axes: NDArray[np.float64]
 
     def task(self, core: Window) -> PaperTask:
         """Cut out one tile with whole blocks around it, as far as nuclei reach."""
@@ -176,5 +184,5 @@ class PaperPlan(TilePlan):
         part = self.raster.crop(window)
         ids, nuclei = renumber(part.nuclei, self.raster.n)
         return PaperTask(
-            core, window, ids, nuclei, part.transcripts, self.model_of_nucleus[ids], self.type_of[ids]
+            core, window, ids, nuclei, part.transcripts, self.model_of_nucleus[ids], self.type_of[ids], self.axes[ids]
         )

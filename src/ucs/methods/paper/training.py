@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,23 +11,63 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from ucs._kernels.distances import nucleus_axes
 from ucs.methods.device import autocast, one_thread
-from ucs.methods.optimize import cosine_schedule
+from ucs.methods.optimize import FINE_TUNING, cosine_schedule
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.pairs import training_pairs
-from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, TrainingData
+from ucs.methods.paper.patches import IGNORED, MOST_HELD_OUT, Patch, PatchSource, TrainingData
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ucs.methods.paper.params import PaperParams
 
     Progress = Callable[[int, int], None]
 
-_HELD_OUT_PATCHES = 6
+_LEAST_TEMPERATURE = 1e-3  # of a net that says the same of every pair
+
+STEPS_PER_PATCH = 1.0
+STEPS = (120, 480)
+"""Steps of the first net: so many for each patch that covers the tissue, within these bounds."""
+
+CELL_PATCHES = (48, 192)
+CELL_STEPS = (200, 400)
+"""Patches that the second net learns from, one for each of the tissue, and steps, four a patch, within these bounds."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long both nets learn.
+
+    Attributes
+    ----------
+    steps, cell_steps
+        Steps at most.
+    cell_patches
+        Patches from which the Cell Predict Net learns.
+    """
+
+    steps: int
+    cell_steps: int
+    cell_patches: int
+
+    @classmethod
+    def plan(cls, params: PaperParams, n_patches: int, *, warm_start: bool = False) -> Schedule:
+        """Plan for a tissue that ``n_patches`` cover, as far as ``params`` leave it open."""
+
+        def within(n: float, bounds: tuple[int, int]) -> int:
+            return math.ceil(min(max(n, bounds[0]), bounds[1]))
+
+        steps = params.max_steps or within(STEPS_PER_PATCH * n_patches / params.batch_size, STEPS)
+        cell_steps = params.cell_steps or within(4 * n_patches, CELL_STEPS)
+        if warm_start:
+            steps, cell_steps = math.ceil(FINE_TUNING * steps), math.ceil(FINE_TUNING * cell_steps)
+        return cls(steps, cell_steps, params.cell_patches or within(n_patches, CELL_PATCHES))
 
 
 @dataclass
@@ -81,40 +122,51 @@ def train_nets(
         Called with ``(steps done, steps at most)``.
     """
     if start is None:
-        foreground, cell = new_nets(data[0].transcripts.n_features, seed, marked=data[0].marks is not None)
+        foreground, cell = new_nets(
+            data[0].transcripts.n_features,
+            seed,
+            marked=data[0].marks is not None,
+            convolutions=params.encoder_convolutions,
+        )
     else:
         foreground, cell = copy.deepcopy(start)
     # torch's annotations lack memory_format.
     foreground.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     cell.to(device)
-    patches = PatchSource(data, size=params.patch_size, held_out=params.held_out, seed=seed)
-    total = params.max_steps + params.cell_steps
+    patches = PatchSource(data, size=params.patch_size, halo=foreground.halo, held_out=params.held_out, seed=seed)
+    schedule = Schedule.plan(params, len(patches), warm_start=start is not None)
+    total = schedule.steps + schedule.cell_steps
 
     def foreground_progress(done: int) -> None:
         progress(done, total)
 
     def cell_progress(done: int) -> None:
-        progress(params.max_steps + done, total)
+        progress(schedule.steps + done, total)
 
     with one_thread(device):
-        foreground_curve = _train_foreground(foreground, patches, params, device, foreground_progress)
-        cell_curve = _train_cell(cell, foreground, patches, params, device, cell_progress)
+        foreground_curve = _train_foreground(foreground, patches, params, schedule.steps, device, foreground_progress)
+        cell_curve = _train_cell(cell, foreground, patches, params, schedule, device, cell_progress)
     progress(total, total)
     return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
 
 
-def new_nets(n_genes: int, seed: int, *, marked: bool = False) -> tuple[ForegroundNet, CellNet]:
+def new_nets(n_genes: int, seed: int, *, marked: bool = False, convolutions: int = 1) -> tuple[ForegroundNet, CellNet]:
     """Return untrained nets, whose weights depend on the seed alone; ``marked`` if there are markers."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)  # of the CPU alone: the user's GPU generators stay as they are
-        foreground = ForegroundNet(n_genes)
+        foreground = ForegroundNet(n_genes, convolutions=convolutions)
         return foreground, CellNet(foreground.feature_width, marked=marked)
 
 
 def _train_foreground(
-    net: ForegroundNet, patches: PatchSource, params: PaperParams, device: torch.device, progress: Callable[[int], None]
+    net: ForegroundNet,
+    patches: PatchSource,
+    params: PaperParams,
+    steps: int,
+    device: torch.device,
+    progress: Callable[[int], None],
 ) -> Curve:
-    squares = patches.held_out_patches(_HELD_OUT_PATCHES)
+    squares = patches.held_out_patches(MOST_HELD_OUT)
     held_out = (
         [(patches.transcripts(squares).to(device), patches.labels(squares, training=False).to(device))]
         if squares
@@ -133,7 +185,6 @@ def _train_foreground(
             losses = [foreground_loss(net(t).float(), y, params.foreground_weights) for t, y in held_out]
         return float(torch.stack(losses).mean())
 
-    steps = params.max_steps
     adam = _adam(net, params.learning_rate, steps, params)
     return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
 
@@ -143,26 +194,35 @@ def _train_cell(
     foreground: ForegroundNet,
     patches: PatchSource,
     params: PaperParams,
+    schedule: Schedule,
     device: torch.device,
     progress: Callable[[int], None],
 ) -> Curve:
     foreground.eval()
+    axes = [
+        nucleus_axes(sample.data.nuclei, len(sample.boxes) - 1, strength=params.softmask_strength)
+        for sample in patches.samples
+    ]
     training = [
-        _cell_examples(patch, foreground, patches, params, device, training=True)
-        for patch in _inside(patches, patches.draw(params.cell_patches))
+        _cell_examples(patch, foreground, patches, axes, params, device, training=True)
+        for patch in _inside(patches, patches.draw(schedule.cell_patches, with_nuclei=True))
     ]
     held_out = [
-        _cell_examples(patch, foreground, patches, params, device, training=False)
-        for patch in _inside(patches, patches.held_out_patches(_HELD_OUT_PATCHES))
+        _cell_examples(patch, foreground, patches, axes, params, device, training=False)
+        for patch in _inside(patches, patches.held_out_patches(MOST_HELD_OUT))
     ]
     training = [example for example in training if len(example[1])]
     held_out = [example for example in held_out if len(example[1])]
     order = patches.random.permutation(len(training))
     turn = 0
 
+    def logits_of(example: tuple[Tensor, ...]) -> Tensor:
+        features, pixel, _, softmask, _, mark = example
+        return net(features, pixel, softmask, mark.clamp_min(0))
+
     def loss_of(example: tuple[Tensor, ...]) -> Tensor:
-        features, pixel, nucleus, softmask, label, mark = example
-        logits = net(features, pixel, softmask, mark.clamp_min(0))
+        _, _, nucleus, _, label, mark = example
+        logits = logits_of(example)
         loss = cell_loss(logits, nucleus, label, params.cell_weights)
         return loss + params.marker_weight * marker_loss(logits, nucleus, mark) if net.marked else loss
 
@@ -178,9 +238,13 @@ def _train_cell(
 
     if not training:
         return Curve()
-    steps = params.cell_steps
+    steps = schedule.cell_steps
     adam = _adam(net, params.cell_learning_rate, steps, params)
-    return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
+    curve = _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
+    with torch.no_grad():
+        squares = torch.cat([logits_of(example).square() for example in training])
+        net.temperature.fill_(max(float(squares.mean().sqrt()), _LEAST_TEMPERATURE))
+    return curve
 
 
 def _inside(patches: PatchSource, drawn: list[Patch]) -> list[Patch]:
@@ -193,6 +257,7 @@ def _cell_examples(
     patch: Patch,
     foreground: ForegroundNet,
     patches: PatchSource,
+    axes: list[NDArray[np.float64]],
     params: PaperParams,
     device: torch.device,
     *,
@@ -209,6 +274,7 @@ def _cell_examples(
     pixel, nucleus, softmask, label = training_pairs(
         sample.data.nuclei,
         sample.boxes,
+        axes[patch.sample],
         background.cpu().numpy(),
         patch.window,
         tau=params.tau,
@@ -225,7 +291,9 @@ def _cell_examples(
 
 
 def foreground_loss(logits: Tensor, labels: Tensor, weights: tuple[float, float]) -> Tensor:
-    """Weighted cross-entropy over the labelled pixels (paper, equation 9).
+    """Weighted cross-entropy over the labelled pixels of each patch, averaged over patches (paper, equation 9).
+
+    Patches without a labelled pixel are left out of the average.
 
     Parameters
     ----------
@@ -236,11 +304,11 @@ def foreground_loss(logits: Tensor, labels: Tensor, weights: tuple[float, float]
     weights
         w1, w2 of nucleus and background pixels.
     """
-    known = labels != IGNORED
-    target = labels[known].float()
-    weight = torch.where(target > 0, float(weights[0]), float(weights[1]))
-    loss = functional.binary_cross_entropy_with_logits(logits[known], target, weight=weight, reduction="sum")
-    return loss / weight.sum().clamp_min(1e-12)
+    target = (labels == 1).to(logits.dtype)
+    weight = torch.where(labels == 1, float(weights[0]), float(weights[1])) * (labels != IGNORED)
+    loss = functional.binary_cross_entropy_with_logits(logits, target, weight=weight, reduction="none")
+    total, loss = weight.sum(dim=(1, 2)), loss.sum(dim=(1, 2))
+    return (loss / total.clamp_min(1e-12)).sum() / (total > 0).sum().clamp_min(1)
 
 
 def cell_loss(logits: Tensor, nucleus: Tensor, label: Tensor, weights: tuple[float, float]) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -10,20 +11,22 @@ import pytest
 import torch
 from rasters import random_nuclei
 
-from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.lattice import bounding_boxes, tiles_of
 from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs.methods.density.confidence import share_from_cells
+from ucs.methods.density.confidence import confidence_of, share_from_cells
 from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.ownership import Evidence, choose_owners
-from ucs.methods.density.statistics import Selection, look_over, tiles_of
+from ucs.methods.density.params import DensityParams
+from ucs.methods.density.predict import DensityPlan, DensityPredictor, NetOnSample
+from ucs.methods.density.statistics import look_over
 from ucs.methods.density.surroundings import cell_probability, survey
-from ucs.methods.density.tile import Judge, Judges, TileTask, ask_nets, cells_of_tile, decide
 from ucs.methods.density.training import DensityData, new_density_net, predict_density
-from ucs.methods.params import TrainParams
+from ucs.methods.model import Selection
 
 CPU = torch.device("cpu")
 SHAPE, REACH, STRENGTH = (230, 310), 20, 0.5
-N_FEATURES, N_KINDS = 4, 3
+N_FEATURES, N_CLUSTERS = 4, 3
+RASTERS = {"labels": np.int32, "confidence": np.uint8, "foreground": np.uint8}
 ALL = Selection(np.ones(N_FEATURES, dtype=bool), np.arange(N_FEATURES), N_FEATURES)
 FEW = Selection(np.array([False, True, False, True]), np.array([0, 1, 0, 0]), 2)
 
@@ -47,44 +50,46 @@ def transcripts(nuclei):
 
 
 def lively(seed):
-    net = new_density_net(TrainParams(density_width=6), seed).eval()
+    net = new_density_net(DensityParams(width=6), seed).eval()
     torch.nn.init.normal_(net.head[-1].weight, generator=torch.Generator().manual_seed(seed), std=0.3)
     return net
 
 
 class Setting:
-    """A sample with the models that judge it: what the density engine makes tasks of."""
+    """A sample with the models that are applied to it, ready to be cut into tiles."""
 
     def __init__(self, transcripts, nuclei, selections=(ALL,), *, evidence=False, tile=96):
         n, n_models = int(nuclei.max()), len(selections)
         self.transcripts, self.nuclei, self.selections = transcripts, nuclei, selections
         random = np.random.default_rng(5)
-        self.judge = random.integers(0, n_models, n + 1)
-        groups = self.judge + 1 if n_models > 1 else None
+        self.model_of_nucleus = random.integers(0, n_models, n + 1)
+        groups = self.model_of_nucleus + 1 if n_models > 1 else None
         options = {"reach": REACH, "strength": STRENGTH, "um_per_px": 1.0, "tile": tile, "groups": groups}
-        self.overviews = [look_over(transcripts, selection, nuclei, **options) for selection in selections]
-        judges = []
-        for number, overview in enumerate(self.overviews):
-            mine = self.judge == number
+        surveys = tuple(look_over(transcripts, selection, nuclei, **options) for selection in selections)
+        nets = []
+        for number, one in enumerate(surveys):
+            mine = self.model_of_nucleus == number
             mine[0] = False
-            levels = overview.levels(None if groups is None else number + 1)
-            judges.append(Judge(lively(number), overview.selection, levels, overview.mean_count(mine)))
-        membership = random.dirichlet(np.ones(N_KINDS), n + 1).astype(np.float32)
-        self.membership = membership if evidence else membership[:, :0]
-        log_ratio = random.normal(size=(N_KINDS, selections[0].n_features)).astype(np.float32)
-        self.judges = Judges(tuple(judges), log_ratio if evidence else None, 2.0, 0.3)
+            levels = one.levels(None if groups is None else number + 1)
+            nets.append(NetOnSample(lively(number), one.selection, levels, one.mean_count(mine)))
+        membership = random.dirichlet(np.ones(N_CLUSTERS), n + 1).astype(np.float32)
+        log_ratio = random.normal(size=(N_CLUSTERS, selections[0].n_features)).astype(np.float32)
+        self.predictor = DensityPredictor(tuple(nets), log_ratio if evidence else None, 2.0, 0.3)
+        self.plan = DensityPlan(
+            self.predictor, surveys, self.model_of_nucleus, membership if evidence else membership[:, :0]
+        )
 
-    def task(self, number, core):
-        extract = self.overviews[0].extract(core)
-        richness = np.stack([overview.richness[extract.ids] for overview in self.overviews])
-        return TileTask(number, extract, self.judge[extract.ids], richness, self.membership[extract.ids])
+    def tile(self, core, predictor=None):
+        """The cells on one core."""
+        return apply(predictor or self.predictor, self.plan.task(core))
 
-    def cells(self, side, **options):
-        """Labels, certainty and share of cells, from tiles of one size."""
-        made = [np.zeros(SHAPE, dtype=dtype) for dtype in (np.int32, np.uint8, np.uint8)]
-        for number, core in enumerate(tiles_of(SHAPE, side)):
-            cells = cells_of_tile(self.task(number, core), self.judges, device=CPU, tile_size=side, **options)
-            for raster, of_tile in zip(made, (cells.labels, cells.certainty, cells.from_cells), strict=True):
+    def cells(self, side):
+        """The cells from tiles of one size."""
+        made = {name: np.zeros(SHAPE, dtype=dtype) for name, dtype in RASTERS.items()}
+        for core in tiles_of(SHAPE, side):
+            cells = self.tile(core)
+            for name, raster in made.items():
+                of_tile = getattr(cells, name)
                 assert of_tile.shape == core.shape
                 assert of_tile.dtype == raster.dtype
                 raster[core.slices] = of_tile
@@ -104,24 +109,29 @@ class Setting:
         for number, selection in enumerate(self.selections):
             around = survey(selection.of(self.transcripts).totals(), self.nuclei, boxes, **options)
             owner = around.nearest.owner
-            mine = self.judge == number
+            mine = self.model_of_nucleus == number
             mine[0] = False
             inside = mine[owner] | (owner == 0) if len(self.selections) > 1 else None
             distance = around.nearest.distance
             levels = measure_levels(around.totals, self.nuclei, distance, um_per_px=1.0, inside=inside)
             density = np.zeros(SHAPE, dtype=np.float32)
-            predict_density(DensityData.of(around, mine), self.judges.judges[number].net, density, device=CPU)
+            predict_density(DensityData.of(around, mine), self.predictor.nets[number].net, density, device=CPU)
             where = mine[owner] if len(self.selections) > 1 else True
             np.copyto(in_cell, cell_probability(around, density, levels), where=where)
             np.copyto(share, share_from_cells(around, density, levels), where=where)
         evidence = None
-        if self.judges.log_ratio is not None:
-            seen = self.selections[0].of(self.transcripts)
-            evidence = Evidence(seen, self.judges.log_ratio, self.membership, self.judges.trust_um)
-        axes = self.overviews[0].axes
+        if self.predictor.log_ratio is not None:
+            seen, weight = self.selections[0].of(self.transcripts), self.predictor.expression_weight_um
+            evidence = Evidence(seen, self.predictor.log_ratio, self.plan.membership, weight)
+        axes = self.plan.surveys[0].axes
         owner, certainty = choose_owners(self.nuclei, boxes, axes, reach=REACH, um_per_px=1.0, evidence=evidence)
-        labels = np.where((in_cell > self.judges.threshold) | (self.nuclei > 0), owner, 0)
-        return [labels, certainty, share]
+        labels = np.where((in_cell > self.predictor.threshold) | (self.nuclei > 0), owner, 0)
+        foreground = np.rint(255 * in_cell).astype(np.uint8)
+        return {"labels": labels, "confidence": confidence_of(certainty, share), "foreground": foreground}
+
+
+def apply(predictor, task):
+    return predictor.decide(predictor.forward(task, device=CPU, tile_size=96))
 
 
 SETTINGS = {
@@ -140,16 +150,17 @@ def setting(request, transcripts, nuclei):
 
 
 def assert_same(made, expected):
-    for name, one, other in zip(("labels", "certainty", "from_cells"), made, expected, strict=True):
-        np.testing.assert_array_equal(one, other, err_msg=name)
+    for name, raster in expected.items():
+        np.testing.assert_array_equal(made[name], raster, err_msg=name)
 
 
 def test_one_tile_is_the_whole(setting):
     made = setting.as_one_tile
     assert_same(made, setting.oracle())
-    labels = made[0]
+    labels = made["labels"]
     assert 1.2 * (setting.nuclei > 0).sum() < (labels > 0).sum() < 0.9 * labels.size
     np.testing.assert_array_equal(labels[setting.nuclei > 0], setting.nuclei[setting.nuclei > 0])
+    assert len(np.unique(made["foreground"])) > 20
 
 
 @pytest.mark.parametrize("side", [96, 192])
@@ -157,58 +168,54 @@ def test_tiles_have_no_say(setting, side):
     assert_same(setting.cells(side), setting.as_one_tile)
 
 
-def test_a_task_and_judges_may_travel(setting):
+def test_a_task_and_the_predictor_may_travel(setting):
     """Pickled, they are small and give the same elsewhere."""
-    core = Window(96, 96, 192, 192)
-    task = setting.task(7, core)
-    sent = pickle.dumps((task, setting.judges), protocol=5)
-    travelled, judges = pickle.loads(sent)  # noqa: S301
-    assert travelled.number == 7
-    made = cells_of_tile(travelled, judges.on(CPU), device=CPU, tile_size=96)
-    expected = cells_of_tile(task, setting.judges, device=CPU, tile_size=96)
-    for name in ("labels", "certainty", "from_cells"):
-        np.testing.assert_array_equal(getattr(made, name), getattr(expected, name))
-    assert len(sent) < len(pickle.dumps((setting.transcripts, setting.nuclei, setting.overviews)))
+    task = setting.plan.task(Window(96, 96, 192, 192))
+    sent = pickle.dumps((task, setting.predictor), protocol=5)
+    travelled, predictor = pickle.loads(sent)  # noqa: S301
+    assert_same(vars(apply(predictor.on(CPU), travelled)), vars(apply(setting.predictor, task)))
+    assert len(sent) < len(pickle.dumps((setting.transcripts, setting.nuclei, setting.plan.surveys)))
 
 
 def test_a_part_of_the_raster_does_not_reach_beyond_itself(setting):
     """What is far from a tile has no say in it."""
     core = Window(0, 0, 96, 96)
-    expected = cells_of_tile(setting.task(0, core), setting.judges, device=CPU, tile_size=96)
-    nuclei, of = setting.nuclei.copy(), setting.transcripts
+    task, of = setting.plan.task(core), setting.transcripts
+    assert task.extract.window.row1 <= 160
+    assert task.extract.window.column1 <= 200
     kept = (of.rows() < 160) & (of.column < 200)
     arrays = [values[kept] for values in (of.rows(), of.column, of.feature, of.count)]
     fewer = TranscriptMap.from_positions(*arrays, shape=SHAPE, n_features=N_FEATURES)
-    task = setting.task(0, core)
-    extract = task.extract
-    assert extract.window.row1 <= 160
-    assert extract.window.column1 <= 200
-    other = Setting(fewer, nuclei, setting.selections, evidence=setting.judges.log_ratio is not None)
-    again = other.task(0, core)
-    np.testing.assert_array_equal(again.extract.transcripts.dense(), extract.transcripts.dense())
-    task = TileTask(0, again.extract, task.judge, task.richness, task.membership)
-    made = cells_of_tile(task, setting.judges, device=CPU, tile_size=96)
-    np.testing.assert_array_equal(made.labels, expected.labels)
+    other = Setting(fewer, setting.nuclei, setting.selections, evidence=setting.predictor.log_ratio is not None)
+    again = other.plan.task(core)
+    np.testing.assert_array_equal(again.extract.transcripts.dense(), task.extract.transcripts.dense())
+    same = replace(task, extract=replace(again.extract, richness=task.extract.richness))
+    assert_same(vars(apply(setting.predictor, same)), vars(apply(setting.predictor, task)))
 
 
-def test_nets_may_be_asked_ahead_of_the_decision(setting):
-    task, told = setting.task(0, Window(0, 0, 96, 192)), []
-    density = ask_nets(task, setting.judges, device=CPU, tile_size=96, update=lambda *done: told.append(done))
-    assert density.task is task
-    assert told
-    assert all(done <= total for done, total in told)
-    made = decide(density, setting.judges)
-    np.testing.assert_array_equal(made.labels, cells_of_tile(task, setting.judges, device=CPU, tile_size=96).labels)
+@pytest.mark.parametrize("low", [0.1, 0.4])
+def test_the_threshold_shrinks_cells_and_changes_nothing_else(setting, low):
+    core = Window(0, 96, 192, 288)
+    wide, narrow = (setting.tile(core, replace(setting.predictor, threshold=t)) for t in (low, low + 0.2))
+    assert (narrow.labels > 0).sum() < (wide.labels > 0).sum()
+    kept = narrow.labels > 0
+    np.testing.assert_array_equal(narrow.labels[kept], wide.labels[kept])
+    nuclei = setting.nuclei[core.slices]
+    np.testing.assert_array_equal(narrow.labels[nuclei > 0], nuclei[nuclei > 0])
+    assert_same({"confidence": narrow.confidence, "foreground": narrow.foreground}, {
+        "confidence": wide.confidence, "foreground": wide.foreground
+    })  # fmt: skip
 
 
 def test_tiles_without_nuclei(transcripts):
     nothing = np.zeros(SHAPE, dtype=np.int32)
     nothing[5:9, 5:9] = 1
     setting = Setting(transcripts, nothing, evidence=True)
-    task = setting.task(0, Window(192, 192, 230, 288))
+    task = setting.plan.task(Window(192, 192, 230, 288))
     assert task.extract.ids.tolist() == [0]
-    made = cells_of_tile(task, setting.judges, device=CPU, tile_size=96)
+    made = apply(setting.predictor, task)
     assert made.labels.shape == (38, 96)
     assert not made.labels.any()
-    assert not made.certainty.any()
+    assert not made.confidence.any()
+    assert not made.foreground.any()
     assert_same(setting.cells(96), setting.oracle())
