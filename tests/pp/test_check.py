@@ -202,6 +202,7 @@ BAD = {
     "nuclei elsewhere": (lambda: scene().sdata(labels_to_um=translation(5000, 0)), {}),
     "too large": (lambda: scene().sdata(), {"um_per_unit": 50.0, "resolution": 50.0, "check_alignment": True}),
     "unknown genes": (lambda: scene().sdata(), {"genes": ["EPCAM"]}),
+    "no cell types": (lambda: scene().sdata(), {"cell_type_key": "kind"}),
     "no such region": (lambda: scene().sdata(), {"regions": "lobe"}),
     "another resolution": (lambda: scene().sdata(), {"model": scenes.model, "resolution": 2.0}),
     "another panel": (lambda: changed(feature_name=pd.Categorical(["A", "B"] * 2100 + ["A"])), {"model": scenes.model}),

@@ -212,7 +212,7 @@ class TestBadInput:
 
 
 def test_one_call_takes_one_sample():
-    with pytest.raises(TypeError, match="sdata must be one SpatialData, not list.*ucs.tl.train"):
+    with pytest.raises(TypeError, match="sdata must be one SpatialData, not list. .*ucs.tl.train"):
         ucs.tl.segment([scene().sdata()])
     result = predict(scene().sdata(), train([scene().sdata()]))
     alone = predict(scene().sdata(), train(scene().sdata()))

@@ -24,6 +24,7 @@ from ucs._read.summary import (
     why_unit,
 )
 from ucs._results.keys import check_keys
+from ucs._run.cell_types import with_given_types
 from ucs._run.check_report import Check
 from ucs._run.estimate import Workload, estimate
 from ucs._run.genes import N_HIGHLY_VARIABLE, choose_genes, import_scanpy
@@ -98,6 +99,8 @@ class InputChecker:
             if nuclei is not None:
                 sample = Sample(source, nuclei_key, transcripts, nuclei, "unchecked", {}, fields, fov)
                 self._compare(sample)
+                given = self.asked.cell_type_key, self.asked.training.markers
+                self._attempt(with_given_types, self.sdata, sample, *given)
                 n_models = self._attempt(self._divide, sample) or 1.0
         if not self.problems:
             self._estimate(source, transcripts, nuclei, n_models, before, time.perf_counter() - start)

@@ -66,11 +66,17 @@ def check_one_object(sdata: object) -> None:
         msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
         raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
-        msg = (
-            f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
-            "ucs.tl.train([...]) and applied to each of them with model=."
-        )
+        msg = f"{not_spatialdata(sdata)}."
+        if isinstance(sdata, list | tuple):
+            msg += " One model for several is trained by ucs.tl.train([...]) and applied to each of them with model=."
         raise TypeError(msg)
+
+
+def not_spatialdata(given: object, wanted: str = "one SpatialData") -> str:
+    """Return what is wrong with an object that is none."""
+    if isinstance(given, str | Path):
+        return f"sdata must be {wanted}, not a path: pass spatialdata.read_zarr({str(given)!r})"
+    return f"sdata must be {wanted}, not {type(given).__name__}"
 
 
 def reading_option(name: str, example: object) -> str:

@@ -49,6 +49,7 @@ def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
     assigned, used = int(table.X.sum() + controls), int(quality["n_kept"])
     figures = {
         "platform": str(parameters["platform"]),
+        "method": str(parameters["method"]),
         "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {table.n_vars:,} genes)",
         "nuclei": f"{quality['n_nuclei']:,} ({parameters['nuclei_key']})",
         "background": _background(uns.get("model", {}).get("background", {})),

@@ -92,6 +92,7 @@ def in_options(message: str, options: Collection[str]) -> str:
     message = re.sub(r"\w+=\S+ \(in ucs\.tl\.segment: (read=\{[^}]*\})\)", r"\1", message)
     message = re.sub(r"params=\{'(\w+)': ([^}]*)\}", r"--param \1=\2", message)
     message = re.sub(r"params\['(\w+)'\]", r"--param \1", message)
+    message = re.sub(r"\bparams=(?=[\s.,;:)])", "--param", message)
     for name, flag in flags().items():
         argument, field = name[:-2].split("['")
         message = message.replace(f"{name}=", f"{flag} ").replace(name, flag)
