@@ -23,7 +23,7 @@ MOST_PARAMETERS = 22  # of a public function
 CIRCLES = {  # for type checking only, but for the second
     ("ucs._read.summary", "ucs._read.sample"),
     ("ucs._read.nuclei.of_sample", "ucs.pp._nuclei"),
-    ("ucs._run.check", "ucs.pp._check"),
+    ("ucs._run.check.checker", "ucs.pp._check"),
     ("ucs.methods.density.learning", "ucs._run.training"),
 }
 LARGE_FOLDERS = {"_kernels", "_read"}

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 
 import ucs
 from ucs._kernels.distances import nucleus_axes
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._run.region_samples import raster_of
 from ucs.cli import app

@@ -13,7 +13,7 @@ from interrupted import interrupt
 from scenes import PAPER_TINY
 
 import ucs
-from ucs._kernels.windows import Window
+from ucs._kernels.labels.windows import Window
 from ucs._run import cluster as module
 from ucs._run.output import put_from_elsewhere
 from ucs.methods import TileCells

@@ -15,7 +15,7 @@ from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 
 FAST = {"max_steps": 60}
 

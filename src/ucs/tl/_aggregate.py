@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
-from ucs._kernels.measure import centroids, eccentricities, moments
+from ucs._kernels.labels.measure import centroids, eccentricities, moments
 from ucs._read.columns import check_frame, counts_of, encode_features, order_features
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source

@@ -10,7 +10,7 @@ import pandas as pd
 from ucs._evaluation.reference import as_reference
 from ucs._evaluation.types import type_probabilities
 from ucs._kernels.count import count_in_labels, split_columns
-from ucs._kernels.measure import centroids, moments
+from ucs._kernels.labels.measure import centroids, moments
 from ucs._read.platforms import FOV
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.table import build_table

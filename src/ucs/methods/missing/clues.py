@@ -25,7 +25,7 @@ import numpy as np
 
 from ucs._kernels.bands import bands
 from ucs._kernels.count import count_in_labels, row_sums
-from ucs._kernels.ids import pixels_of_ids
+from ucs._kernels.labels.ids import pixels_of_ids
 from ucs.methods.missing.nuclear import NuclearSignature
 
 if TYPE_CHECKING:

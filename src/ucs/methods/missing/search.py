@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.count import count_in_labels
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs._utils.log import logger
 from ucs.methods.density.cores import count_in_cores
