@@ -30,7 +30,7 @@ from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
 from ucs._read.sample import find_source, prepare
 from ucs.methods.paper.assign import assign_pixels
-from ucs.methods.paper.find_background import find_background
+from ucs.methods.paper.calibrate import find_background
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData

@@ -22,15 +22,8 @@ from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.ownership import Evidence, choose_owners
 from ucs.methods.density.statistics import look_over
 from ucs.methods.density.surroundings import cell_probability, survey
-from ucs.methods.missing.clues import (
-    Clues,
-    TypicalCells,
-    gather_clues,
-    keep_candidates,
-    plausibility,
-    propose,
-    to_drop,
-)
+from ucs.methods.missing.candidates import keep_candidates, plausibility, propose, to_drop
+from ucs.methods.missing.clues import Clues, TypicalCells, gather_clues
 from ucs.methods.model import Selection
 
 if TYPE_CHECKING:
