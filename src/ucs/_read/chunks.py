@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.sorting import Segment, bin_positions, extent, group_by_band
+from ucs._kernels.binning import bin_positions, extent, group_by_band
+from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import MapWriter, TranscriptMap
 from ucs._read.grid import pixel_index
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, check_fits_memory

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.delayed import Delayed
 
-from ucs._kernels.sorting import add_counts, group_by_tile
+from ucs._kernels.binning import add_counts, group_by_tile
 from ucs._read.lazy.extent import window_of
 from ucs._read.transcripts import read_chunk
 from ucs._utils.checks import listed
