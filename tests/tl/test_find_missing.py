@@ -110,7 +110,7 @@ class TestResults:
     def test_nuclei_whose_ids_are_text_leave_them_empty(self):
         nuclei = scene().nuclei
         kept = np.where(nuclei % 4 == 0, 0, nuclei)
-        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)
+        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
         frame = frame[frame.index.isin(np.unique(kept))]
         frame.index = [f"n{k}" for k in frame.index]
         sdata = scene().sdata()
