@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from helpers import cheap_copy, prostate_sdata, require_data
 from hypothesis import settings
 from spatialdata import SpatialData
 
-from ucs._run import run as _run
 from ucs._utils.log import logger
 
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -90,22 +88,6 @@ def _one_thread() -> Iterator[None]:
 def cells(_one_thread: None) -> SpatialData:
     """The scene with its cells; not to be written to."""
     return scenes.cells()
-
-
-_remembered: list[Any] = []
-
-
-@pytest.fixture
-def instant(cells: SpatialData, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scene is predicted once, for tests of what comes before and after."""
-    original = _run.predict_cells
-
-    def predict_once(*arguments: Any, **options: Any) -> Any:
-        if not _remembered:
-            _remembered.append(original(*arguments, **options))
-        return _remembered[0]
-
-    monkeypatch.setattr(_run, "predict_cells", predict_once)
 
 
 @pytest.fixture

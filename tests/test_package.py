@@ -25,7 +25,8 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_submodules_are_public():
-    assert sorted(set(ucs.__all__) - {"Platform", "__version__", "platforms"}) == SUBMODULES
+    assert sorted(set(ucs.__all__) - {"__version__", "Platform", "platforms"}) == SUBMODULES
+    assert ucs.Platform is type(ucs._read.platforms.XENIUM)
     assert dir(ucs) == sorted(ucs.__all__)
 
 

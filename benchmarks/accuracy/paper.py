@@ -26,11 +26,11 @@ from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
 from benchmarks.accuracy.samples import SAMPLES
 from ucs._kernels.distances import nucleus_axes
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._read.sample import find_source, prepare
 from ucs.methods.paper.assign import assign_pixels
-from ucs.methods.paper.find_background import find_background
+from ucs.methods.paper.calibrate import find_background
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData

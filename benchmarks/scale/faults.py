@@ -3,8 +3,8 @@
 An undisturbed run gives the reference and its duration. Then, for each of the random moments of that duration, a run
 with ``compute={"resume": True}`` is killed on a fresh clone of the store. After it the store must read, its elements
 must be what they were, byte for byte, and cells that are there must be whole. The same call again must end with the
-labels and the counts of the reference, bit by bit, and leave nothing behind. With ``--chained`` the kills hit one run after another,
-each of which takes up what the ones before have left. A run of 1 Mpx is one tile: with
+labels and the counts of the reference, bit by bit, and leave nothing behind. With ``--chained`` the kills hit one run
+after another, each of which takes up what the ones before have left. A run of 1 Mpx is one tile: with
 ``--options '{"compute": {"tile_size": 256}}'`` it leaves finished tiles behind, as ``--mpx 4`` and more do.
 """
 

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 
 __version__ = version("spatialdata-ucs")
 
+_SUBMODULES = ("datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl")
+
 __all__ = [
-    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl"
+    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl",
 ]  # fmt: skip
 
 
@@ -31,12 +33,12 @@ def platforms() -> pd.DataFrame:
 
 
 def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
     if name == "Platform":
         from ucs._read.platforms import Platform
 
         return Platform
-    if name in __all__:
-        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

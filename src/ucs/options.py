@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,11 +18,11 @@ __all__ = ["ComputeOptions", "OutputKeys", "ReadOptions"]
 
 
 def _check_genes(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, str | int | Sequence):
+    if isinstance(value, bool) or not isinstance(value, str | Integral | Sequence):
         msg = f"{name}={value!r} must be 'all', 'hvg', a number, a list of names or a regular expression."
         raise TypeError(msg)
-    if isinstance(value, int):
-        check_at_least(value, 1, name)
+    if isinstance(value, Integral):
+        check_at_least(int(value), 1, name)
 
 
 def _check_planes(value: Any, name: str) -> None:

@@ -18,11 +18,12 @@ from typer.testing import CliRunner, Result
 
 import ucs
 from ucs._files.new_store import write_new_store
+from ucs._utils.checks import reading_option
 from ucs.cli import app
 from ucs.cli import demo as _demo
 from ucs.cli.terminal import in_options
 
-QUICK = {"max_steps": 5, "cell_steps": 20}
+QUICK = {"max_steps": 5}
 ADDED = {"ucs_cells", "ucs_boundaries", "ucs_table"}
 
 
@@ -94,7 +95,7 @@ def test_segment_adds_cells_to_the_store(made: Path, store: Path):
     assert set(np.unique(sdata.labels["ucs_cells"])) - {0} == set(table.obs["cell_id"])
     assert set(sdata.shapes["ucs_boundaries"].index) == set(table.obs["cell_id"])
     stages = ("survey", "cells", "refine", "write", "total")
-    for word in ("cells", "transcripts assigned", "median area", "background", *stages, str(store)):
+    for word in ("cells", "transcripts assigned", "median area", "density", *stages, str(store)):
         assert word in result.stdout.replace("\n", "")
     # Nothing of the user's is touched, but for the lists of what is there.
     changed = {path for path, content in before.items() if tree(store).get(path, "gone") != content}
@@ -152,7 +153,16 @@ def test_segment_replaces_only_what_it_may(made: Path, segmented: Path, tmp_path
         (["--gene-key", "target"], ["'target'", "'feature_name'"]),
         (["--platform", "visium"], ["'visium'", "'xenium'"]),
         (["--coordinate-system", "local"], ["'local'", "'global'"]),
-        (["--background", "near"], ["'near'", "'auto'"]),
+        (["--method", "paper", "--param", "background=near"], ["--param background='near'", "'auto'"]),
+        (["--method", "published"], ["--method 'published'", "'density', 'paper'"]),
+        (["--param", "steps=3"], ["'steps'", "'max_steps'"]),
+        (["--param", "max_steps"], ["--param max_steps must be NAME=VALUE"]),
+        (["--threshold", "1.5"], ["--threshold 1.5", "between 0 and 1"]),
+        (["--genes", "EPCAM"], ["--genes 'EPCAM'"]),
+        (["--tile-size", "0"], ["--tile-size 0 must be at least 1"]),
+        (["--missing-rule", "paper"], ["--missing-rule has no effect without --find-missing"]),
+        (["--missing-rule", "both"], ["--missing-rule both is unknown"]),
+        (["--missing-nuclei-key", "m"], ["--missing-nuclei-key has no effect without --find-missing"]),
         (["--resolution", "-1"], ["resolution", "positive"]),
         (["--resolution", "1e-5"], ["GiB"]),
         (["--device", "cuda:99"], ["cuda:99"]),
@@ -200,11 +210,27 @@ def test_errors_of_others_are_named(store: Path, monkeypatch: pytest.MonkeyPatch
     assert_bad_input(result, "KeyError: first line second line (--verbose shows where)")
 
 
-def test_library_messages_speak_of_options():
-    said = "'a' exists; pass overwrite=True to replace it or another shapes_key_added=. Or gene_key=, or seed=3 (x=1)."
-    options = ["shapes_key_added", "gene_key", "seed", "points_key"]
-    assert in_options(said, options) == "'a' exists; pass --overwrite to replace it. Or --gene-key, or --seed 3 (x=1)."
-    assert in_options("Pass check_alignment=False to go on.", options) == "Pass --no-alignment-check to go on."
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (
+            "'a' exists; pass overwrite=True to replace it, or another key_added['shapes'].",
+            "'a' exists; pass --overwrite to replace it, or another --shapes-key.",
+        ),
+        (f"Name it: {reading_option('gene_key', 'symbol')}.", "Name it: --gene-key 'symbol'."),
+        (f"Pass {reading_option('check_alignment', example=False)} to go on.", "Pass --no-check-alignment to go on."),
+        ("compute={'resume': True} needs one: compute={'scratch': ...}.", "--resume needs one: --scratch ...."),
+        ("read['um_per_unit']=-1 must be a positive number.", "--um-per-unit -1 must be a positive number."),
+        ("coordinate_system='slide' is not one of both.", "--coordinate-system 'slide' is not one of both."),
+        ("fuse_nuclei=True needs the cell of each nucleus.", "--fuse-nuclei needs the cell of each nucleus."),
+        ("No cell has min_transcripts=9 or more.", "No cell has --min-transcripts 9 or more."),
+        ("Or params['reach'], params={'background': 5.0}.", "Or --param reach, --param background=5.0."),
+        ("resolution=0.5, or pass resolution= for all; seed=3 (x=1).",
+         "--resolution 0.5, or pass --resolution for all; --seed 3 (x=1)."),
+    ],
+)  # fmt: skip
+def test_library_messages_speak_of_options(said: str, expected: str):
+    assert in_options(said, ["seed", "resolution"]) == expected
 
 
 def interrupt(monkeypatch: pytest.MonkeyPatch, method: str, at: int, *, done: bool) -> None:
@@ -282,7 +308,7 @@ def test_ctrl_c_in_the_middle(store: Path):
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60, train=QUICK))
+    monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60, params=QUICK))
     result = call("demo", "--output", tmp_path / "demo", "--seed", 1)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["cells.png", "tissue.zarr"]
@@ -335,19 +361,3 @@ def test_check_of_bad_options_and_stores(store: Path, tmp_path: Path):
     assert_bad_input(call("check", store, "--platform", "visium"), "'visium'", "'xenium'")
     assert_bad_input(call("check", store, "--resolution", -1), "--resolution", "positive")
     assert_bad_input(call("check", tmp_path / "missing.zarr"), "missing.zarr does not exist")
-
-
-def test_options_of_segment_reach_it(store: Path, monkeypatch: pytest.MonkeyPatch):
-    got = {}
-
-    def segment(_sdata: SpatialData, points_key: object, nuclei_key: object, **options: object) -> None:
-        got.update(options, points_key=points_key, nuclei_key=nuclei_key)
-        raise ValueError("enough")
-
-    monkeypatch.setattr("ucs.tl.segment", segment)
-    options = ["--genes", "hvg", "--z-planes", 1, "--z-planes", 2.5, "--regions", 1200, "--fuse-nuclei"]
-    call("segment", store, *options, "--points-key", "a", "--points-key", "b", "--background", "6.5")
-    assert (got["genes"], got["z_planes"], got["regions"], got["fuse_nuclei"]) == ("hvg", [1, 2.5], 1200, True)
-    assert (got["points_key"], got["nuclei_key"], got["background"]) == (["a", "b"], None, 6.5)
-    call("segment", store, "--points-key", "a", "--regions", "fov", "--genes", "20")
-    assert (got["points_key"], got["regions"], got["genes"], got["z_planes"]) == ("a", "fov", 20, None)

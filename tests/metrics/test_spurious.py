@@ -10,7 +10,7 @@ from ucs._evaluation.detection import found_together
 from ucs._evaluation.rasters import CellRaster
 from ucs._evaluation.tissue import Tissue
 from ucs.metrics import expand_nuclei, spurious_coexpression
-from ucs.metrics._spurious import Placed, _exclusive_pairs, _met
+from ucs.metrics._spurious import CountsByHalf, _cooccurrence, _exclusive_pairs
 
 
 def tissue_tables(n=400, seed=0, mixing=0.0, depth=1.0):
@@ -81,7 +81,7 @@ def test_pairs_and_sums_equal_loops():
     first, second = _exclusive_pairs(matrix, 3)
     assert [scores[pair] for pair in zip(first, second, strict=True)] == pytest.approx([scores[pair] for pair in best])
     half = np.arange(60) % 2
-    met, by_chance = _met(Placed(matrix, half), 1, (first, second), 1e-9)
+    met, by_chance = _cooccurrence(CountsByHalf(matrix, half), 1, (first, second), 1e-9)
     # At next to no depth the chance to be found is x k / N.
     q = 1e-9 * counts[half == 1] / counts[half == 1].sum(axis=1, keepdims=True)
     assert met == pytest.approx(sum((q[:, a] * q[:, b]).sum() for a, b in zip(first, second, strict=True)), rel=1e-3)

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scenes import PAPER_TINY, scene
+from calls import segment
+from scenes import TINY, scene
 from spatialdata.models import Labels2DModel
 from spatialdata.transformations import get_transformation
 
@@ -37,14 +38,7 @@ def test_by_a_segmentation_that_follows_the_transcripts():
 
 def test_the_default_is_our_segmentation():
     def briefly(sdata):
-        return ucs.tl.segment(
-            sdata,
-            inplace=False,
-            progress=False,
-            method="paper",
-            params={**PAPER_TINY},
-            compute={"device": "cpu"},
-        )
+        return segment(sdata, params=TINY)
 
     sdata = scene().sdata()
     full = briefly(sdata)
@@ -59,16 +53,16 @@ def test_the_default_is_our_segmentation():
 
 
 def test_the_default_segmentation_is_called(monkeypatch):
-    calls = []
+    called = []
 
-    def segment(sdata, **options):
-        calls.append(options)
+    def of_nuclei(sdata, **options):
+        called.append(options)
         found = sdata["nucleus_labels"].copy()
         return Labels2DModel.parse(found.data, dims=("y", "x"), transformations=get_transformation(found, get_all=True))
 
-    monkeypatch.setattr(ucs.tl, "segment", segment)
+    monkeypatch.setattr(ucs.tl, "segment", of_nuclei)
     assert subsample_stability(scene().sdata())["f1_0.5"].tolist() == [1, 1, 1]
-    assert calls == [{"inplace": False, "progress": False}] * 4
+    assert called == [{"inplace": False, "progress": False}] * 4
 
 
 def test_a_smaller_part_is_a_part_of_a_larger_one():

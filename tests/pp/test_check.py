@@ -12,33 +12,21 @@ import pandas as pd
 import pytest
 import scenes
 import torch
+from calls import check, segment
 from rich.console import Console
-from scenes import TINY, boxes, make_sdata, scene, translation
+from scenes import PAPER_TINY, TINY, boxes, make_sdata, scene, translation
 from spatialdata import SpatialData
 from stains import UM_PER_PX, dapi, image_element
 
-import ucs
 from ucs._read.platforms import XENIUM
 from ucs._read.sample import find_source, prepare
-from ucs._run.check_report import Check
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread():
-    """Torch's threads wait in a loop: beside other work on few processors two are far slower than one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+from ucs._run.check.report import Check
+from ucs.methods import DensityMethod, PaperMethod
 
 
 @pytest.fixture
 def sdata():
     return scene().sdata()
-
-
-def check(sdata, *keys, **options):
-    return ucs.pp.check(sdata, *keys, **{"estimate": False, "device": "cpu", "check_alignment": False, **options})
 
 
 def with_points(change):
@@ -77,7 +65,7 @@ class TestFound:
         assert found["alignment"] == {"verdict": "unchecked"}
 
     def test_is_plain(self, sdata):
-        found = ucs.pp.check(sdata, regions=48, params=TINY, compute={"device": "cpu"})
+        found = check(sdata, regions=48, params=TINY, estimate=True)
         assert json.loads(json.dumps(found)) == found
         assert isinstance(found, dict)
 
@@ -147,7 +135,7 @@ class TestFound:
 
     def test_the_object_stays_as_it_was(self, sdata):
         before = {name: element for _, name, element in sdata.gen_elements()}
-        ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})
+        check(sdata, params=TINY, estimate=True)
         after = {name: element for _, name, element in sdata.gen_elements()}
         assert list(after) == list(before)
         assert all(after[name] is before[name] for name in before)
@@ -179,7 +167,7 @@ class TestNucleiInImages:
         assert "'DAPI'" in str(found)
 
     def test_are_reckoned_with(self, with_image):
-        found = ucs.pp.check(with_image, params=TINY, compute={"device": "cpu"})
+        found = check(with_image, params=TINY, estimate=True)
         assert found["estimate"]["stages"]["nuclei"] > 0
 
     def test_cannot_be_found(self, with_image):
@@ -214,6 +202,7 @@ BAD = {
     "nuclei elsewhere": (lambda: scene().sdata(labels_to_um=translation(5000, 0)), {}),
     "too large": (lambda: scene().sdata(), {"um_per_unit": 50.0, "resolution": 50.0, "check_alignment": True}),
     "unknown genes": (lambda: scene().sdata(), {"genes": ["EPCAM"]}),
+    "no cell types": (lambda: scene().sdata(), {"cell_type_key": "kind"}),
     "no such region": (lambda: scene().sdata(), {"regions": "lobe"}),
     "another resolution": (lambda: scene().sdata(), {"model": scenes.model, "resolution": 2.0}),
     "another panel": (lambda: changed(feature_name=pd.Categorical(["A", "B"] * 2100 + ["A"])), {"model": scenes.model}),
@@ -232,12 +221,13 @@ class TestProblems:
         make, options = BAD[case]
         options = {k: v() if k == "model" else v for k, v in options.items()}
         sdata = make()
-        monkeypatch.setattr("ucs._run.training.train_nets", fail)
-        monkeypatch.setattr("ucs.methods.density.learning.train_density", fail)
+        for method in (DensityMethod, PaperMethod):
+            monkeypatch.setattr(method, "survey", fail)
+            monkeypatch.setattr(method, "learn_shared", fail)
         found = check(sdata, **options)
         assert not found.ok
         with pytest.raises((KeyError, TypeError, ValueError, MemoryError)) as raised:
-            ucs.tl.segment(sdata, **{"check_alignment": False, "device": "cpu", "progress": False, **options})
+            segment(sdata, inplace=True, **options)
         first = found["problems"][0]
         assert first == {"error": type(raised.value).__name__, "message": str(raised.value.args[0])}
         assert first["message"] in str(found)
@@ -261,18 +251,19 @@ class TestProblems:
         ("options", "error", "message"),
         [
             ({"resolution": -1}, ValueError, "resolution=-1 must be a positive number"),
-            ({"um_per_unit": 0}, ValueError, "um_per_unit=0 must be a positive number"),
+            ({"um_per_unit": 0}, ValueError, r"read\['um_per_unit'\]=0 must be a positive number"),
             ({"platform": "merfish"}, ValueError, "platform='merfish' is unknown"),
             ({"device": "tpu"}, ValueError, "device='tpu' is not"),
-            ({"tile_size": 0}, ValueError, "tile_size=0 must be a whole number"),
+            ({"tile_size": 0}, ValueError, r"compute\['tile_size'\]=0 must be at least 1"),
             ({"z_planes": "top"}, ValueError, "z_planes='top' must be a number"),
-            ({"train": {"epochs": 3}}, ValueError, "train has unknown fields"),
+            ({"params": {"epochs": 3}}, ValueError, "params has unknown fields: 'epochs'"),
+            ({"method": "published"}, ValueError, "method='published' is unknown; known are 'density', 'paper'"),
+            ({"threshold": 1}, ValueError, "threshold=1 must lie between 0 and 1"),
             ({"model": 3}, TypeError, "model=3 must be"),
             ({"model": "nowhere"}, FileNotFoundError, "holds no model"),
             ({"regions": 1.5}, TypeError, "regions=1.5 must be"),
-            ({"background": "far"}, ValueError, "background='far' is unknown"),
-            ({"ownership": "near"}, ValueError, "ownership='near'"),
-            ({"softmask": "round"}, ValueError, "softmask='round'"),
+            ({"params": {"ownership": "near"}}, ValueError, r"params\['ownership'\]='near' is unknown"),
+            ({"method": "paper", "params": {"background": "far"}}, ValueError, r"\['background'\]='far' is unknown"),
         ],
     )
     def test_wrong_arguments_are_errors(self, sdata, options, error, message):
@@ -281,8 +272,10 @@ class TestProblems:
 
 
 class TestEstimate:
-    def test_time_and_memory(self, sdata):
-        found = ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})["estimate"]
+    @pytest.mark.parametrize("method", ["density", "paper"])
+    def test_time_and_memory(self, sdata, method):
+        params = {"density": TINY, "paper": PAPER_TINY}[method]
+        found = check(sdata, method=method, params=params, estimate=True)["estimate"]
         assert found["device"] == "cpu"
         assert {"read", "train", "predict", "cells"} <= set(found["stages"])
         assert all(seconds > 0 for seconds in found["stages"].values())
@@ -290,18 +283,16 @@ class TestEstimate:
         assert 0.1 < found["memory_gib"] < 20
 
     def test_grows_with_the_work(self, sdata):
-        few, many = ({**TINY, "max_steps": n, "cell_steps": n} for n in (10, 1000))
-        seconds = [
-            ucs.pp.check(sdata, params=t, compute={"device": "cpu"})["estimate"]["stages"]["train"] for t in (few, many)
-        ]
+        few, many = ({**TINY, "max_steps": n} for n in (10, 1000))
+        seconds = [check(sdata, params=p, estimate=True)["estimate"]["stages"]["train"] for p in (few, many)]
         assert seconds[1] > 10 * seconds[0]
-        assert "train" not in ucs.pp.check(sdata, model=scenes.model(), compute={"device": "cpu"})["estimate"]["stages"]
+        assert "train" not in check(sdata, model=scenes.model(), estimate=True)["estimate"]["stages"]
 
     def test_nothing_is_timed_if_not_asked_for(self, sdata, monkeypatch):
         def fail(*_, **__):
             raise AssertionError("timed")
 
-        monkeypatch.setattr("ucs._run.estimate.rehearse", fail)
+        monkeypatch.setattr("ucs._run.check.estimate.rehearse", fail)
         found = check(sdata)["estimate"]
         assert found["seconds"] is None
         assert found["memory_gib"] > 0
@@ -310,7 +301,7 @@ class TestEstimate:
         torch.manual_seed(3)
         expected = torch.rand(4)
         torch.manual_seed(3)
-        ucs.pp.check(sdata, params=TINY, compute={"device": "cpu"})
+        check(sdata, params=TINY, estimate=True)
         assert torch.equal(torch.rand(4), expected)
 
 

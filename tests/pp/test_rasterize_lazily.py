@@ -19,8 +19,8 @@ from spatialdata import SpatialData
 from spatialdata.models import PointsModel
 
 import ucs
+from ucs._read.lazy.row_groups import find_categories, find_row_groups
 from ucs._read.platforms import XENIUM
-from ucs._read.row_groups import find_categories, find_row_groups
 from ucs._read.source import find_source
 from ucs._read.transcripts import read_transcripts
 
@@ -160,7 +160,7 @@ class TestStored:
     @pytest.mark.parametrize("resolution", [0.3, 1.0, 2.5])
     def test_where_the_grid_of_segment_lies_it_is_the_same_and_beyond_it_empty(self, stored, resolution):
         source = find_source(stored, platform="xenium", resolution=resolution)
-        read = read_transcripts(stored, source.parts, XENIUM, resolution=resolution, um_per_unit=1.0)
+        read = read_transcripts(stored, source.elements, XENIUM, resolution=resolution, um_per_unit=1.0)
         image = ucs.pp.rasterize(stored, platform="xenium", resolution=resolution)
         corner = image.attrs["transform"]["global"].to_affine_matrix(("x", "y"), ("x", "y"))[:2, 2] / resolution
         column0, row0 = np.rint(corner).astype(int)
@@ -189,7 +189,7 @@ class TestStored:
         reads.clear()
         expected = ucs.pp.rasterize(sdata, platform="xenium").compute()
         assert len(reads) == 1
-        monkeypatch.setattr("ucs._read.row_groups._ROWS_AT_ONCE", 200)
+        monkeypatch.setattr("ucs._read.lazy.row_groups._ROWS_AT_ONCE", 200)
         reads.clear()
         np.testing.assert_array_equal(ucs.pp.rasterize(sdata, platform="xenium"), expected)
         assert len(reads) == 3
@@ -285,7 +285,7 @@ class TestWhatMetadataDoNotTell:
         sdata = SpatialData(points={"transcripts": as_points(partitions_of(frame, "mixed"))})
         image = ucs.pp.rasterize(sdata, platform="xenium", tile_size=21)
         source = find_source(sdata, platform="xenium")
-        read = read_transcripts(sdata, source.parts, XENIUM, resolution=1.0, um_per_unit=1.0)
+        read = read_transcripts(sdata, source.elements, XENIUM, resolution=1.0, um_per_unit=1.0)
         assert image.coords["c"].to_numpy().tolist() == list(read.genes)
         np.testing.assert_array_equal(image, read.map.dense()[: len(read.genes)])
 

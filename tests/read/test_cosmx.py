@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from anndata import AnnData
+from calls import segment
 from fields import cut_fields
 from scenes import affine, scene
 from scipy.ndimage import gaussian_filter
@@ -188,7 +189,7 @@ class TestImages:
         del sdata["3_image"]
         sdata["3_image"] = Image2DModel.parse(flat, dims=("c", "y", "x"), transformations=transformations)
         with pytest.raises(ValueError, match=r"1 of 2 fields of view, from the images: '3'\. .*=\['2_points'\]"):
-            ucs.tl.segment(sdata, progress=False, **UNIT)
+            segment(sdata, inplace=True, **UNIT)
         with pytest.raises(ValueError, match=r"no nuclei in 1 of 2 fields of view: '3'"):
             ucs.pp.nuclei(sdata, um_per_px=1 / 6, progress=False)
         assert list(sdata.labels) == []

@@ -40,7 +40,9 @@ def test_nuclei_where_they_belong_are_aligned(simulated, caplog):
 )
 def test_misplaced_nuclei_are_an_error_that_names_the_remedy(simulated, matrix, remedy):
     sdata = moved(simulated, matrix)
-    message = rf"nuclei 'nucleus_labels' do not lie where .* 'transcripts' are: {remedy}.*check_alignment=False"
+    message = (
+        rf"nuclei 'nucleus_labels' do not lie where .* 'transcripts' are: {remedy}.*\{{'check_alignment': False\}}"
+    )
     with pytest.raises(ValueError, match=message):
         prepare(sdata, find_source(sdata))
     assert prepare(sdata, find_source(sdata), check_alignment=False).alignment == "unchecked"

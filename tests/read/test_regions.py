@@ -242,8 +242,8 @@ class TestMajority:
 class TestWhatIsAsked:
     """Errors come before any data is read."""
 
-    def ask(self, sdata, regions, **options):
-        return find_regions(sdata, find_source(sdata), regions, **options)
+    def ask(self, sdata, regions):
+        return find_regions(sdata, find_source(sdata), regions)
 
     @pytest.fixture
     def sdata(self):
@@ -254,8 +254,6 @@ class TestWhatIsAsked:
 
     def test_nothing(self, sdata):
         assert self.ask(sdata, None) is None
-        with pytest.raises(ValueError, match="genes_per_region=True needs regions="):
-            self.ask(sdata, None, genes_per_region=True)
 
     def test_a_name_that_is_not_there(self, sdata):
         message = r"regions='area' is not there. 'transcripts' has the columns 'x', .*; shapes are: 'areas'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import dask
@@ -21,7 +22,6 @@ from spatialdata.models import PointsModel
 from ucs._read.grid import Grid
 from ucs._results.lookup import LabelLookup, PointColumns, with_label_column
 from ucs._run import run as _run
-from ucs._run.predict import Prediction
 
 LABELS = random_nuclei(0, (60, 80), 25, radius=(2, 9))
 GRID = Grid(-3, 5, LABELS.shape, 0.5)
@@ -128,16 +128,16 @@ def test_by_a_worker_of_a_cluster(sdata):
 
 
 @pytest.mark.parametrize("min_transcripts", [0, 100])
-def test_results_of_rasters_on_disk_are_the_same(instant, monkeypatch, tmp_path, min_transcripts):
+def test_results_of_rasters_on_disk_are_the_same(monkeypatch, tmp_path, min_transcripts):
     """Table, shapes, labels and columns, in memory and in the store."""
-    options = {"min_transcripts": min_transcripts, "points_confidence_added": "confidence", "tile_size": 32}
+    options = {"min_transcripts": min_transcripts, "confidence_column": "confidence", "tile_size": 32}
     expected = segmented(scene().sdata(), **options)
     predict = _run.predict_cells
 
     def predict_on_disk(*arguments, **given):
         prediction = predict(*arguments, **given)
-        rasters = (on_disk(np.asarray(raster)) for raster in (prediction.labels, prediction.probability))
-        return Prediction(*rasters, prediction.obs)
+        labels, confidence = (on_disk(np.asarray(raster)) for raster in (prediction.labels, prediction.confidence))
+        return replace(prediction, labels=labels, confidence=confidence)
 
     monkeypatch.setattr(_run, "predict_cells", predict_on_disk)
     made = segmented(scene().sdata(), **options)

@@ -11,13 +11,13 @@ import pytest
 import shapely
 import spatialdata as sd
 import zarr
+from calls import segment
 from helpers import require_data
 from invariants import assert_invariants, assert_same_tables
 from scenes import TINY, labels_of, scene, segmented
 from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
-import ucs
 from ucs._files import store as _store
 from ucs._files import swap as _swap
 
@@ -48,7 +48,7 @@ def original_with_cells(tmp_path_factory, original) -> Path:
 
 
 @pytest.fixture
-def with_cells(tmp_path, original_with_cells, instant) -> Path:
+def with_cells(tmp_path, original_with_cells) -> Path:
     """A store with the scene and the cells of an earlier run."""
     return Path(shutil.copytree(original_with_cells, tmp_path / "tissue.zarr"))
 
@@ -67,7 +67,7 @@ def is_of_users(name: str) -> bool:
 
 
 class TestWrite:
-    def test_only_ours_is_written(self, store, instant):
+    def test_only_ours_is_written(self, store):
         before = files_of(store)
         segmented(sd.read_zarr(store), inplace=True, write=True)
         after = files_of(store)
@@ -94,7 +94,7 @@ class TestWrite:
         # The points in the store are the user's: the column is in memory only.
         assert "ucs_cell_id" not in read["transcripts"].columns
 
-    def test_the_log_says_what_is_not_in_the_store(self, store, instant, caplog):
+    def test_the_log_says_what_is_not_in_the_store(self, store, caplog):
         caplog.set_level("INFO", "ucs")
         segmented(SpatialData.read(store), inplace=True, write=True)
         assert "points column 'ucs_cell_id' (not in the store): " in caplog.text
@@ -102,7 +102,7 @@ class TestWrite:
         segmented(scene().sdata())
         assert "points column 'ucs_cell_id': " in caplog.text
 
-    def test_the_object_in_memory_has_all(self, store, instant):
+    def test_the_object_in_memory_has_all(self, store):
         sdata = sd.read_zarr(store)
         segmented(sdata, inplace=True, write=True)
         assert_invariants(sdata, nuclei=scene().nuclei)
@@ -116,13 +116,13 @@ class TestWrite:
         listed = zarr.open_group(with_cells / "labels", mode="r", use_consolidated=False).attrs["ome"]["labels"]
         assert sorted(listed) == ["nucleus_labels", "ucs_cells"]
 
-    def test_without_write_the_store_stays_as_it_is(self, store, instant):
+    def test_without_write_the_store_stays_as_it_is(self, store):
         before = files_of(store)
         segmented(sd.read_zarr(store), inplace=True)
         segmented(sd.read_zarr(store))
         assert files_of(store) == before
 
-    def test_a_store_of_the_older_version_of_zarr(self, tmp_path, instant, cells):
+    def test_a_store_of_the_older_version_of_zarr(self, tmp_path, cells):
         """As spatialdata wrote them until 2025: a store is of one version throughout."""
         from spatialdata._io.format import SpatialDataContainerFormatV01
 
@@ -176,8 +176,8 @@ class TestOverwrite:
                 inplace=True,
                 write=True,
                 overwrite=True,
-                labels_key_added="a",
-                shapes_key_added="ucs_cells",
+                labels="a",
+                shapes="ucs_cells",
             )
 
 
@@ -210,7 +210,7 @@ class TestFailure:
         ("kind", "error"), [("labels", KeyboardInterrupt), ("shapes", Failure), ("table", KeyboardInterrupt)]
     )
     @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
-    def test_while_an_element_is_written(self, request, kind, error, overwrite, instant, monkeypatch):
+    def test_while_an_element_is_written(self, request, kind, error, overwrite, monkeypatch):
         store = request.getfixturevalue("with_cells" if overwrite else "store")
 
         def fail(*_args, **_options):
@@ -239,13 +239,13 @@ class TestFailure:
         monkeypatch.setattr(_store, "_consolidate", fail_at("consolidate", _store._consolidate))
         self.check(with_cells, error=error, overwrite=True)
 
-    def test_in_a_store_that_had_neither_shapes_nor_tables(self, store, instant, monkeypatch):
+    def test_in_a_store_that_had_neither_shapes_nor_tables(self, store, monkeypatch):
         monkeypatch.setattr(_store, "_consolidate", lambda _store: (_ for _ in ()).throw(Failure))
         self.check(store, error=Failure, overwrite=False)
         assert not (store / "tables").exists()
         assert not (store / "shapes").exists()
 
-    def test_a_store_that_cannot_be_written_to(self, store, instant, monkeypatch):
+    def test_a_store_that_cannot_be_written_to(self, store, monkeypatch):
         def denied(*_args, **_options):
             raise PermissionError("read-only")
 
@@ -256,8 +256,7 @@ class TestFailure:
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory):
     """An object with cells, and what is read after it was written."""
-    sdata = scene().sdata()
-    ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False})
+    sdata = segment(scene().sdata(), params=TINY, confidence_column="sure", foreground="p_fg")
     path = tmp_path_factory.mktemp("round") / "trip.zarr"
     sdata.write(path)
     return sdata, sd.read_zarr(path)
@@ -276,6 +275,13 @@ class TestRoundTrip:
     def test_labels(self, pair):
         np.testing.assert_array_equal(*(labels_of(sdata) for sdata in pair))
         assert pair[1]["ucs_cells"].dtype == np.int32
+
+    def test_probability_of_lying_in_a_cell(self, pair):
+        written, read = (sdata["p_fg"] for sdata in pair)
+        np.testing.assert_array_equal(written, read)
+        assert (read.dims, read.dtype, read.shape[0]) == (("c", "y", "x"), np.float32, 1)
+        assert 0 <= float(read.min()) < float(read.max()) <= 1
+        assert get_transformation(read, get_all=True) == get_transformation(pair[1]["ucs_cells"], get_all=True)
 
     def test_shapes(self, pair):
         written, read = (sdata["ucs_boundaries"] for sdata in pair)
@@ -324,7 +330,7 @@ def test_a_real_store(tmp_path):
     before = files_of(store)
     sdata = sd.read_zarr(store)
     points = sdata["transcripts"]
-    ucs.tl.segment(sdata, progress=False, write=True, params=TINY)
+    segment(sdata, inplace=True, write=True, params=TINY)
     after = files_of(store)
     assert all(after[name] == content for name, content in before.items() if is_of_users(name))
     assert {name for name in after if is_of_users(name)} == {name for name in before if is_of_users(name)}

@@ -22,7 +22,8 @@ _MODULES = [
 STAGES = {
     "training": ("ucs.methods.density.training", "_loss"),
     "model": ("ucs.methods.model.UCSModel", "save"),
-    "tile": ("ucs.methods.density.engine", "decide"),
+    "tile": ("ucs.methods.density.predict.DensityPredictor", "decide"),
+    "paper tile": ("ucs.methods.paper.predict.PaperPredictor", "decide"),
     "mark": ("ucs._run.output", "mark_done"),
     "refine": ("ucs._run.output", "refine_cells"),
     "elements": ("ucs._run.run", "build_elements"),
@@ -65,12 +66,11 @@ def stopped(store: Path, stage: str, call: int, sign: Path, **options: Any) -> A
 def _run(store: Path, stage: str, call: int, what: str, options: dict[str, Any]) -> None:
     import spatialdata
     import torch
-
-    import ucs
+    from calls import segment
 
     torch.set_num_threads(1)
     _stop_in(stage, call, what)
-    ucs.tl.segment(spatialdata.read_zarr(store), progress=False, compute={"device": "cpu"}, **options)
+    segment(spatialdata.read_zarr(store), inplace=True, **options)
 
 
 def _stop_in(stage: str, call: int, what: str) -> None:

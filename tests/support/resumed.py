@@ -8,15 +8,16 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import spatialdata as sd
+from calls import segment, train
 from helpers import cheap_copy
 from interrupted import interrupt
 from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs.methods.model import UCSModel
+from ucs.methods import UCSModel
 
-QUIET = {"progress": False, "device": "cpu", "train": {"max_steps": 5}}
+PARAMS = {"max_steps": 5}
 N_TILES = 4  # of 96 px
 
 
@@ -29,7 +30,7 @@ def tissue() -> SpatialData:
 @functools.cache
 def model() -> UCSModel:
     """A model trained on the tissue."""
-    return ucs.tl.train(tissue(), **QUIET)
+    return train(tissue(), params=PARAMS)
 
 
 def without_some_nuclei(tissue):
@@ -52,7 +53,10 @@ def other_transcripts(tissue):
 
 
 def run(sdata, **options):
-    return ucs.tl.segment(sdata, inplace=False, compute={"tile_size": 96}, **{**QUIET, **options})
+    """A run whose training is short, unless a model or parameters are given."""
+    if "model" not in options:
+        options = {"params": PARAMS, **options}
+    return segment(sdata, **{"tile_size": 96, **options})
 
 
 def assert_same(one, other):
@@ -65,10 +69,10 @@ def assert_same(one, other):
     np.testing.assert_array_equal(*columns)
 
 
-def cut_short(sdata, monkeypatch, stage="decide", call=3, **options):
+def cut_short(sdata, monkeypatch, stage="tile", call=3, **options):
     """A run that is interrupted, by default after two tiles."""
     with monkeypatch.context() as patch:
-        interrupt(patch, "tile" if stage == "decide" else stage, call)
+        interrupt(patch, stage, call)
         with pytest.raises(KeyboardInterrupt):
             run(sdata, **options)
 

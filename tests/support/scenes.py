@@ -10,6 +10,7 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import shapely
+from calls import segment, train
 from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from spatialdata import SpatialData
@@ -17,8 +18,8 @@ from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
 from spatialdata.transformations import Affine, BaseTransformation
 
 import ucs
-from ucs._kernels.resample import sample_labels
-from ucs.methods.model import UCSModel
+from ucs._kernels.labels.resample import sample_labels
+from ucs.methods import UCSModel
 
 X0, Y0 = -37.0, -13.0  # where the tissue begins, in um: grids must do with negative coordinates
 TINY = {"max_steps": 4, "patch_size": 24}
@@ -29,6 +30,7 @@ SHORT = {"max_steps": 30, "patch_size": 24}
 """Training that takes some seconds and gives cells with cytoplasm and tissue with background."""
 PAPER_SHORT = {**SHORT, "background": 5.0, "cell_steps": 60, "cell_patches": 12}
 """The same of the paper's method."""
+PARAMS = {"density": SHORT, "paper": PAPER_SHORT}
 
 
 @dataclass(frozen=True)
@@ -68,23 +70,20 @@ def scene() -> Scene:
 
 
 @functools.cache
-def model() -> UCSModel:
-    """A model trained on the scene."""
-    return ucs.tl.train(
-        scene().sdata(), progress=False, device="cpu", method="paper", params={**PAPER_SHORT, "background": 5.0}
-    )
+def model(method: str = "density") -> UCSModel:
+    """A model of a method, trained on the scene."""
+    return train(scene().sdata(), method=method, params=PARAMS[method])
 
 
 @functools.cache
-def cells() -> SpatialData:
+def cells(method: str = "density") -> SpatialData:
     """The scene with the cells that the model finds; not to be written to."""
-    return segmented(scene().sdata())
+    return segmented(scene().sdata(), method=method)
 
 
-def segmented(sdata: SpatialData, *keys: str, **options: Any) -> SpatialData:
+def segmented(sdata: SpatialData, *keys: Any, method: str = "density", **options: Any) -> SpatialData:
     """A new object with the cells that the model finds."""
-    defaults = {"model": model(), "check_alignment": False, "progress": False, "device": "cpu", "inplace": False}
-    return ucs.tl.segment(sdata, *keys, **{**defaults, **options})
+    return segment(sdata, *keys, **{"model": model(method), **options})
 
 
 def labels_of(sdata: SpatialData, key: str = "ucs_cells") -> NDArray:

@@ -31,7 +31,12 @@ def read(points, *, platform=GENERIC, resolution=1.0, um_per_unit=1.0, npartitio
     columns = TranscriptColumns.of(element, "feature_name", platform)
     sdata = SpatialData(points={"transcripts": element})
     return read_transcripts(
-        sdata, (PointsElement("transcripts", columns),), platform, resolution=resolution, um_per_unit=um_per_unit, **options
+        sdata,
+        (PointsElement("transcripts", columns),),
+        platform,
+        resolution=resolution,
+        um_per_unit=um_per_unit,
+        **options,
     )
 
 

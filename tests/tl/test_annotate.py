@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
+from helpers import cheap_copy, require_data
 
 import ucs
-from helpers import cheap_copy, require_data
 
 
 @pytest.fixture(scope="module")

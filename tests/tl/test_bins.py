@@ -7,20 +7,21 @@ import pandas as pd
 import pytest
 import shapely
 from bins import BIN_UM, UM_PER_PX, binned, stereoseq_sdata, visium_hd_sdata
+from calls import segment, train
 from geopandas import GeoDataFrame
 from invariants import assert_outlines, assert_same_tables, assert_spatialdata_agrees
-from scenes import PAPER_SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
+from scenes import SHORT, TINY, X0, Y0, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData, read_zarr
 from spatialdata.models import Image2DModel, Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._read.bins import lattice, named_size, pieces_of_bins
+from ucs._read.bins import chunks_of_bins, lattice, named_size
 from ucs._read.columns import TranscriptColumns
 from ucs._read.platforms import PLATFORMS
 from ucs._read.sample import find_source, prepare
 from ucs._results.outlines import polygon_frame
-from ucs.methods.model import UCSModel
+from ucs.methods import UCSModel
 
 SQUARES = "Visium_HD_Sample_square_002um"
 
@@ -49,15 +50,7 @@ def reference(nuclei) -> SpatialData:
 
 @pytest.fixture(scope="module")
 def model(reference) -> UCSModel:
-    return ucs.tl.train(
-        reference,
-        resolution=BIN_UM,
-        progress=False,
-        device="cpu",
-        method="paper",
-        params={**PAPER_SHORT},
-        read={"check_alignment": False},
-    )
+    return train(reference, resolution=BIN_UM, params=SHORT)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +110,7 @@ class TestVisiumHD:
         assert table.uns["ucs"]["qc"]["n_kept"] == counts.sum()
 
     def test_it_runs_with_no_option_and_says_that_it_is_experimental(self, run, caplog):
-        out = ucs.tl.segment(run, inplace=False, progress=False, params=TINY, compute={"device": "cpu"})
+        out = segment(run, params=TINY)
         parameters = out["ucs_table"].uns["ucs"]["parameters"]
         assert (parameters["platform"], parameters["resolution"]) == ("visium_hd", BIN_UM)
         assert parameters["nuclei_key"] == "Visium_HD_Sample_nucleus_segmentations"
@@ -251,11 +244,10 @@ class TestStereoseq:
         return Labels2DModel.parse(np.kron(scene().nuclei, np.ones((2, 2), dtype=np.int32)), dims=("y", "x"))
 
     def test_the_table_of_the_reader_gives_what_the_rows_of_a_gem_give(self):
-        options = {"train": TINY, "background": 5.0, "progress": False, "inplace": False, "check_alignment": False}
         gem = SpatialData(points={"bin1_genes": make_points(self.rows())}, labels={"nuclei": self.nuclei()})
         table = stereoseq_sdata(scene())
         table["nuclei"] = self.nuclei()
-        of_gem, of_table = (ucs.tl.segment(sdata, compute={"device": "cpu"}, **options) for sdata in (gem, table))
+        of_gem, of_table = (segment(sdata, params=TINY) for sdata in (gem, table))
         assert of_table["ucs_table"].uns["ucs"]["parameters"]["platform"] == "stereoseq"
         np.testing.assert_array_equal(labels_of(of_gem), labels_of(of_table))
         assert_same_tables(of_gem["ucs_table"], of_table["ucs_table"])
@@ -284,20 +276,20 @@ class TestStereoseq:
     def test_points_of_a_store_may_number_each_partition_anew(self):
         sdata = stereoseq_sdata(scene())
         columns = TranscriptColumns("gene", "count")
-        once = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        once = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         points = sdata["bin1_genes"].repartition(npartitions=3).map_partitions(lambda part: part.reset_index(drop=True))
         points.attrs.update(sdata["bin1_genes"].attrs)
         del sdata["bin1_genes"]
         sdata["bin1_genes"] = points
-        again = pd.concat([read() for _, read in pieces_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
+        again = pd.concat([read() for _, read in chunks_of_bins(sdata, "bin1_genes", "bin1_table", columns)])
         pd.testing.assert_frame_equal(again, once)
 
 
 def test_bins_are_read_in_pieces(run, monkeypatch):
     columns = TranscriptColumns("gene", "count")
-    whole = pd.concat([read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
+    whole = pd.concat([read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)], ignore_index=True)
     monkeypatch.setattr("ucs._read.bins._ROWS_OF_CHUNK", 37)
-    pieces = [read() for _, read in pieces_of_bins(run, SQUARES, "square_002um", columns)]
+    pieces = [read() for _, read in chunks_of_bins(run, SQUARES, "square_002um", columns)]
     assert max(len(piece) for piece in pieces) <= 37
     pd.testing.assert_frame_equal(pd.concat(pieces, ignore_index=True), whole)
     assert whole["count"].sum() == run["square_002um"].X.sum()

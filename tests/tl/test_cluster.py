@@ -8,20 +8,22 @@ import signal
 import numpy as np
 import pytest
 import torch
+from calls import check, segment, train
 from interrupted import interrupt
-from ucs.methods.density.tile import TileCells
+from scenes import PAPER_TINY
 
 import ucs
-from ucs._kernels.transcripts import Window
+from ucs._kernels.labels.windows import Window
 from ucs._run import cluster as module
-from ucs._run.output import Handle
-from ucs.methods.density import engine as _density_engine
+from ucs._run.output import put_from_elsewhere
+from ucs.methods import TileCells
+from ucs.methods.density.predict import DensityPredictor
+from ucs.methods.paper.predict import PaperPredictor
 
 distributed = pytest.importorskip("distributed")
 
-QUIET = {"progress": False, "device": "cpu"}
 N_TILES = 6  # of 96 px
-ORIGINAL = _density_engine.ask_nets
+PARAMS = {"density": {"max_steps": 5}, "paper": PAPER_TINY}
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +32,18 @@ def tissue():
 
 
 @pytest.fixture(scope="module")
-def model(tissue):
-    return ucs.tl.train(tissue, params={"max_steps": 5}, **QUIET)
+def models(tissue):
+    return {method: train(tissue, method=method, params=params) for method, params in PARAMS.items()}
+
+
+@pytest.fixture(scope="module")
+def model(models):
+    return models["density"]
 
 
 @pytest.fixture(scope="module")
 def expected(tissue, model):
-    """Cells by threads of this process."""
+    """Cells by this process."""
     return run(tissue, model)
 
 
@@ -56,7 +63,7 @@ def client(cluster):
 
 
 def run(tissue, model, **options):
-    return ucs.tl.segment(tissue, inplace=False, model=model, **{"tile_size": 96, **QUIET, **options})
+    return segment(tissue, model=model, tile_size=96, **options)
 
 
 def assert_same(one, other):
@@ -67,25 +74,30 @@ def assert_same(one, other):
 
 @pytest.fixture
 def not_here(monkeypatch):
-    """This process works on no tile."""
-    monkeypatch.setattr(_density_engine, "ask_nets", lambda *_, **__: pytest.fail("worked on here"))
+    """This process works on no tile; its workers are processes of their own."""
+    for predictor in (DensityPredictor, PaperPredictor):
+        monkeypatch.setattr(predictor, "forward", lambda *_, **__: pytest.fail("worked on here"))
 
 
-@pytest.mark.usefixtures("client", "not_here")
-def test_workers_give_the_same(tissue, model, expected, tmp_path):
+def test_workers_give_the_same(tissue, model, expected, tmp_path, client, not_here):
     assert_same(run(tissue, model, scratch=tmp_path), expected)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.usefixtures("client", "not_here")
-def test_models_of_regions(tissue, tmp_path, monkeypatch):
-    options = {"regions": 120, "train": {"max_steps": 2, "min_nuclei": 4}, "scratch": tmp_path}
-    made = run(tissue, None, **options)
-    with monkeypatch.context() as patch:
-        patch.setattr(_density_engine, "active_client", lambda _: None)
-        patch.setattr("ucs._run.run.active_client", lambda _: None)
-        patch.setattr(_density_engine, "ask_nets", ORIGINAL)
-        assert_same(made, run(tissue, None, **options))
+def test_workers_give_the_same_by_the_papers_nets(tissue, models, tmp_path, cluster, monkeypatch):
+    alone = run(tissue, models["paper"], foreground="p_fg")
+    monkeypatch.setattr(PaperPredictor, "forward", lambda *_, **__: pytest.fail("worked on here"))
+    with distributed.Client(cluster):
+        made = run(tissue, models["paper"], foreground="p_fg", scratch=tmp_path)
+    assert_same(made, alone)
+    np.testing.assert_array_equal(np.asarray(made["p_fg"]), np.asarray(alone["p_fg"]))
+
+
+def test_models_of_regions(tissue, tmp_path, cluster):
+    options = {"regions": 120, "params": {"max_steps": 2, "min_nuclei": 4}, "scratch": tmp_path}
+    alone = run(tissue, None, **options)
+    with distributed.Client(cluster):
+        assert_same(run(tissue, None, **options), alone)
 
 
 def test_workers_that_are_threads_of_this_process(tissue, model, expected, tmp_path):
@@ -100,15 +112,13 @@ def test_workers_that_are_threads_of_this_process(tissue, model, expected, tmp_p
 @pytest.mark.usefixtures("client")
 def test_what_is_timed_in_a_check_is_done_here(tissue, model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, "work_in_cluster", lambda *_, **__: pytest.fail("sent away"))
-    assert ucs.pp.check(tissue, model=model, compute={"device": "cpu"})["estimate"]["seconds"] > 0
+    monkeypatch.setattr("ucs._run.tiles.work_in_cluster", lambda *_, **__: pytest.fail("sent away"))
+    assert check(tissue, model=model, estimate=True)["estimate"]["seconds"] > 0
 
 
-@pytest.mark.usefixtures("not_here")
 def test_a_run_begun_here_goes_on_with_workers(tissue, model, expected, tmp_path, monkeypatch, cluster):
     options = {"resume": True, "scratch": tmp_path}
     with monkeypatch.context() as patch:
-        patch.setattr(_density_engine, "ask_nets", ORIGINAL)
         interrupt(patch, "tile", 3)
         with pytest.raises(KeyboardInterrupt):
             run(tissue, model, **options)
@@ -116,7 +126,7 @@ def test_a_run_begun_here_goes_on_with_workers(tissue, model, expected, tmp_path
     monkeypatch.setattr(module, "_dump", lambda file, content: (sent.append(file.name), dump(file, content)))
     with distributed.Client(cluster):
         made = run(tissue, model, **options)
-    assert sent == ["judges.pickle", *(f"{number}.pickle" for number in range(2, N_TILES))]
+    assert sent == ["predictor.pickle", *(f"{number}.pickle" for number in range(2, N_TILES))]
     assert_same(made, expected)
     assert not list(tmp_path.iterdir())
 
@@ -126,17 +136,17 @@ def test_a_worker_that_is_killed_takes_nothing_with_it(client, tissue, model, ex
     victim, original, done_tiles = next(iter(client.run(os.getpid).values())), module.work_in_cluster, []
 
     def work(*arguments, done, **options):
-        def kill_once(number):
+        def kill_once():
             if not done_tiles:
                 os.kill(victim, signal.SIGKILL)
-            done_tiles.append(number)
-            done(number)
+            done_tiles.append(1)
+            done()
 
         original(*arguments, done=kill_once, **options)
 
-    monkeypatch.setattr(_density_engine, "work_in_cluster", work)
+    monkeypatch.setattr("ucs._run.tiles.work_in_cluster", work)
     made = run(tissue, model, scratch=tmp_path)
-    assert sorted(done_tiles) == list(range(N_TILES))
+    assert len(done_tiles) == N_TILES
     assert_same(made, expected)
     assert not list(tmp_path.iterdir())
     client.wait_for_workers(2)
@@ -150,7 +160,7 @@ def test_an_error_on_a_worker_is_told_and_nothing_left(client, tissue, model, tm
     monkeypatch.setattr(module, "_work", fail)
     before = [name for _, name, _ in tissue.gen_elements()]
     with pytest.raises(OSError, match="No space left"):
-        ucs.tl.segment(tissue, model=model, compute={"tile_size": 96, "scratch": tmp_path}, **QUIET)
+        run(tissue, model, scratch=tmp_path, inplace=True)
     assert [name for _, name, _ in tissue.gen_elements()] == before
     assert not list(tmp_path.iterdir())
     assert not any(client.processing().values())
@@ -159,7 +169,7 @@ def test_an_error_on_a_worker_is_told_and_nothing_left(client, tissue, model, tm
 def test_rasters_that_are_gone_are_not_made_again_by_a_worker_that_is_late(tmp_path):
     cells = TileCells(*(np.zeros((4, 4), dtype=dtype) for dtype in (np.int32, np.uint8, np.uint8)))
     with pytest.raises(FileNotFoundError):
-        Handle(str(tmp_path / "gone")).put(0, Window(0, 0, 4, 4), cells)
+        put_from_elsewhere(tmp_path / "gone", ["labels"], 0, Window(0, 0, 4, 4), cells)
     assert not list(tmp_path.iterdir())
 
 

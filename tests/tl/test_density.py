@@ -1,29 +1,35 @@
-"""The default nets through the public functions: regions, several samples, saved models, and what options change."""
+"""The density method through the public functions: regions, several samples, saved models, what options change."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
+import calls
 import numpy as np
 import pytest
+from calls import predict
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
-from scenes import labels_of
+from scenes import labels_of, model
 
 import ucs
 from ucs.methods import RegionModels
 
-FAST = {"max_steps": 30, "min_nuclei": 1}
-QUIET = {"progress": False, "device": "cpu", "inplace": False}
+FAST = {"max_steps": 30}
 
 
 def segment(sdata, **options):
-    return ucs.tl.segment(sdata, **{"train": FAST, **QUIET, **options})
+    return calls.segment(sdata, **_with_params(options))
 
 
 def train(sdata, **options):
-    return ucs.tl.train(sdata, progress=False, device="cpu", params=FAST, **options)
+    return calls.train(sdata, **_with_params(options))
+
+
+def _with_params(options):
+    of_regions = {"min_nuclei": 1} if "regions" in options else {}
+    return {**options, "params": {**FAST, **of_regions, **options.get("params", {})}}
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +59,8 @@ def border_share(labels, line):
 def test_result(result):
     assert_invariants(result)
     record = result["ucs_table"].uns["ucs"]
-    assert record["model"]["background"] == {"method": "density"}
-    assert record["model"]["trust_um"] > 0
+    assert record["parameters"]["method"] == "density"
+    assert record["model"]["expression_weight_um"] > 0
     confidence = result["ucs_table"].obs["confidence"]
     assert confidence.between(0, 1).all()
     assert confidence.std() > 0
@@ -66,7 +72,7 @@ class TestRegions:
 
     @pytest.mark.parametrize("tile_size", [96, 333])
     def test_tiles_have_no_say(self, tissue, tile_size):
-        assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, compute={"tile_size": tile_size}))
+        assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, tile_size=tile_size))
 
     def test_they_matter(self, tissue, result):
         regional = segment(tissue, regions=70)
@@ -80,9 +86,9 @@ class TestRegions:
         for seed in range(2):
             tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=seed)
             models = train(tissue, regions=100)
-            alone = labels_of(ucs.tl.predict(tissue, train(tissue), **QUIET))
+            alone = labels_of(predict(tissue, train(tissue)))
             for side in (92, 100, 108):
-                labels = labels_of(ucs.tl.predict(tissue, models, regions=side, **QUIET))
+                labels = labels_of(predict(tissue, models, regions=side))
                 more += [
                     border_share(labels, side) - border_share(alone, side),
                     border_share(labels.T, side) - border_share(alone.T, side),
@@ -90,71 +96,62 @@ class TestRegions:
         assert np.mean(more) <= 2 * np.std(more) / np.sqrt(len(more))
 
     def test_steps_and_store(self, tissue, tmp_path):
-        models = train(tissue, regions=70, warm_start=True)
+        models = train(tissue, regions=70, params={"warm_start": True})
         assert isinstance(models, RegionModels)
         models.save(tmp_path / "models")
-        again = ucs.tl.predict(tissue, tmp_path / "models", regions=70, **QUIET)
+        again = predict(tissue, tmp_path / "models", regions=70)
         assert_same_cells(again, segment(tissue, regions=70, params={"warm_start": True}))
 
-    def test_kinds_are_those_of_the_tissue(self, tissue):
+    def test_expression_clusters_are_those_of_the_tissue(self, tissue):
         models = list(train(tissue, regions=70).values())
-        shares = [model.cell.log_share.numpy() for model in models]
+        shares = [one.clusters.log_share.numpy() for one in models]
         for share in shares[1:]:
             np.testing.assert_array_equal(share, shares[0])
 
-    def test_published_and_density_models_do_not_mix(self, tissue):
-        published = ucs.tl.train(
-            tissue,
-            progress=False,
-            device="cpu",
-            method="paper",
-            params={"max_steps": 2, "cell_steps": 2, "background": 6.0},
-        )
-        assert published.is_published
-        with pytest.raises(ValueError, match="must be of one kind"):
-            RegionModels({"a": published, "b": train(tissue)})
+    def test_models_of_both_methods_do_not_mix(self):
+        with pytest.raises(ValueError, match="must agree in method, resolution and reach"):
+            RegionModels({"a": model("density"), "b": model("paper")})
 
 
 class TestSeveralSamples:
     def test_one_in_a_list_is_one(self, tissue):
         one, listed = train(tissue), train([tissue])
-        for a, b in zip(one.foreground.parameters(), listed.foreground.parameters(), strict=True):
-            assert (a == b).all()
-        np.testing.assert_array_equal(one.cell.log_ratio, listed.cell.log_ratio)
-        assert one.cell.trust_um == listed.cell.trust_um
+        for name, tensor in one.tensors().items():
+            np.testing.assert_array_equal(tensor, listed.tensors()[name])
 
     def test_two(self, tissue):
         other = ucs.datasets.simulate(width_um=120, height_um=120, seed=5, transcripts_per_cell=60)
-        model = train([tissue, other])
-        assert model.history["n_samples"] == 2
+        of_both = train([tissue, other])
+        assert of_both.history["n_samples"] == 2
         for sdata in (tissue, other):
-            assert_invariants(ucs.tl.predict(sdata, model, **QUIET))
+            assert_invariants(predict(sdata, of_both))
 
 
 class TestOptions:
     def test_ownership(self, tissue, result):
         by_distance = segment(tissue, params={"ownership": "distance"})
         assert (labels_of(by_distance) != labels_of(result)).any()
-        model = train(tissue)
-        assert_same_cells(ucs.tl.predict(tissue, model, **QUIET), result)
-        labels = labels_of(ucs.tl.predict(tissue, model, params={"ownership": "distance"}, **QUIET))
-        np.testing.assert_array_equal(labels, labels_of(by_distance))
+        assert_same_cells(predict(tissue, train(tissue)), result)
 
-    def test_softmask(self, tissue, result):
+    def test_shape_exponent(self, tissue, result):
         plain = segment(tissue, params={"shape_exponent": 0.0})
         assert (labels_of(plain) != labels_of(result)).any()
-        assert plain["ucs_table"].uns["ucs"]["parameters"]["train"]["stretch"] == 0
+        assert plain["ucs_table"].uns["ucs"]["parameters"]["params"]["shape_exponent"] == 0
 
     def test_threshold(self, tissue, result):
-        small = labels_of(segment(tissue, params={**FAST, "threshold": 0.8}))
+        small = labels_of(segment(tissue, threshold=0.8))
         assert (small > 0).sum() < (labels_of(result) > 0).sum()
 
     @pytest.mark.parametrize(
-        ("option", "match"), [({"ownership": "near"}, "ownership='near' is unknown"), ({"softmask": 1}, "softmask=1")]
+        ("params", "match"),
+        [
+            ({"ownership": "near"}, r"params\['ownership'\]='near' is unknown"),
+            ({"shape_exponent": 1.5}, r"params\['shape_exponent'\]=1.5 must be at least 0 and at most 1"),
+        ],
     )
-    def test_unknown(self, tissue, option, match):
+    def test_unknown(self, tissue, params, match):
         with pytest.raises(ValueError, match=match):
-            segment(tissue, **option)
+            segment(tissue, params=params, inplace=True)
         assert "ucs_cells" not in tissue
 
 
@@ -164,7 +161,7 @@ class TestAccuracy:
         monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
         sys.modules.pop("benchmarks", None)  # another of that name may be installed
         tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=1)
-        result = ucs.tl.segment(tissue, **QUIET)
+        result = calls.segment(tissue)
         from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
 
         from ucs._read.sample import find_source, prepare
@@ -181,7 +178,7 @@ class TestAccuracy:
 class TestConfidence:
     @pytest.fixture(scope="class")
     def confident(self, tissue):
-        return segment(tissue, key_added={"confidence_column": "confidence", "min_transcripts": 60})
+        return segment(tissue, confidence_column="confidence", min_transcripts=60)
 
     def test_of_transcripts(self, confident, result):
         points = confident["transcripts"].compute()
@@ -208,14 +205,14 @@ class TestConfidence:
         ("name", "message"),
         [
             ("ucs_cell_id", "must differ"),
-            ("qv", r"points_confidence_added='qv' is a column of the data itself"),
-            ("a b", r"points_confidence_added='a b' is no valid name"),
+            ("qv", r"key_added\['confidence_column'\]='qv' is a column of the data itself"),
+            ("a b", r"key_added\['confidence_column'\]='a b' is no valid name"),
         ],
     )
     def test_names(self, tissue, name, message):
         with pytest.raises(ValueError, match=message):
-            segment(tissue, key_added={"confidence_column": name})
+            segment(tissue, confidence_column=name)
 
     def test_taken(self, confident):
         with pytest.raises(ValueError, match=r"has a column 'confidence'; pass overwrite=True"):
-            segment(confident, key_added={"points_column": "b", "confidence_column": "confidence", "labels": "l", "shapes": "s", "table": "t"})  # fmt: skip
+            segment(confident, confidence_column="confidence", key_added={"prefix": "other"})

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
+from calls import find_missing, segment, train
 from invariants import assert_invariants, matrix, matrix_between
 from numpy.typing import NDArray
-from scenes import TINY, scene
+from scenes import PAPER_TINY, TINY, model, scene
 from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 
-QUIET: dict[str, Any] = {"progress": False, "device": "cpu"}
 FAST = {"max_steps": 60}
 
 
@@ -28,7 +27,7 @@ def tissue(missing: float) -> SpatialData:
 @pytest.fixture(scope="module")
 def found() -> SpatialData:
     sdata = tissue(0.2)
-    return ucs.tl.segment(sdata, find_missing=True, inplace=False, params=FAST, **QUIET)
+    return segment(sdata, find_missing=True, params=FAST)
 
 
 def true_cells(sdata: SpatialData) -> NDArray:
@@ -62,7 +61,7 @@ class TestOnTissue:
         assert with_them > without + 0.05
 
     def test_few_are_invented_where_none_is_missing(self):
-        result = ucs.tl.segment(tissue(0.0), find_missing=True, inplace=False, params=FAST, **QUIET)
+        result = segment(tissue(0.0), find_missing=True, params=FAST)
         obs = result["ucs_table"].obs
         assert obs["is_missing_cell"].sum() <= 0.05 * len(obs)
         assert 0 not in cell_beneath(result)  # none in the background
@@ -98,11 +97,8 @@ class TestResults:
 
     def test_a_model_finds_the_same_by_the_step_of_its_own(self):
         sdata = scene().sdata()
-        model = ucs.tl.train(sdata, params=TINY, **QUIET)
-        one = ucs.tl.segment(
-            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
-        )
-        two = ucs.tl.find_missing(sdata, model, inplace=False, read={"check_alignment": False}, **QUIET)
+        one = segment(sdata, find_missing=True, params=TINY)
+        two = find_missing(sdata, train(sdata, params=TINY))
         for key in ("ucs_cells", "ucs_missing_nuclei"):
             np.testing.assert_array_equal(one[key], two[key])
 
@@ -120,20 +116,25 @@ class TestResults:
         sdata = scene().sdata()
         del sdata["nucleus_labels"]
         sdata["nucleus_boundaries"] = frame
-        result = ucs.tl.segment(
-            sdata, find_missing=True, inplace=False, params=TINY, read={"check_alignment": False}, **QUIET
-        )
+        result = segment(sdata, find_missing=True, params=TINY)
         obs = result["ucs_table"].obs
         assert set(obs["nucleus_id"][obs["is_missing_cell"]]) <= {""}
         assert_invariants(result)
 
 
-@pytest.mark.parametrize("options", [{"background": 5.0}, {"regions": 48}, {"ownership": "distance"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"method": "paper", "params": PAPER_TINY},
+        {"regions": 48, "params": {**TINY, "min_nuclei": 5}},
+        {"params": {**TINY, "ownership": "distance"}},
+    ],
+    ids=["paper", "regions", "distance"],
+)
 def test_other_models_take_part(options):
     nuclei = np.where(scene().nuclei % 4 == 0, 0, scene().nuclei)
     sdata = replace(scene(), nuclei=nuclei).sdata()
-    options = {"train": {**TINY, "min_nuclei": 5}, "inplace": False, "check_alignment": False, **options, **QUIET}
-    result = ucs.tl.segment(sdata, find_missing=True, **options)
+    result = segment(sdata, find_missing=True, **options)
     assert "ucs_missing_nuclei" in result
     assert_invariants(result)
 
@@ -143,18 +144,23 @@ class TestBadInput:
         sdata = scene().sdata()
         sdata["ucs_missing_nuclei"] = sdata["nucleus_labels"].copy()
         with pytest.raises(ValueError, match=r"labels\['ucs_missing_nuclei'\] exists; pass overwrite=True"):
-            ucs.tl.segment(sdata, find_missing=True, params=TINY, **QUIET)
+            segment(sdata, find_missing=True, params=TINY, inplace=True)
         assert "ucs_cells" not in sdata
 
     def test_the_key_is_that_of_the_cells(self):
-        with pytest.raises(ValueError, match=r"missing_nuclei_key_added='ucs_cells' and labels_key_added"):
-            ucs.tl.segment(scene().sdata(), find_missing=True, key_added={"missing_nuclei": "ucs_cells"}, **QUIET)
+        with pytest.raises(ValueError, match=r"key_added\['missing_nuclei'\]='ucs_cells' and key_added\['labels'\]"):
+            segment(scene().sdata(), find_missing=True, missing_nuclei="ucs_cells")
 
     def test_another_resolution_than_the_models(self):
-        model = ucs.tl.train(scene().sdata(), params=TINY, read={"check_alignment": False}, **QUIET)
         with pytest.raises(ValueError, match="The model was trained at 1 um per pixel"):
-            ucs.tl.find_missing(scene().sdata(), model, resolution=0.5, read={"check_alignment": False}, **QUIET)
+            find_missing(scene().sdata(), model(), resolution=0.5)
 
     def test_a_model_is_needed(self):
         with pytest.raises(TypeError, match="must be a UCSModel"):
-            ucs.tl.find_missing(scene().sdata(), None, **QUIET)
+            find_missing(scene().sdata(), None)
+
+    def test_an_unknown_rule(self):
+        with pytest.raises(ValueError, match="rule='both' is unknown; valid are 'evidence', 'paper'"):
+            find_missing(scene().sdata(), model(), rule="both")
+        with pytest.raises(ValueError, match="find_missing='both' is unknown; valid are False, True, 'paper'"):
+            segment(scene().sdata(), find_missing="both")

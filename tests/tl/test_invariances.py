@@ -6,21 +6,33 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 import pytest
+import scenes
 import torch
+from calls import predict, segment, train
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells, assert_same_tables
+from scenes import (
+    AFFINES,
+    PAPER_TINY,
+    TINY,
+    affine,
+    labels_of,
+    make_points,
+    make_sdata,
+    scaling,
+    scene,
+    segmented,
+    translation,
+)
 from spatialdata.models import PointsModel
 from spatialdata.transformations import get_transformation, set_transformation
 
-import scenes
 import ucs
-from helpers import cheap_copy
-from invariants import assert_invariants, assert_same_cells, assert_same_tables
-from scenes import AFFINES, TINY, affine, labels_of, make_points, make_sdata, scaling, scene, segmented, translation
 
 
 def trained(sdata, **options):
     """Cells of a run that trains too."""
-    defaults = {"train": TINY, "progress": False, "device": "cpu", "inplace": False, "background": 5.0}
-    return ucs.tl.segment(sdata, **{**defaults, **options})
+    return segment(sdata, **{"params": TINY, **options})
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +55,11 @@ class TestTiles:
     @pytest.mark.parametrize("tile_size", [128, 333, 1024])
     def test_their_size_has_no_say(self, tile_size, simulated, one_tile):
         assert_same_cells(trained(simulated, tile_size=tile_size), one_tile)
+
+    def test_nor_has_it_with_the_papers_method(self, simulated):
+        model = train(simulated, method="paper", params=PAPER_TINY)
+        several, one = (predict(simulated, model, tile_size=tile_size) for tile_size in (96, 10**6))
+        assert_same_cells(several, one)
 
     def test_labels_are_chunked_by_tile(self):
         labels = segmented(scene().sdata(), tile_size=40)["ucs_cells"]
@@ -94,7 +111,7 @@ class TestSeed:
         assert_same_cells(trained(scene().sdata(), seed=7), trained(scene().sdata(), seed=7))
 
     def test_seeds_differ(self, cells):
-        assert (labels_of(trained(scene().sdata(), seed=1, train=scenes.SHORT)) != labels_of(cells)).any()
+        assert (labels_of(trained(scene().sdata(), seed=1, params=scenes.SHORT)) != labels_of(cells)).any()
 
     def test_what_was_drawn_before_has_no_say(self):
         one = trained(scene().sdata())

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 import numpy as np
 import pandas as pd
+import pytest
 import scenes
 import shapely
+from calls import segment
 from invariants import assert_invariants
-from scenes import TINY, labels_of, make_sdata, scene, segmented
-
-import ucs
+from scenes import PAPER_TINY, TINY, labels_of, make_sdata, scene, segmented
 
 
 class TestLeast:
     """The least of data works, training included."""
 
     def run(self, nuclei, points, **options):
-        sdata = make_sdata(nuclei, points, labels_to_um=options.pop("labels_to_um", None))
-        ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False}, **options)
-        assert_invariants(sdata)
-        return sdata
+        result = segment(make_sdata(nuclei, points), **{"params": TINY, **options})
+        assert_invariants(result)
+        return result
 
     def points(self, x, y, genes="A"):
         genes = [genes] * len(x) if isinstance(genes, str) else genes
         return pd.DataFrame({"x": np.float64(x), "y": np.float64(y), "feature_name": pd.Categorical(genes)})
 
-    def test_one_transcript(self):
-        sdata = self.run(np.ones((1, 1), dtype=np.int32), self.points([0.5], [0.5]))
+    @pytest.mark.parametrize("options", [{}, {"method": "paper", "params": PAPER_TINY}], ids=["density", "paper"])
+    def test_one_transcript(self, options):
+        sdata = self.run(np.ones((1, 1), dtype=np.int32), self.points([0.5], [0.5]), **options)
         assert labels_of(sdata).tolist() == [[1]]
         assert sdata["ucs_table"].X.toarray().tolist() == [[1]]
 
@@ -91,8 +91,7 @@ class TestLeast:
         nuclei[30:33, 5:8] = nuclei[30:33, 30:33] = 3
         rng = np.random.default_rng(0)
         points = self.points(rng.uniform(0, 40, 500), rng.uniform(0, 40, 500), ["A", "B"] * 250)
-        sdata = make_sdata(nuclei, points)
-        ucs.tl.segment(sdata, progress=False, params=TINY, read={"check_alignment": False})
+        sdata = segment(make_sdata(nuclei, points), params=TINY)
         grid_nuclei = nuclei[: labels_of(sdata).shape[0], : labels_of(sdata).shape[1]]
         assert_invariants(sdata, nuclei=grid_nuclei)
         assert shapely.get_type_id(sdata["ucs_boundaries"].geometry.loc[3]) in (3, 6)

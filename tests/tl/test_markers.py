@@ -1,4 +1,4 @@
-"""Segmentation with marker genes: default nets and published ones, types by markers or given."""
+"""Segmentation with marker genes by both methods, with types by markers or given."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
+from calls import predict, segment, train
 from helpers import cheap_copy
 from invariants import assert_invariants
-from scenes import PAPER_SHORT, SHORT, labels_of
+from scenes import PAPER_SHORT, PAPER_TINY, labels_of
 
 import ucs
 from ucs.methods import UCSModel
 
-QUIET = {"progress": False, "device": "cpu", "inplace": False}
-FAST = {**QUIET, "train": {"max_steps": 20}}
-PUBLISHED = {**QUIET, "train": SHORT}
+FAST = {"params": {"max_steps": 20}}
+PAPER = {"method": "paper", "params": PAPER_SHORT}
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def markers(tissue):
 
 @pytest.fixture(scope="module")
 def plain(tissue):
-    return ucs.tl.segment(tissue, **FAST)
+    return segment(tissue, **FAST)
 
 
 @pytest.fixture(scope="module")
@@ -53,88 +53,77 @@ def owner_accuracy(tissue, result):
     return (obs["nucleus_id"].loc[points["ucs_cell_id"]].to_numpy() == points["true_cell_id"].to_numpy()).mean()
 
 
-class TestDefaultNets:
-    def test_types_are_the_kinds(self, tissue, markers, plain, caplog):
+class TestDensityMethod:
+    def test_types_are_the_expression_clusters(self, tissue, markers, plain, caplog):
         caplog.set_level(logging.INFO, logger="ucs")
-        result = ucs.tl.segment(tissue, markers=markers, **FAST)
-        assert f"Kinds of cells: {len(markers) + 1};" in caplog.text
+        result = segment(tissue, markers=markers, **FAST)
+        assert f"{len(markers) + 1} expression clusters; expression weight" in caplog.text
         assert_invariants(result)
         assert (labels_of(result) != labels_of(plain)).any()
         assert owner_accuracy(tissue, result) > owner_accuracy(tissue, plain) - 0.005
-        assert result["ucs_table"].uns["ucs"]["model"]["trust_um"] > 0
-
-    def test_by_distance_markers_have_no_say(self, tissue, markers):
-        one, other = (
-            ucs.tl.segment(tissue, markers=given, params={"ownership": "distance"}, **FAST) for given in (None, markers)
-        )
-        np.testing.assert_array_equal(labels_of(one), labels_of(other))
+        assert result["ucs_table"].uns["ucs"]["model"]["expression_weight_um"] > 0
 
     def test_given_types_need_no_markers(self, tissue, typed, plain):
-        result = ucs.tl.segment(typed, None, "nucleus_boundaries", cell_type_key="kind", **FAST)
+        result = segment(typed, None, "nucleus_boundaries", cell_type_key="kind", **FAST)
         assert owner_accuracy(tissue, result) > owner_accuracy(tissue, plain) - 0.005
 
     def test_types_of_the_table_that_annotates_nuclei(self, tissue, markers):
         sdata = cheap_copy(tissue)
         ucs.tl.annotate_nuclei(sdata, markers=markers)
-        model = ucs.tl.train(sdata, cell_type_key="cell_type", progress=False, device="cpu", params={"max_steps": 2})
-        assert len(model.cell.log_share) == sdata["ucs_nuclei_types"].obs["cell_type"].nunique()
+        model = train(sdata, cell_type_key="cell_type", params={"max_steps": 2})
+        assert len(model.clusters.log_share) == sdata["ucs_nuclei_types"].obs["cell_type"].nunique()
 
 
-class TestPublishedNets:
+class TestPaperMethod:
     @pytest.fixture(scope="class")
     def model(self, tissue, markers):
-        return ucs.tl.train(
-            tissue,
-            markers=markers,
-            progress=False,
-            device="cpu",
-            method="paper",
-            params={**PAPER_SHORT},
-        )
+        return train(tissue, markers=markers, **PAPER)
 
     def test_segment_is_train_and_predict(self, tissue, markers, model, tmp_path):
-        whole = ucs.tl.segment(tissue, markers=markers, **PUBLISHED)
+        whole = segment(tissue, markers=markers, **PAPER)
         model.save(tmp_path / "model")
         again = UCSModel.load(tmp_path / "model")
         assert again.markers == markers
         assert float(again.cell.mark_weight()) == float(model.cell.mark_weight()) != 0
-        steps = ucs.tl.predict(tissue, again, **QUIET)
+        steps = predict(tissue, again)
         np.testing.assert_array_equal(labels_of(steps), labels_of(whole))
         assert_invariants(steps)
 
     def test_they_differ_from_those_without(self, tissue, model):
-        without = ucs.tl.segment(tissue, **PUBLISHED)
-        assert (labels_of(without) != labels_of(ucs.tl.predict(tissue, model, **QUIET))).any()
+        without = segment(tissue, **PAPER)
+        assert (labels_of(without) != labels_of(predict(tissue, model))).any()
 
     def test_regions(self, tissue, markers):
-        options = {**PUBLISHED, "train": {**SHORT, "min_nuclei": 1}}
-        result = ucs.tl.segment(tissue, markers=markers, regions=64, **options)
-        assert_invariants(result)
+        params = {**PAPER_TINY, "min_nuclei": 1}
+        assert_invariants(segment(tissue, markers=markers, regions=64, method="paper", params=params))
 
     def test_given_types(self, typed, markers):
-        result = ucs.tl.segment(typed, None, "nucleus_boundaries", markers=markers, cell_type_key="kind", **PUBLISHED)
+        given = {"markers": markers, "cell_type_key": "kind"}
+        model = train(typed, None, "nucleus_boundaries", **given, **PAPER)
+        result = predict(typed, model, None, "nucleus_boundaries", cell_type_key="kind")
         assert_invariants(result)
+        by_markers = predict(typed, model, None, "nucleus_boundaries")
+        assert (labels_of(result) != labels_of(by_markers)).any()
 
 
 class TestBadInput:
     def fails(self, sdata, error, match, **options):
         with pytest.raises(error, match=match):
-            ucs.tl.segment(sdata, **{**FAST, **options})
+            segment(sdata, **{**FAST, **options})
 
     def test_forms(self, tissue):
         self.fails(tissue, TypeError, "markers is a list", markers=["A"])
         self.fails(tissue, TypeError, r"markers\['a'\] is the text 'B'", markers={"a": "B"})
         self.fails(tissue, ValueError, "a long table needs one of", markers=pd.DataFrame({"x": [0.5]}))
 
-    @pytest.mark.parametrize("background", ["auto", 5.0])
-    def test_unknown_genes(self, tissue, background):
+    @pytest.mark.parametrize("options", [FAST, PAPER], ids=["density", "paper"])
+    def test_unknown_genes(self, tissue, options):
         markers = {"a": ["CD3D"], "b": ["EPCAM", "KRT8"]}
         match = "0 of 2 types have a marker .*Unknown are 3 of 3 markers: 'CD3D', 'EPCAM', 'KRT8'"
-        self.fails(tissue, ValueError, match, markers=markers, background=background)
+        self.fails(tissue, ValueError, match, markers=markers, **options)
 
     def test_columns(self, tissue, typed, markers):
         self.fails(tissue, KeyError, "cell_type_key='kind' is no column of shapes", cell_type_key="kind")
-        self.fails(tissue, ValueError, "needs markers= with background=5.0", cell_type_key="kind", background=5.0)
         given = {"nuclei_key": "nucleus_boundaries", "cell_type_key": "kind"}
         others = {"a": markers["type_1"], "b": markers["type_2"]}
         match = r"None of the types in 'kind' .* has markers: 'a', 'b' have"

@@ -11,18 +11,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import spatialdata as sd
+from calls import segment, train
 from helpers import cheap_copy
 from interrupted import interrupt
+from scenes import PAPER_TINY
 
 import ucs
 from ucs._files import workspace as _workspace
 from ucs._files.workspace import Workspace
-from ucs._run import output as _canvas
-from ucs._run import place as _place
-from ucs._run.place import fit_tiles, place_of
+from ucs._run import output as _output
+from ucs._run import scratch_dir as _place
+from ucs._run.scratch_dir import fit_tiles, place_of
 from ucs._utils import memory as _memory
+from ucs.methods import DensityMethod
 
-QUIET = {"progress": False, "device": "cpu", "tile_size": 96}
+BYTES_OF_TILE = DensityMethod().bytes_of_tile
 SHAPE = (3000, 4000)
 MIB = 2**20
 
@@ -34,7 +37,7 @@ def tissue():
 
 @pytest.fixture(scope="module")
 def model(tissue):
-    return ucs.tl.train(tissue, progress=False, device="cpu", params={"max_steps": 5})
+    return train(tissue, params={"max_steps": 5})
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def no_rasters_in_memory(monkeypatch):
 
 
 def run(sdata, model, **options):
-    return ucs.tl.segment(sdata, model=model, inplace=False, **{**QUIET, **options})
+    return segment(sdata, model=model, **{"tile_size": 96, **options})
 
 
 def assert_same(one, other):
@@ -83,7 +86,7 @@ def test_tiles_shrink_until_they_fit(tmp_path, monkeypatch):
 
     def fitted(limit_mib, tile_size):
         workspace = Workspace(tmp_path, limit=None if limit_mib is None else int(limit_mib * MIB))
-        side = fit_tiles(workspace, SHAPE, tile_size)
+        side = fit_tiles(workspace, SHAPE, tile_size, bytes_of_tile=BYTES_OF_TILE)
         on_disk = workspace.on_disk
         workspace.close()
         return side, on_disk
@@ -96,7 +99,8 @@ def test_tiles_shrink_until_they_fit(tmp_path, monkeypatch):
     assert [side for side, _ in sides] == sorted((side for side, _ in sides), reverse=True)
     assert sides[0][0] > sides[-1][0]
     assert fitted(n_mib + 20, 100)[0] == 100  # a tile that is small enough stays as it is
-    with pytest.raises(MemoryError, match=r"memory_limit allows .* GiB, of which 0 GiB are held already; even with"):
+    message = r"compute\['memory_limit'\] allows .* GiB, of which 0 GiB are held already; even with"
+    with pytest.raises(MemoryError, match=message):
         fitted(n_mib + 1, 2048)
     assert not list(tmp_path.iterdir()) or all(path.name.startswith(".ucs-tmp-") for path in tmp_path.iterdir())
 
@@ -106,7 +110,7 @@ def test_tiles_shrink_until_they_fit(tmp_path, monkeypatch):
 def test_what_is_compressed_fits_where_plain_rasters_do_not(tmp_path, monkeypatch, plain_pixels, on_disk):
     monkeypatch.setattr(_memory, "PLAIN_PIXELS", plain_pixels)
     workspace = Workspace(tmp_path, limit=160 * MIB)
-    fit_tiles(workspace, SHAPE, 960)
+    fit_tiles(workspace, SHAPE, 960, bytes_of_tile=BYTES_OF_TILE)
     assert workspace.on_disk == on_disk
     workspace.close()
 
@@ -117,7 +121,7 @@ def test_rasters_on_disk_need_room_there(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10**6))
     workspace = Workspace(tmp_path, limit=100 * MIB)
     with pytest.raises(OSError, match=r"The run needs about .* GiB in the scratch folder .*, where .* GiB are free"):
-        fit_tiles(workspace, SHAPE, 2048)
+        fit_tiles(workspace, SHAPE, 2048, bytes_of_tile=BYTES_OF_TILE)
     workspace.close()
     assert not list(tmp_path.iterdir())
 
@@ -125,7 +129,7 @@ def test_rasters_on_disk_need_room_there(tmp_path, monkeypatch):
 def test_a_workspace_on_disk_stays_there(tmp_path):
     workspace = Workspace(tmp_path)
     workspace.use_folder()
-    assert fit_tiles(workspace, SHAPE, 777) == 777
+    assert fit_tiles(workspace, SHAPE, 777, bytes_of_tile=BYTES_OF_TILE) == 777
     assert workspace.on_disk
     workspace.close()
 
@@ -158,7 +162,7 @@ def test_large_rasters_are_compressed_in_memory_and_all_results_are_the_same(
 @pytest.mark.usefixtures("nothing_held")
 def test_a_limit_that_rasters_exceed(tissue, model, expected, tmp_path, caplog):
     caplog.set_level("INFO", "ucs")
-    limit = _place.bytes_of_tile(96, 181 * 241) + 2 * 181 * 241
+    limit = BYTES_OF_TILE(96, 181 * 241) + 2 * 181 * 241
     made = run(tissue, model, memory_limit=limit, scratch=tmp_path)
     assert "Rasters are held in" in caplog.text
     assert_same(made, expected)
@@ -166,7 +170,7 @@ def test_a_limit_that_rasters_exceed(tissue, model, expected, tmp_path, caplog):
 
 @pytest.mark.usefixtures("no_rasters_in_memory")
 def test_with_the_column_of_confidence_and_missing_cells(tissue, model, tmp_path):
-    options = {"points_confidence_added": "sure", "find_missing": True}
+    options = {"confidence_column": "sure", "find_missing": True}
     made = run(tissue, model, memory_limit="100 GiB", scratch=tmp_path, **options)
     expected = run(tissue, model, memory_limit=None, **options)
     assert_same(made, expected)
@@ -175,10 +179,22 @@ def test_with_the_column_of_confidence_and_missing_cells(tissue, model, tmp_path
 
 
 @pytest.mark.usefixtures("no_rasters_in_memory")
+def test_by_the_papers_method(tissue, tmp_path):
+    """With the probability of lying in a cell."""
+    options = {"model": train(tissue, method="paper", params=PAPER_TINY), "foreground": "p_fg"}
+    made = run(tissue, memory_limit="100 GiB", scratch=tmp_path, **options)
+    expected = run(tissue, memory_limit=None, **options)
+    assert_same(made, expected)
+    np.testing.assert_array_equal(np.asarray(made["p_fg"]), np.asarray(expected["p_fg"]))
+    made.write(tmp_path / "out.zarr")
+    np.testing.assert_array_equal(np.asarray(sd.read_zarr(tmp_path / "out.zarr")["p_fg"]), np.asarray(expected["p_fg"]))
+
+
+@pytest.mark.usefixtures("no_rasters_in_memory")
 def test_missing_cells_that_are_not_there(tissue, model, expected, tmp_path, monkeypatch):
     """Rasters of the first time are removed before the second, which does not come."""
-    none = "ucs.methods.missing.search.find_missing_nuclei"
-    monkeypatch.setattr(none, lambda sample, *_, **__: 0 * sample.nuclei.labels)
+    none = "ucs._run.missing.find_missing_nuclei"
+    monkeypatch.setattr(none, lambda raster, *_, **__: 0 * raster.nuclei)
     made = run(tissue, model, memory_limit="100 GiB", scratch=tmp_path, find_missing=True)
     assert made["ucs_table"].uns["ucs"]["qc"]["n_missing_cells"] == 0
     np.testing.assert_array_equal(made["ucs_table"].obs["confidence"], expected["ucs_table"].obs["confidence"])
@@ -190,7 +206,7 @@ def test_written_to_the_store(tissue, model, expected, tmp_path):
     store, scratch = tmp_path / "tissue.zarr", tmp_path / "scratch"
     cheap_copy(tissue).write(store)
     sdata = sd.read_zarr(store)
-    ucs.tl.segment(sdata, model=model, write=True, compute={"memory_limit": "100 GiB", "scratch": scratch}, **QUIET)
+    run(sdata, model, write=True, inplace=True, memory_limit="100 GiB", scratch=scratch)
     assert_same(sdata, expected)
     written = sd.read_zarr(store)
     np.testing.assert_array_equal(np.asarray(written["ucs_cells"]), np.asarray(expected["ucs_cells"]))
@@ -199,7 +215,7 @@ def test_written_to_the_store(tissue, model, expected, tmp_path):
 def test_far_too_little_memory(tissue, model, tmp_path):
     before = names(tissue)
     with pytest.raises(MemoryError, match=r"\d"):
-        ucs.tl.segment(tissue, model=model, compute={"memory_limit": "1 MB", "scratch": tmp_path}, **QUIET)
+        run(tissue, model, inplace=True, memory_limit="1 MB", scratch=tmp_path)
     assert names(tissue) == before
     assert not list(tmp_path.iterdir())
 
@@ -231,7 +247,7 @@ def test_what_was_held_is_recorded(expected):
 def test_it_is_a_file(tissue, model, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
-    with pytest.raises(NotADirectoryError, match=r"scratch='.*file' is a file; name a folder"):
+    with pytest.raises(NotADirectoryError, match=r"compute\['scratch'\]='.*file' is a file; name a folder"):
         run(tissue, model, scratch=file)
     assert file.read_text() == "mine"
 
@@ -262,7 +278,7 @@ def names(sdata):
 def test_a_disk_that_fills_up_leaves_all_as_it_was(tissue, model, expected, tmp_path, monkeypatch, resume):
     store, scratch = tmp_path / "tissue.zarr", tmp_path / "scratch"
     cheap_copy(tissue).write(store)
-    sdata, calls, original = sd.read_zarr(store), [], _canvas.mark_done
+    sdata, calls, original = sd.read_zarr(store), [], _output.mark_done
     before = {path: path.stat().st_mtime_ns for path in store.rglob("*")}, names(sdata)
 
     def mark(*arguments):
@@ -271,16 +287,16 @@ def test_a_disk_that_fills_up_leaves_all_as_it_was(tissue, model, expected, tmp_
             raise OSError(errno.ENOSPC, "No space left on device")
         original(*arguments)
 
-    options = {"model": model, "scratch": scratch, "write": True, "resume": resume, "memory_limit": "100 GiB", **QUIET}
+    options = {"inplace": True, "scratch": scratch, "write": True, "resume": resume, "memory_limit": "100 GiB"}
     with monkeypatch.context() as patch:
-        patch.setattr(_canvas, "mark_done", mark)
+        patch.setattr(_output, "mark_done", mark)
         with pytest.raises(OSError, match="No space left"):
-            ucs.tl.segment(sdata, **options)
+            run(sdata, model, **options)
     assert ({path: path.stat().st_mtime_ns for path in store.rglob("*")}, names(sdata)) == before
     assert len(list(scratch.iterdir())) == int(resume)
     with monkeypatch.context() as patch:
         tiles = interrupt(patch, "tile", -1)
-        ucs.tl.segment(sdata, **options)
+        run(sdata, model, **options)
     assert tiles() == (4 if resume else 6)
     assert_same(sdata, expected)
 
@@ -290,7 +306,7 @@ def test_no_room_from_the_start(tissue, model, tmp_path, monkeypatch):
     before = names(tissue)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(10**9, 10**9, 10))
     monkeypatch.setattr(Workspace, "fits", lambda workspace, _: workspace.on_disk)
-    with pytest.raises(OSError, match="Name another folder with scratch="):
-        ucs.tl.segment(tissue, model=model, compute={"scratch": tmp_path, "memory_limit": "100 GiB"}, **QUIET)
+    with pytest.raises(OSError, match=r"Name another folder with compute=\{'scratch': ...\}"):
+        run(tissue, model, inplace=True, scratch=tmp_path, memory_limit="100 GiB")
     assert names(tissue) == before
     assert not list(tmp_path.iterdir())

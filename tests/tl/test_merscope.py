@@ -12,7 +12,7 @@ from spatialdata.transformations import get_transformation
 
 import ucs
 
-QUICK = {"max_steps": 3, "cell_steps": 10, "cell_patches": 4}
+QUICK = {"max_steps": 3}
 
 
 @pytest.fixture(scope="module")

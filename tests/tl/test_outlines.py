@@ -17,7 +17,7 @@ from spatialdata.models import Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
-from ucs._kernels.measure import measure
+from ucs._kernels.labels.measure import measure
 from ucs._results.outlines import polygon_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import spatialdata as sd
+from calls import segment
 from helpers import require_data
 from invariants import assert_invariants
 from real_samples import (
@@ -38,7 +39,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),
     pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning"),
 ]
-QUICK = {"max_steps": 3, "cell_steps": 10, "cell_patches": 4}
+QUICK = {"max_steps": 3}
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def assert_found(run: Run, sample: SpatialData, result: SpatialData) -> None:
 @pytest.mark.parametrize("name", [name for name in RUNS if name != "iss-whole"])
 def test_with_no_option_but_a_short_training(name, samples, tmp_path):
     run, sample = RUNS[name], samples(name)
-    result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK, **run.options)
+    result = segment(sample, check_alignment=True, params=QUICK, **run.options)
     assert_found(run, sample, result)
     result.write(tmp_path / "store.zarr")  # what readers leave in attrs must not end in places that cannot be stored
     stored = sd.read_zarr(tmp_path / "store.zarr")
@@ -129,7 +130,7 @@ def test_with_no_option_but_a_short_training(name, samples, tmp_path):
 def test_with_no_option_at_all(name, samples):
     """Full training: cells hold most transcripts, and are larger than their nuclei, but not by much."""
     run, sample = RUNS[name], samples(name)
-    result = ucs.tl.segment(sample, inplace=False, progress=False, **run.options)
+    result = segment(sample, check_alignment=True, **run.options)
     assert_found(run, sample, result)
     table = result["ucs_table"]
     in_cells = table.X.sum() / table.uns["ucs"]["qc"]["n_kept"]
@@ -147,7 +148,7 @@ class TestStereoseq:
     def test_with_labels_of_nuclei_the_image_is_not_looked_at(self, samples):
         sample = samples("stereoseq").subset(["bin1_genes", "ssDNA_regist"])
         sample["nuclei"] = samples("stereoseq")["truth"].copy()
-        result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK)
+        result = segment(sample, params=QUICK)
         assert result["ucs_table"].uns["ucs"]["parameters"]["nuclei_key"] == "nuclei"
 
     def test_a_gem_without_nuclei_and_image_says_what_to_add(self):
@@ -168,7 +169,7 @@ class TestStereoseq:
         sample["density"] = Image2DModel.parse(
             density[None], dims=("c", "y", "x"), c_coords=["DNA"], transformations={"global": at(x0, y0)}
         )
-        result = ucs.tl.segment(sample, inplace=False, progress=False, params=QUICK, read={"check_alignment": False})
+        result = segment(sample, params=QUICK)
         table = result["ucs_table"]
         assert table.n_obs > 10
         assert table.shape[1] == 10_631
@@ -183,6 +184,6 @@ def at(x0: float, y0: float):
 
 class TestPixelSizeOfIss:
     def test_pixels_taken_for_um_are_refused_with_what_would_do(self):
-        message = r"median area of the nuclei 'nuclei' is 1.\d+e\+03 um\^2.*um_per_unit= \(from 0.0\d+ to 0.\d+ "
+        message = r"median area of the nuclei 'nuclei' is 1.\d+e\+03 um\^2.*from 0.0\d+ to 0.\d+ um\), such as um_per_"
         with pytest.raises(ValueError, match=message):
             ucs.tl.segment(iss_sdata(ISS_PART), progress=False, params=QUICK)

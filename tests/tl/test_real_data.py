@@ -19,7 +19,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),
     pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning"),
 ]
-BRIEF = {**TINY, "max_steps": 15, "cell_steps": 40, "cell_patches": 12}
+BRIEF = {**TINY, "max_steps": 15}
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ def test_what_was_found_is_what_is_there(sample):
     assert record["parameters"]["platform"] == "xenium"
     assert record["qc"]["alignment"] == "aligned"
     assert record["qc"]["n_rows"] == len(sample["transcripts"])
-    assert record["model"]["background"]["method"] == "density"
+    assert record["parameters"]["method"] == "density"
 
 
 def test_nuclei_come_from_labels_if_there_are_any(breast_cells, prostate_cells):

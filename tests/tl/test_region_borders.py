@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from region_runs import QUIET, train
+from calls import predict, train
 from scenes import labels_of, model
 
 import ucs
@@ -32,7 +32,7 @@ def share_of_border(labels, line):
 
 @pytest.fixture(scope="module")
 def far_and_near():
-    return shifted(model(), 4.0), shifted(model(), -4.0)
+    return shifted(model("paper"), 4.0), shifted(model("paper"), -4.0)
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +43,19 @@ def blocks(far_and_near):
 
 def shifted_density(of, factor):
     """The model that expects more transcripts everywhere, and so more of the tissue in cells, or fewer."""
-    net = deepcopy(of.foreground)
+    net = deepcopy(of.net)
     with torch.no_grad():
         net.head[-1].bias += np.log(factor)
-    return replace(of, foreground=net)
+    return replace(of, net=net)
 
 
 def assert_no_edges(tissue, far, near, *, sides):
     """Of two models in 2 x 2 blocks: the lines between the blocks are no more borders of cells than those beside."""
     blocks = RegionModels({"r0c0": far, "r0c1": near, "r1c0": near, "r1c1": far})
-    alone = [labels_of(ucs.tl.predict(tissue, each, **QUIET)) for each in (far, near)]
+    alone = [labels_of(predict(tissue, each)) for each in (far, near)]
     on, beside, of_a_cut = [], [], []
     for side in sides:
-        labels = labels_of(ucs.tl.predict(tissue, blocks, regions=side, **QUIET))
+        labels = labels_of(predict(tissue, blocks, regions=side))
         on.append(share_of_border(labels, side))
         beside += [share_of_border(labels, side + k) for k in range(-8, 9) if k != 0]
         beyond = np.arange(max(labels.shape)) >= side
@@ -73,23 +73,23 @@ class TestBordersOfRegions:
         tissue = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=40, seed=0)
         assert_no_edges(tissue, *far_and_near, sides=(92, 100, 108))
 
-    def test_nor_with_the_density_net(self):
+    def test_nor_with_the_density_method(self):
         tissue = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=40, seed=0)
-        of = train(tissue, background="auto", train={"max_steps": 20})
+        of = train(tissue, params={"max_steps": 20})
         assert_no_edges(tissue, shifted_density(of, 2.0), shifted_density(of, 1 / 2), sides=range(84, 117, 4))
 
     def test_nuclei_keep_their_models_across_them(self, simulated, far_and_near, blocks):
         """Far from the border all is as with one model; cells themselves reach across it."""
-        result = ucs.tl.predict(simulated, blocks, regions=100, **QUIET)
+        result = predict(simulated, blocks, regions=100)
         labels, table = labels_of(result), result["ucs_table"]
         region = dict(zip(table.obs["cell_id"], table.obs["model_region"], strict=True))
-        alone = {id(one): labels_of(ucs.tl.predict(simulated, one, **QUIET)) for one in far_and_near}
+        alone = {id(one): labels_of(predict(simulated, one)) for one in far_and_near}
         rows, columns = np.indices(labels.shape)
         checked, across = 0, 0
         for c, name in region.items():
             own = labels == c
             row, column = rows[own], columns[own]
-            if min(np.abs(row - 100).min(), np.abs(column - 100).min()) > 2 * model().params.reach + 8:
+            if min(np.abs(row - 100).min(), np.abs(column - 100).min()) > 2 * model("paper").params.reach + 8:
                 np.testing.assert_array_equal(own, alone[id(blocks[name])] == c)
                 checked += 1
             across += (row < 100).any() and (row >= 100).any()
@@ -97,7 +97,7 @@ class TestBordersOfRegions:
         assert across > 3
 
     def test_a_nucleus_belongs_to_the_region_of_most_of_its_pixels(self, simulated, blocks):
-        result = ucs.tl.predict(simulated, blocks, regions=100, **QUIET)
+        result = predict(simulated, blocks, regions=100)
         table, (x, y) = result["ucs_table"], result["ucs_table"].obsm["spatial"].T
         origin = table.uns["ucs"]["qc"]["grid_origin"]
         row, column = (y - origin[1]) // 100, (x - origin[0]) // 100

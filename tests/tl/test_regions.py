@@ -8,20 +8,20 @@ import numpy as np
 import pytest
 import scenes
 import torch
+from calls import predict
 from fields import cut_fields
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
-from region_runs import QUIET, scene_with, segment, train
-from scenes import PAPER_TINY, TINY, X0, labels_of, scene
+from region_runs import scene_with, segment, train
+from scenes import TINY, X0, labels_of, scene
 
 import ucs
 from ucs.methods import RegionModels
 
-BOTH_METHODS = {"density": "auto", "published": 5.0}  # by the background that they are told
-
 
 def weights(of):
-    return torch.cat([v.ravel() for net in (of.foreground, of.cell) for v in net.state_dict().values()])
+    """Of the nets, not the expression clusters."""
+    return torch.cat([value.ravel() for name, value in of.tensors().items() if not name.startswith("clusters")])
 
 
 def assert_same_but_for_the_column(result, without):
@@ -34,76 +34,68 @@ def assert_same_but_for_the_column(result, without):
     assert_same_cells(plain, without)
 
 
-@pytest.fixture(scope="module", params=BOTH_METHODS.values(), ids=BOTH_METHODS.keys())
-def background(request):
+@pytest.fixture(scope="module", params=["density", "paper"])
+def method(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def without(background):
-    return segment(scene().sdata(), method="paper", params={"background": background})
+def without(method):
+    return segment(scene().sdata(), method=method)
 
 
 class TestOneRegion:
     """It is no region, bit by bit."""
 
     @pytest.mark.parametrize("warm_start", [False, True])
-    def test_one_block(self, without, background, warm_start):
-        result = segment(
-            scene().sdata(), regions=1200, method="paper", params={"warm_start": warm_start, "background": background}
-        )
+    def test_one_block(self, without, method, warm_start):
+        result = segment(scene().sdata(), regions=1200, method=method, params={"warm_start": warm_start})
         assert_same_but_for_the_column(result, without)
         assert (result["ucs_table"].obs["model_region"] == "r0c0").all()
 
-    def test_one_value(self, without, background):
+    def test_one_value(self, without, method):
         sdata = scene().with_points(scene().points.assign(part="x")).sdata()
-        assert_same_but_for_the_column(
-            segment(sdata, regions="part", method="paper", params={"background": background}), without
-        )
+        assert_same_but_for_the_column(segment(sdata, regions="part", method=method), without)
 
-    def test_one_polygon(self, without, background):
+    def test_one_polygon(self, without, method):
         sdata = scene_with((-5, -5, 100, 100))
-        result = segment(sdata, regions="areas", method="paper", params={"background": background})
+        result = segment(sdata, regions="areas", method=method)
         assert_same_but_for_the_column(result, without)
         table = result["ucs_table"]
         np.testing.assert_equal(table.uns["ucs"]["model"]["0"], without["ucs_table"].uns["ucs"]["model"])
         assert "model_region" not in without["ucs_table"].obs
 
-    def test_its_model_is_that_of_the_whole(self):
-        models = train(scene().sdata(), regions=1200)
+    def test_its_model_is_that_of_the_whole(self, method):
+        models = train(scene().sdata(), regions=1200, method=method)
         assert isinstance(models, RegionModels)
         assert models.shared is None
-        assert torch.equal(weights(models["r0c0"]), weights(train(scene().sdata())))
+        assert torch.equal(weights(models["r0c0"]), weights(train(scene().sdata(), method=method)))
 
 
 @pytest.fixture(scope="module")
-def models(simulated, background):
-    return train(simulated, regions=100, background=background)
+def models(simulated, method):
+    return train(simulated, regions=100, method=method)
 
 
 @pytest.fixture(scope="module")
 def one_tile(simulated, models):
-    return ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": 10**6}, **QUIET)
+    return predict(simulated, models, regions=100, tile_size=10**6)
 
 
 class TestInvariances:
-    def test_regions_matter(self, simulated, one_tile, background):
+    def test_regions_matter(self, simulated, one_tile, method):
         assert len(np.unique(one_tile["ucs_table"].obs["model_region"])) == 4
-        assert (
-            labels_of(one_tile) != labels_of(segment(simulated, method="paper", params={"background": background}))
-        ).any()
+        assert (labels_of(one_tile) != labels_of(segment(simulated, method=method))).any()
         assert_invariants(one_tile)
 
     @pytest.mark.parametrize("tile_size", [96])
     def test_tiles_have_no_say(self, simulated, models, one_tile, tile_size):
-        assert_same_cells(
-            ucs.tl.predict(simulated, models, regions=100, compute={"tile_size": tile_size}, **QUIET), one_tile
-        )
+        assert_same_cells(predict(simulated, models, regions=100, tile_size=tile_size), one_tile)
 
     @pytest.mark.parametrize("threads", [3])
     def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):
         monkeypatch.setattr("ucs._utils.parallel.n_threads", lambda: threads)
-        assert_same_cells(ucs.tl.predict(simulated, models, regions=100, **QUIET), one_tile)
+        assert_same_cells(predict(simulated, models, regions=100), one_tile)
 
     def test_partitions_and_order_have_no_say(self):
         points = scene().points.assign(part=np.where(scene().points["x"] < X0 + 45, "left", "right"))
@@ -148,16 +140,16 @@ class TestSharedModel:
     def test_regions_with_few_nuclei_have_it(self, caplog):
         sdata = scene_with((0, 0, 80, 72), (80, 0, 96, 72), index=["large", "small"])
         with caplog.at_level(logging.WARNING):
-            models = train(sdata, regions="areas", train={**TINY, "min_nuclei": 10})
+            models = train(sdata, regions="areas", params={"min_nuclei": 10})
         assert models["small"] is models.shared
         assert models["large"] is not models.shared
         n = (caplog.records[-1].getMessage()).split("small (")[1].split(" nuclei")[0]
         assert 0 < int(n) < 10
         assert "1 of 2 regions are too poor to learn from and have a model of the whole tissue: 'small (" in caplog.text
-        assert torch.equal(weights(models.shared), weights(train(sdata, train={**TINY, "min_nuclei": 10})))
+        assert torch.equal(weights(models.shared), weights(train(sdata)))
 
-    def test_if_all_have_it_there_are_no_regions(self, without, background):
-        result = segment(scene().sdata(), regions=48, method="paper", params={**PAPER_TINY, "background": background})
+    def test_if_all_have_it_there_are_no_regions(self, without, method):
+        result = segment(scene().sdata(), regions=48, method=method, params={"min_nuclei": 50})
         assert_same_but_for_the_column(result, without)
         record = result["ucs_table"].uns["ucs"]
         assert not np.any(record["regions"]["has_own_model"])
@@ -173,7 +165,7 @@ class TestSharedModel:
         assert "transcripts for" in caplog.text
 
     def test_regions_without_background_have_it(self, caplog):
-        models = train(scene().sdata(), regions=48, background=30.0)
+        models = train(scene().sdata(), regions=48, method="paper", params={"background": 30.0})
         without = [name for name in models if models[name] is models.shared]
         assert 0 < len(without) < 4
         assert all(f"{name} (no background)" in caplog.text for name in without)
@@ -183,7 +175,7 @@ class TestSharedModel:
         models = train(sdata, regions="areas")
         assert list(models) == ["left"]
         assert models.shared is not models["left"]
-        result = ucs.tl.predict(sdata, models, regions="areas", **QUIET)
+        result = predict(sdata, models, regions="areas")
         assert_invariants(result, nuclei=scene().nuclei)
         region = result["ucs_table"].obs["model_region"]
         assert 0 < region.isna().sum() < 31
@@ -191,19 +183,20 @@ class TestSharedModel:
         assert record["n_nuclei_outside"] == region.isna().sum()
         assert record["n_nuclei"].tolist() == [(region == "left").sum()]
         # On the far side of the tissue all is as with the shared model alone.
-        alone = ucs.tl.predict(sdata, models.shared, **QUIET)
+        alone = predict(sdata, models.shared)
         np.testing.assert_array_equal(labels_of(result)[:, 92:], labels_of(alone)[:, 92:])
 
-    def test_warm_start_begins_with_it(self):
-        models = train(scene().sdata(), regions=48, warm_start=True)
+    def test_warm_start_begins_with_it(self, method):
+        models = train(scene().sdata(), regions=48, method=method, params={"warm_start": True})
         assert models.shared is not None
-        assert torch.equal(weights(models.shared), weights(train(scene().sdata())))
+        assert torch.equal(weights(models.shared), weights(train(scene().sdata(), method=method)))
+        other = train(scene().sdata(), method=method, seed=9)
         for name in models:
             assert models[name] is not models.shared
             assert models[name].history["warm_start"]
             assert models[name].params.max_steps < TINY["max_steps"]
             distance = (weights(models[name]) - weights(models.shared)).abs().mean()
-            assert distance < (weights(models[name]) - weights(train(scene().sdata(), seed=9))).abs().mean() / 10
+            assert distance < (weights(models[name]) - weights(other)).abs().mean() / 10
 
 
 @pytest.mark.parametrize(
@@ -216,18 +209,15 @@ class TestSharedModel:
     ],
 )
 @pytest.mark.parametrize("call", [ucs.tl.segment, ucs.tl.train])
-def test_bad_regions_fail_before_anything_is_read(regions, error, match, call, monkeypatch):
-    def fail(*_args, **_options):
+def test_bad_regions_fail_before_anything_is_read(regions, error, match, call):
+    def fail(_part):
         raise AssertionError("reading began")
 
-    monkeypatch.setattr("ucs._run.run.prepare", fail)
-    monkeypatch.setattr("ucs.tl._train.prepare", fail)
     sdata = scene().sdata()
+    points = sdata["transcripts"]
+    unread = points.map_partitions(fail, meta=points._meta)
+    unread.attrs.update(points.attrs)
+    sdata.points["transcripts"] = unread
     with pytest.raises(error, match=match):
         call(sdata, regions=regions, progress=False)
     assert "ucs_cells" not in sdata
-
-
-def test_genes_per_region_without_regions():
-    with pytest.raises(ValueError, match="genes_per_region=True needs regions="):
-        segment(scene().sdata(), read={"genes_per_region": True})

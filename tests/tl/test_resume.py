@@ -14,9 +14,10 @@ import spatialdata as sd
 from helpers import cheap_copy
 from interrupted import begun as begun_in_process
 from interrupted import interrupt, killed, stopped
-from resumed import N_TILES, QUIET, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
+from resumed import N_TILES, PARAMS, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
+from scenes import PAPER_TINY
 
-import ucs
+from ucs.methods import PaperMethod
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_what_does_not_decide_the_cells_may_differ(tissue, expected, tmp_path, m
     others = {"tile_size": 500, "memory_limit": None, "min_transcripts": 1}
     with monkeypatch.context() as patch:
         tiles = interrupt(patch, "tile", -1)
-        made = ucs.tl.segment(tissue, inplace=False, **{**QUIET, **others, **options})
+        made = run(tissue, **others, **options)
     assert tiles() == N_TILES - 2
     assert_same(made, expected)
 
@@ -101,7 +102,7 @@ def test_without_resume_nothing_is_left_and_nothing_continued(tissue, model, tmp
 
 
 def test_a_run_with_models_of_regions(tissue, tmp_path, monkeypatch):
-    options = {"regions": 100, "train": {"max_steps": 3, "min_nuclei": 4}}
+    options = {"regions": 100, "params": {"max_steps": 3, "min_nuclei": 4}}
     expected = run(tissue, **options)
     options |= {"resume": True, "scratch": tmp_path}
     cut_short(tissue, monkeypatch, **options)
@@ -110,14 +111,16 @@ def test_a_run_with_models_of_regions(tissue, tmp_path, monkeypatch):
     assert_same(made, expected)
 
 
-def test_a_run_of_the_published_nets_keeps_its_model(tissue, tmp_path, monkeypatch):
-    options = {"background": 5.0, "train": {"max_steps": 2, "cell_steps": 2, "cell_patches": 2, "patch_size": 24}}
+def test_a_run_of_the_papers_method(tissue, tmp_path, monkeypatch):
+    options = {"method": "paper", "params": PAPER_TINY}
     expected = run(tissue, **options)
     options |= {"resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, "elements", 1, **options)
+    cut_short(tissue, monkeypatch, "paper tile", 3, **options)
     with monkeypatch.context() as patch:
-        patch.setattr("ucs._run.run.train_model", lambda *_: pytest.fail("trained again"))
+        patch.setattr(PaperMethod, "prepare", lambda *_, **__: pytest.fail("trained again"))
+        tiles = interrupt(patch, "paper tile", -1)
         assert_same(run(tissue, **options), expected)
+    assert tiles() == N_TILES - 2
     assert not list(tmp_path.iterdir())
 
 
@@ -140,7 +143,7 @@ def test_a_run_that_looks_for_missing_cells(tissue, model, tmp_path, monkeypatch
 
 def test_killed_five_times_it_gives_what_an_undisturbed_run_gives(store, expected, monkeypatch):
     """In training, while the model is saved, in tiles, in refinement and while results are written."""
-    options = {"resume": True, "write": True, "tile_size": 96, "train": QUIET["train"]}
+    options = {"resume": True, "write": True, "tile_size": 96, "params": PARAMS}
     before = {path.relative_to(store) for path in store.rglob("*")}
     for stage, call in (("training", 3), ("model", 1), ("tile", 3), ("mark", 2), ("refine", 3), ("move", 2)):
         assert killed(store, stage, call, **options) == -signal.SIGKILL, stage
@@ -152,7 +155,7 @@ def test_killed_five_times_it_gives_what_an_undisturbed_run_gives(store, expecte
     sdata = sd.read_zarr(store)
     with monkeypatch.context() as patch:
         tiles = interrupt(patch, "tile", -1)
-        ucs.tl.segment(sdata, **{**QUIET, **options})
+        run(sdata, inplace=True, **options)
     assert tiles() == 0
     assert_same(sdata, expected)
     written = sd.read_zarr(store)
@@ -164,7 +167,7 @@ def test_killed_five_times_it_gives_what_an_undisturbed_run_gives(store, expecte
 @pytest.mark.slow
 def test_killed_at_any_moment(store, expected):
     random = np.random.default_rng(0)
-    options = {"resume": True, "write": True, "tile_size": 96, "train": QUIET["train"], "overwrite": True}
+    options = {"resume": True, "write": True, "tile_size": 96, "params": PARAMS, "overwrite": True}
     for _ in range(5):
         process = begun_in_process(store, **options)
         process.join(random.uniform(1, 8))
@@ -172,7 +175,7 @@ def test_killed_at_any_moment(store, expected):
         process.join()
         assert {"transcripts", "nucleus_labels"} <= {name for _, name, _ in sd.read_zarr(store).gen_elements()}
     sdata = sd.read_zarr(store)
-    ucs.tl.segment(sdata, **{**QUIET, **options})
+    run(sdata, inplace=True, **options)
     assert_same(sdata, expected)
     labels = np.asarray(sd.read_zarr(store)["ucs_cells"])
     np.testing.assert_array_equal(labels, np.asarray(expected["ucs_cells"]))
@@ -180,32 +183,32 @@ def test_killed_at_any_moment(store, expected):
 
 
 def test_two_processes_on_one_run(store, expected, tmp_path):
-    options = {"resume": True, "tile_size": 96, "train": QUIET["train"]}
+    options = {"resume": True, "tile_size": 96, "params": PARAMS}
     process = stopped(store, "tile", 3, tmp_path / "sign", **options)
     try:
         with pytest.raises(RuntimeError, match=rf"Process {process.pid} on .* works on the same run in .*; wait for"):
-            ucs.tl.segment(sd.read_zarr(store), **{**QUIET, **options})
+            run(sd.read_zarr(store), inplace=True, **options)
         assert process.is_alive()
     finally:
         os.kill(process.pid, signal.SIGKILL)
         process.join()
     sdata = sd.read_zarr(store)
-    ucs.tl.segment(sdata, **{**QUIET, **options})
+    run(sdata, inplace=True, **options)
     assert_same(sdata, expected)
     assert [path.name for path in store.parent.iterdir()] == [store.name]
 
 
 def test_a_store_that_changed_between_the_attempts(store, tissue, monkeypatch, caplog):
-    options = {"tile_size": 96, "resume": True, **QUIET}
+    options = {"resume": True, "inplace": True}
     with monkeypatch.context() as patch:
         interrupt(patch, "tile", 4)
         with pytest.raises(KeyboardInterrupt):
-            ucs.tl.segment(sd.read_zarr(store), **options)
+            run(sd.read_zarr(store), **options)
     changed = other_transcripts(tissue)
     shutil.rmtree(store)
     cheap_copy(changed).write(store)
     sdata = sd.read_zarr(store)
-    ucs.tl.segment(sdata, **options)
+    run(sdata, **options)
     assert "begun afresh" in caplog.text
     assert_same(sdata, run(changed))
 
@@ -214,7 +217,7 @@ def test_a_store_that_changed_between_the_attempts(store, tissue, monkeypatch, c
 
 
 def test_without_a_store_or_scratch(tissue):
-    with pytest.raises(ValueError, match=r"resume=True needs a place that is found again: name a folder with scratch="):
+    with pytest.raises(ValueError, match=r"compute=\{'resume': True\} needs a folder that is found again: name one"):
         run(cheap_copy(tissue), resume=True)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import resumed
-from resumed import N_TILES, QUIET, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
+from calls import train
+from resumed import N_TILES, PARAMS, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
 
-import ucs
 from ucs._run import resume as _resume
+from ucs.methods import DensityMethod, PaperMethod
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +26,8 @@ def model():
     ("said", "change", "options"),
     [
         ("transcripts", other_transcripts, {}),
-        ("learning", None, {"seed": 1}),
-        ("regions", None, {"regions": 80, "train": {"max_steps": 5, "min_nuclei": 4}}),
+        ("training", None, {"seed": 1}),
+        ("regions", None, {"regions": 80, "params": {"max_steps": 5, "min_nuclei": 4}}),
     ],
 )
 def test_what_differs_is_said_and_all_is_made_anew(tissue, tmp_path, monkeypatch, caplog, said, change, options):
@@ -45,7 +46,7 @@ def test_what_differs_is_said_and_all_is_made_anew(tissue, tmp_path, monkeypatch
 def begun(tissue, tmp_path, monkeypatch):
     """Call it to begin a run that ends when it would train; returns what is in its folder."""
 
-    def train(*_):
+    def learn(*_, **__):
         (folder,) = tmp_path.iterdir()
         found.extend(sorted(path.name for path in folder.iterdir()))
         (folder / "rasters-0").mkdir(exist_ok=True)
@@ -58,7 +59,8 @@ def begun(tissue, tmp_path, monkeypatch):
         return list(found)
 
     found: list[str] = []
-    monkeypatch.setattr("ucs._run.run.train_model", train)
+    for method in (DensityMethod, PaperMethod):
+        monkeypatch.setattr(method, "learn_shared", learn)
     return begin
 
 
@@ -70,12 +72,15 @@ def test_all_that_decides_the_cells_is_compared(begun, tissue, caplog):
     assert begun() == [*NEW[:2], "rasters-0", NEW[2]]
     genes = names_of(tissue)
     for said, options in (
-        ("learning", {"train": {"max_steps": 6}}),
-        ("learning", {"ownership": "distance"}),
-        ("learning", {"softmask": "plain"}),
-        ("learning", {"background": 5.0}),
-        ("learning", {"genes": genes[:9]}),
-        ("learning", {"markers": {"a": genes[:2], "b": genes[2:4]}}),
+        ("training", {"params": {"max_steps": 6}}),
+        ("training", {"params": {"ownership": "distance"}}),
+        ("training", {"params": {"shape_exponent": 0.0}}),
+        ("training", {"method": "paper"}),
+        ("training", {"genes": genes[:9]}),
+        ("training", {"markers": {"a": genes[:2], "b": genes[2:4]}}),
+        ("threshold", {"threshold": 0.4}),
+        ("foreground", {"foreground": "p_fg"}),
+        ("find_missing", {"find_missing": True}),
         ("grid", {"resolution": 2.0}),
         ("regions", {"regions": 80}),
         ("nuclei", {"sdata": without_some_nuclei(tissue)}),
@@ -115,7 +120,7 @@ def test_another_precision_begins_afresh(tissue, model, tmp_path, monkeypatch, c
 def test_another_model_begins_afresh(tissue, model, tmp_path, monkeypatch, caplog):
     options = {"resume": True, "scratch": tmp_path}
     cut_short(tissue, monkeypatch, model=model, **options)
-    other = ucs.tl.train(tissue, **QUIET, seed=3)
+    other = train(tissue, params=PARAMS, seed=3)
     made, tiles, _ = counted(tissue, monkeypatch, model=other, **options)
     assert tiles == N_TILES
     assert "model" in differences(caplog)
@@ -130,7 +135,7 @@ def test_lists_of_genes_are_compared_as_a_whole(begun, tissue, caplog):
     with np.printoptions(threshold=5):
         assert begun(genes=genes) == NEW
         assert begun(genes=other) == NEW
-        assert "learning" in differences(caplog)
+        assert "training" in differences(caplog)
         assert begun(genes=other) != NEW
 
 

@@ -10,25 +10,30 @@ import pandas as pd
 import pytest
 import scenes
 import spatialdata as sd
+from calls import segment
 from geopandas import GeoDataFrame
 from helpers import cheap_copy
 from invariants import assert_invariants, assert_same_cells
 from scenes import PAPER_TINY, TINY, boxes, labels_of, make_points, make_sdata, scene, segmented
 from spatialdata import SpatialData
-from spatialdata.models import TableModel
+from spatialdata.models import ShapesModel, TableModel
 from spatialdata.transformations import Identity, get_transformation, set_transformation
 
 import ucs
-from ucs._run import run as _run
+from ucs.methods import DensityMethod
+
+BOTH_METHODS = pytest.mark.parametrize("method", ["density", "paper"])
 
 
 class TestResult:
-    def test_invariants(self, cells):
-        assert_invariants(cells, nuclei=scene().nuclei)
+    @BOTH_METHODS
+    def test_invariants(self, method):
+        assert_invariants(scenes.cells(method), nuclei=scene().nuclei)
 
-    def test_these_cells_are_worth_testing(self, cells):
+    @BOTH_METHODS
+    def test_these_cells_are_worth_testing(self, method):
         """Cytoplasm, background and neighbours that touch: else the other tests would say little."""
-        labels, nuclei = labels_of(cells), scene().nuclei
+        labels, nuclei = labels_of(scenes.cells(method)), scene().nuclei
         assert 2 * (nuclei > 0).sum() < (labels > 0).sum() < 0.9 * labels.size
         right, below = (labels[:, :-1], labels[:, 1:]), (labels[:-1], labels[1:])
         assert sum(((a != b) & (a > 0) & (b > 0)).sum() for a, b in (right, below)) > 50
@@ -41,27 +46,36 @@ class TestResult:
         assert parameters["points_key"] == "transcripts"
         assert parameters["nuclei_key"] == "nucleus_labels"
         assert parameters["resolution"] == 1.0
-        assert parameters["train"]["max_steps"] == scenes.SHORT["max_steps"]
-        background = record["model"]["background"]
-        assert (background["method"], background["distance_um"]) == ("given", 5.0)
-        assert set(record["model"]["curves"]) == {"foreground", "cell"}
+        assert (parameters["method"], parameters["threshold"]) == ("density", 0.35)
+        assert parameters["params"]["max_steps"] == scenes.SHORT["max_steps"]
+        assert parameters["key_added"]["labels"] == "ucs_cells"
+        assert set(record["model"]["curves"]) == {"density"}
         assert record["model"]["seed"] == 0
         assert {"torch", "numpy", "numba", "spatialdata-ucs"} <= set(record["model"]["versions"])
         assert record["qc"]["n_kept"] == len(scene().points)
         assert record["qc"]["n_nuclei"] == 31
         assert list(record["qc"]["grid_shape"]) == [72, 96]
         assert list(record["qc"]["grid_origin"]) == [scenes.X0, scenes.Y0]
-        assert set(record["timings"]) >= {"read", "predict", "total"}
+        assert set(record["timings"]) >= {"read", "survey", "cells", "refine", "total"}
+
+    def test_the_record_of_the_papers_method(self):
+        record = scenes.cells("paper").tables["ucs_table"].uns["ucs"]
+        assert (record["parameters"]["method"], record["parameters"]["threshold"]) == ("paper", 0.5)
+        assert record["parameters"]["params"]["background"] == 5.0
+        background = record["model"]["background"]
+        assert (background["method"], background["distance_um"]) == ("given", 5.0)
+        assert set(record["model"]["curves"]) == {"foreground", "cell"}
 
     def test_a_line_or_two_per_stage(self, caplog):
         caplog.set_level(logging.INFO, logger="ucs")
         segmented(scene().sdata())
         lines = [record.getMessage() for record in caplog.records if record.name == "ucs"]
-        assert len(lines) == 3
+        assert len(lines) == 4
         assert lines[0].startswith("Input: xenium, points 'transcripts': 4,201 transcripts of 4,201 rows, 40 genes, ")
         assert lines[1].startswith("Nuclei 'nucleus_labels': 31, median ")
-        assert lines[2].startswith("Added labels 'ucs_cells', shapes 'ucs_boundaries', table 'ucs_table', ")
-        assert "31 cells" in lines[2]
+        assert lines[2].startswith("Transcripts per um2: ")
+        assert lines[3].startswith("Added labels 'ucs_cells', shapes 'ucs_boundaries', table 'ucs_table', ")
+        assert "31 cells" in lines[3]
 
     def test_points_get_a_column_and_keep_all_else(self, cells):
         before, after = scene().sdata()["transcripts"], cells["transcripts"]
@@ -85,13 +99,7 @@ class TestResult:
 
 class TestKeys:
     def test_results_go_where_they_are_sent(self, cells):
-        sdata = segmented(
-            scene().sdata(),
-            labels_key_added="a",
-            shapes_key_added="b",
-            table_key_added="c",
-            points_column_added="d",
-        )
+        sdata = segmented(scene().sdata(), labels="a", shapes="b", table="c", points_column="d")
         assert {"a", "b", "c"} <= {name for _, name, _ in sdata.gen_elements()}
         assert "ucs_cells" not in sdata
         np.testing.assert_array_equal(labels_of(sdata, "a"), labels_of(cells))
@@ -175,7 +183,7 @@ class TestInputsStay:
 
     def test_inplace_adds_and_changes_nothing_else(self, rich):
         before = self.snapshot(rich)
-        assert ucs.tl.segment(rich, progress=False, params=TINY) is None
+        assert segment(rich, inplace=True, params=TINY) is None
         for key in ("ucs_cells", "ucs_boundaries", "ucs_table"):
             del rich[key]
         after = self.snapshot(rich)
@@ -187,7 +195,7 @@ class TestInputsStay:
 
     def test_a_new_object_leaves_the_old_one_as_it_was(self, rich):
         before = self.snapshot(rich)
-        result = ucs.tl.segment(rich, progress=False, inplace=False, params=TINY)
+        result = segment(rich, params=TINY)
         self.assert_equal(before, self.snapshot(rich))
         assert result is not rich
         assert result.attrs == rich.attrs
@@ -206,17 +214,19 @@ class TestInputsStay:
         set_transformation(result["transcripts"], Identity(), "elsewhere")
         assert "elsewhere" not in get_transformation(sdata["transcripts"], get_all=True)
 
-    @pytest.mark.parametrize("step", ["train_model", "predict_cells", "build_elements"])
+    @pytest.mark.parametrize(
+        ("owner", "step"), [(DensityMethod, "prepare"), (DensityMethod, "plan"), (ShapesModel, "parse")]
+    )
     @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-    def test_a_failure_on_the_way_leaves_everything_as_it_was(self, step, error, monkeypatch):
+    def test_a_failure_on_the_way_leaves_everything_as_it_was(self, owner, step, error, monkeypatch):
         def fail(*_args, **_options):
             raise error("on the way")
 
         sdata = scene().sdata()
         before = self.snapshot(sdata)
-        monkeypatch.setattr(_run, step, fail)
+        monkeypatch.setattr(owner, step, fail)
         with pytest.raises(error, match="on the way"):
-            segmented(sdata, inplace=True, **({"model": None} if step == "train_model" else {}))
+            segment(sdata, inplace=True, params=TINY)
         self.assert_equal(before, self.snapshot(sdata))
 
     @pytest.mark.parametrize("failing", ["ucs_cells", "ucs_boundaries", "ucs_table", "transcripts"])
@@ -311,30 +321,21 @@ class TestCountColumn:
 
 
 def test_genes_to_see_can_be_chosen_and_the_table_has_all():
-    sdata = scene().sdata()
-    chosen = ["GENE0005", "GENE0002", "GENE0009"]
-    ucs.tl.segment(sdata, progress=False, params=TINY, read={"genes": chosen, "check_alignment": False})
-    assert_invariants(sdata, nuclei=scene().nuclei)
-    assert sdata["ucs_table"].n_vars == 40
+    result = segment(scene().sdata(), params=TINY, genes=["GENE0005", "GENE0002", "GENE0009"])
+    assert_invariants(result, nuclei=scene().nuclei)
+    assert result["ucs_table"].n_vars == 40
 
 
 def test_every_kind_of_background():
-    world = scene()
-    methods = {}
+    chosen = {}
     for background in ("auto", "paper", 7):
-        sdata = world.sdata()
-        ucs.tl.segment(
-            sdata,
-            progress=False,
-            method="paper",
-            params={**PAPER_TINY, "background": background},
-            read={"check_alignment": False},
-        )
-        methods[background] = sdata["ucs_table"].uns["ucs"]["model"]["background"]
-    assert methods["auto"] == {"method": "density"}
-    assert methods["paper"]["method"] == "paper"
-    assert (methods[7]["method"], methods[7]["distance_um"]) == ("given", 7.0)
-    assert all(0 <= methods[background]["share_of_area"] <= 1 for background in ("paper", 7))
+        result = segment(scene().sdata(), method="paper", params={**PAPER_TINY, "background": background})
+        chosen[background] = result["ucs_table"].uns["ucs"]["model"]["background"]
+    assert chosen["auto"]["method"] == "auto"
+    assert chosen["auto"]["distance_um"] > 0
+    assert chosen["paper"]["method"] == "paper"
+    assert (chosen[7]["method"], chosen[7]["distance_um"]) == ("given", 7.0)
+    assert all(0 <= one["share_of_area"] <= 1 for one in chosen.values())
 
 
 def test_the_table_is_a_table_of_spatialdata(cells):
@@ -348,7 +349,7 @@ def test_progress_goes_to_the_standard_error_only(capsys):
     segmented(scene().sdata(), progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "predict" in captured.err
+    assert "cells" in captured.err
 
 
 def test_polygons_as_nuclei_need_no_more_than_their_key():

@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
+import calls
 import numpy as np
 import pytest
 import torch
+from calls import predict
+from helpers import cheap_copy
+from invariants import assert_invariants, assert_same_cells
+from scenes import PAPER_TINY, TINY, X0, Y0, boxes, labels_of, scene
 from spatialdata.models import ShapesModel
 from spatialdata.transformations import Identity
 
-import scenes
 import ucs
-from helpers import cheap_copy
-from invariants import assert_invariants, assert_same_cells
-from scenes import TINY, boxes, labels_of, scene
+from ucs.tl import _train
 
-QUIET = {"progress": False, "check_alignment": False, "device": "cpu"}
-BOTH_METHODS = {"density": "auto", "published": 5.0}  # by the background that they are told
-X0, Y0 = scenes.X0, scenes.Y0
+PARAMS = {"density": TINY, "paper": PAPER_TINY}
+BOTH_METHODS = pytest.mark.parametrize("method", PARAMS)
 
 
-def train(sdata, *keys, **options):
-    return ucs.tl.train(sdata, *keys, **{"train": TINY, "background": 5.0, "seed": 3, **QUIET, **options})
+def train(sdata, *keys, method="density", **options):
+    return calls.train(sdata, *keys, method=method, **{"params": PARAMS[method], "seed": 3, **options})
 
 
 def weights(of):
-    return torch.cat([v.ravel() for net in (of.foreground, of.cell) for v in net.state_dict().values()])
+    return torch.cat([value.ravel() for value in of.tensors().values()])
 
 
 def half():
@@ -54,33 +56,32 @@ def number(gene):
 
 
 class TestOneModel:
-    @pytest.mark.parametrize("background", BOTH_METHODS.values(), ids=BOTH_METHODS.keys())
-    def test_of_a_list_of_one_is_that_of_the_sample(self, background):
-        one, listed = (train(given, background=background) for given in (scene().sdata(), [scene().sdata()]))
+    @BOTH_METHODS
+    def test_of_a_list_of_one_is_that_of_the_sample(self, method):
+        one, listed = (train(given, method=method) for given in (scene().sdata(), [scene().sdata()]))
         assert torch.equal(weights(one), weights(listed))
         assert one.history == listed.history
         assert one.genes == listed.genes
 
-    @pytest.mark.parametrize("background", BOTH_METHODS.values(), ids=BOTH_METHODS.keys())
-    def test_of_several_is_applied_to_another_run(self, background):
-        model = train([scene().sdata(), half()], background=background)
+    @BOTH_METHODS
+    def test_of_several_is_applied_to_another_run(self, method):
+        model = train([scene().sdata(), half()], method=method)
         assert model.history["n_samples"] == 2
         for alone in (scene().sdata(), half()):
-            assert not torch.equal(weights(model), weights(train(alone, background=background)))
+            assert not torch.equal(weights(model), weights(train(alone, method=method)))
         points = scene().points.sample(frac=0.6, random_state=0).reset_index(drop=True)
-        result = ucs.tl.segment(scene().with_points(points).sdata(), model=model, inplace=False, **QUIET)
-        assert_invariants(result)
+        assert_invariants(predict(scene().with_points(points).sdata(), model))
 
     def test_background_is_found_in_each(self):
-        model = train([scene().sdata(), half()], background=5.0)
+        model = train([scene().sdata(), half()], method="paper")
         of_each = model.history["background"]
         assert list(of_each) == ["0", "1"]
         assert all(chosen["distance_um"] == 5.0 for chosen in of_each.values())
 
-    def test_its_record_can_be_stored(self, tmp_path):
-        model = train([scene().sdata(), half()])
-        model.save(tmp_path / "model")
-        result = ucs.tl.predict(scene().sdata(), tmp_path / "model", inplace=False, **QUIET)
+    @BOTH_METHODS
+    def test_its_record_can_be_stored(self, method, tmp_path):
+        train([scene().sdata(), half()], method=method).save(tmp_path / "model")
+        result = predict(scene().sdata(), tmp_path / "model")
         result.write(tmp_path / "store.zarr")
 
     def test_a_tuple_will_do_and_nothing_is_changed(self):
@@ -94,7 +95,7 @@ class TestOneModel:
         sdata = scene().sdata()
         model = train([sdata, sdata])
         assert model.history["n_samples"] == 2
-        assert_invariants(ucs.tl.predict(cheap_copy(sdata), model, inplace=False, **QUIET))
+        assert_invariants(predict(cheap_copy(sdata), model))
 
 
 class TestKeys:
@@ -156,13 +157,14 @@ class TestRegions:
     def test_of_one_name_are_one_region(self):
         params = {**TINY, "min_nuclei": 1}
         one, other = self.areas(scene().sdata(), "tumour", "stroma"), self.areas(half(), "stroma", "immune")
-        models = train([one, other], regions=("areas", "kind"), train=params)
+        models = train([one, other], regions=("areas", "kind"), params=params)
         assert sorted(models) == ["immune", "stroma", "tumour"]
         assert [models[name].history["n_samples"] for name in sorted(models)] == [1, 2, 1]
-        alone = train(one, regions=("areas", "kind"), train=params)
-        assert torch.equal(weights(models["tumour"]), weights(alone["tumour"]))
-        assert not torch.equal(weights(models["stroma"]), weights(alone["stroma"]))
-        result = ucs.tl.predict(one, models, regions=("areas", "kind"), inplace=False, **QUIET)
+        alone = train(one, regions=("areas", "kind"), params=params)
+        nets = [{name: of[name].net.state_dict() for name in alone} for of in (models, alone)]
+        assert all(torch.equal(a, b) for a, b in zip(*(net["tumour"].values() for net in nets), strict=True))
+        assert any(not torch.equal(a, b) for a, b in zip(*(net["stroma"].values() for net in nets), strict=True))
+        result = predict(one, models, regions=("areas", "kind"))
         assert_invariants(result)
         assert set(result["ucs_table"].obs["model_region"]) == {"stroma", "tumour"}
 
@@ -193,10 +195,6 @@ class TestBadInput:
         train([scene().sdata(), other], platform="generic")
 
     def test_other_resolutions(self, monkeypatch):
-        from dataclasses import replace
-
-        from ucs.tl import _train
-
         original, resolutions = _train.find_source, iter([1.0, 0.5])
 
         def find_source(*arguments, **options):
@@ -214,10 +212,10 @@ class TestBadInput:
 
 
 def test_one_call_takes_one_sample():
-    with pytest.raises(TypeError, match="sdata must be one SpatialData, not list.*ucs.tl.train"):
+    with pytest.raises(TypeError, match="sdata must be one SpatialData, not list. .*ucs.tl.train"):
         ucs.tl.segment([scene().sdata()])
-    result = ucs.tl.predict(scene().sdata(), train([scene().sdata()]), inplace=False, **QUIET)
-    alone = ucs.tl.predict(scene().sdata(), train(scene().sdata()), inplace=False, **QUIET)
+    result = predict(scene().sdata(), train([scene().sdata()]))
+    alone = predict(scene().sdata(), train(scene().sdata()))
     assert_same_cells(result, alone)
     assert labels_of(result).any()
     assert np.array_equal(labels_of(result), labels_of(alone))

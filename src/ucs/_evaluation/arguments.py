@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 
 def checked_ids(ids: ArrayLike, name: str) -> Any:
-    """Return ``ids`` as an array (a Dask array stays one), having checked that they are whole and not negative.
+    """Return ids as an array; a Dask array stays one, and is checked for negative ids when it is computed.
 
     Raises
     ------
     ValueError
-        Ids are not integers, or a NumPy array has negative ones.
+        If ids are no integers, or a NumPy array has negative ones.
     """
     array: Any = ids if _is_lazy(ids) else np.asarray(ids)
     if array.dtype.kind not in "iu":
@@ -36,7 +36,7 @@ def _is_lazy(array: object) -> bool:
 
 
 def check_not_negative(array: NDArray, name: str) -> None:
-    """Check that no id is negative."""
+    """Raise ``ValueError`` if an id is negative."""
     if array.dtype.kind == "i" and array.size and array.min() < 0:
         raise ValueError(f"{name} holds the negative id {array.min()}: ids must be positive, 0 = background.")
 
@@ -68,7 +68,7 @@ def checked_thresholds(thresholds: Iterable[float]) -> list[float]:
 
 
 def tissue_for(labels: ArrayLike | str, sdata: SpatialData | Tissue | None) -> Tissue | None:
-    """Return where a key is to be found, None for an array.
+    """Return the tissue that has a key; None for an array.
 
     Raises
     ------
@@ -89,9 +89,9 @@ def tissue_for(labels: ArrayLike | str, sdata: SpatialData | Tissue | None) -> T
 def rasters_of(
     labels: Sequence[Any], sdata: SpatialData | Tissue | None
 ) -> list[tuple[Any, Any, float | None]]:
-    """Return of each label image or key: the labels, their original ids and the side of a pixel in um.
+    """Return the labels, the original ids and the side of a pixel in um of each label image or key.
 
-    The latter two are None for arrays. Elements share one raster. Raises what :func:`tissue_for` raises.
+    Ids and side are None for arrays. Elements are brought onto one raster. Raises as :func:`tissue_for`.
     """
     tissue = None if sdata is None else Tissue.of(sdata)
     found = [tissue_for(one, tissue) for one in labels]

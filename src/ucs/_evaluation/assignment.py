@@ -1,4 +1,4 @@
-"""One-to-one matching of cells at IoUs where a cell may fit several others."""
+"""One-to-one matching of cells at IoU thresholds below 0.5, where a cell may fit several others."""
 
 from __future__ import annotations
 
@@ -15,20 +15,19 @@ if TYPE_CHECKING:
 def best_pairs(row: NDArray, column: NDArray, iou: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Choose pairs so that each row and each column is in one at most: as many as possible, then of largest summed IoU.
 
-    Pairs that share neither row nor column with another are taken as they are. What remains is an assignment problem,
-    solved exactly on its sparse graph: every row and column has the choice to stay alone, at a cost that no gain in IoU
-    outweighs.
+    Pairs that share neither row nor column with another are taken. The others are an assignment problem, solved exactly
+    on its sparse graph: every row and column may stay alone, at a cost that no gain in IoU outweighs.
 
     Parameters
     ----------
     row, column
-        ``(n,)`` the candidates, no pair twice.
+        ``(n,)`` candidates, no pair twice.
     iou
         ``(n,)`` in (0, 1].
 
     Returns
     -------
-    ``(n,)``: which candidates are taken.
+    ``(n,)`` booleans: which candidates are taken.
     """
     if len(row) == 0:
         return np.zeros(0, dtype=bool)
@@ -43,8 +42,8 @@ def best_pairs(row: NDArray, column: NDArray, iou: NDArray[np.float64]) -> NDArr
 def _solve(row: NDArray, column: NDArray, iou: NDArray[np.float64]) -> NDArray[np.bool_]:
     """Solve the assignment problem on a graph in which a full matching always exists.
 
-    Beside each row i stands a column i' and beside each column j a row j'. (i, i') and (j', j) mean to stay alone;
-    where i takes j, i' and j' take each other.
+    Each row i gets a column i' of its own, each column j a row j'. (i, i') and (j', j) mean that they stay alone; where
+    i takes j, i' and j' take each other.
     """
     rows, i = np.unique(row, return_inverse=True)
     columns, j = np.unique(column, return_inverse=True)

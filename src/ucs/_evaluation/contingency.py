@@ -1,7 +1,7 @@
-"""How often the ids of two labellings of the same elements meet: all that comparing them needs.
+"""Contingency tables: how often the ids of two labellings of the same elements meet.
 
-It is built from runs of equal pairs rather than from single elements, of which a raster of cells has some ten times
-more, and piece by piece, so that what it needs beside the labels does not grow with them.
+They are built from runs of equal pairs, of which a raster of cells has some ten times fewer than elements, and piece by
+piece, so that the memory they need beside the labels does not grow with them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-_PIECE = 2**24  # elements looked at at once
+_PIECE = 2**24  # elements at once, so that temporary arrays are small beside the labels of a slide
 
 
 class Contingency(NamedTuple):
@@ -27,9 +27,9 @@ class Contingency(NamedTuple):
     Attributes
     ----------
     true_ids, predicted_ids
-        The ids found, ascending, shapes ``(n_true,)`` and ``(n_predicted,)``.
+        Ids that occur, ascending, ``(n_true,)`` and ``(n_predicted,)``.
     true_sizes, predicted_sizes
-        Number of elements of each id, whatever the other labelling says of them.
+        Number of elements of each id, background of the other labelling included.
     overlap
         Sparse matrix ``(n_true, n_predicted)``: number of elements that carry both ids.
     """
@@ -47,8 +47,8 @@ def contingency(true: Any, predicted: Any) -> Contingency:
     Parameters
     ----------
     true, predicted
-        Ids of the same elements, of equal shape; 0 = background. Any integer type, so that ids may exceed 2^31. NumPy
-        or Dask arrays; of the latter a few rows are computed at a time.
+        Ids of the same elements, of equal shape, of any integer type; 0 = background. NumPy or Dask arrays; of the
+        latter some rows are computed at a time.
     """
     parts = [_sum_equal(*_runs(*piece)) for piece in _pieces(true, predicted)]
     first, second, count = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -67,13 +67,13 @@ def contingency(true: Any, predicted: Any) -> Contingency:
 
 
 def _pieces(true: Any, predicted: Any) -> Iterator[tuple[NDArray, NDArray]]:
-    """Yield both arrays flat, some rows at a time; at least one piece, if an empty one."""
+    """Yield both arrays, flattened, some rows at a time; at least one piece, which may be empty."""
     rows = len(true) if true.ndim else 1
     at_once = max(1, _PIECE * rows // max(true.size, 1))
     for first in range(0, max(rows, 1), at_once):
         pair = [np.asarray(array[first : first + at_once] if array.ndim else array) for array in (true, predicted)]
         for array, name in zip(pair, ("truth", "predicted"), strict=True):
-            check_not_negative(array, name)  # a lazy one has not been looked at before
+            check_not_negative(array, name)  # a Dask array has not been checked before
         yield pair[0].ravel(), pair[1].ravel()
 
 

@@ -1,4 +1,4 @@
-"""Counts of cells and genes, from whatever holds them."""
+"""Counts of cells x genes, from tables and elements."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from ucs._evaluation.tissue import Tissue
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
     from anndata import AnnData
     from numpy.typing import NDArray
     from spatialdata import SpatialData
-
-    from ucs._evaluation.tissue import Tissue
 
 
 class Counts(NamedTuple):
@@ -24,11 +23,11 @@ class Counts(NamedTuple):
     Attributes
     ----------
     matrix
-        ``(n_cells, n_genes)``, sparse, float64, not negative.
+        ``(n_cells, n_genes)`` CSR, float64, 0 or above.
     genes, cells
         Names of columns and rows.
     obs
-        What else is known of the cells.
+        Further columns of the cells.
     """
 
     matrix: sparse.csr_array
@@ -46,7 +45,7 @@ class Counts(NamedTuple):
 
 
 def counts_of(table: AnnData | pd.DataFrame | str, sdata: SpatialData | Tissue | None, name: str = "table") -> Counts:
-    """Return the counts of a table, or of an element.
+    """Return the counts of a table or an element, checked.
 
     Parameters
     ----------
@@ -54,14 +53,14 @@ def counts_of(table: AnnData | pd.DataFrame | str, sdata: SpatialData | Tissue |
         AnnData or a DataFrame, cells x genes, raw counts; or the key of a table of ``sdata``, or of labels or shapes,
         in which the transcripts are then counted.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
     name
-        Of the argument, for messages.
+        Name of the argument, for messages.
 
     Raises
     ------
     TypeError
-        If it is none of these, or a key without an object.
+        If ``table`` is none of these, or a key without ``sdata``.
     ValueError
         If there are no cells or genes, names of genes repeat, or a value is negative or not finite.
     """
@@ -88,9 +87,7 @@ def counts_of(table: AnnData | pd.DataFrame | str, sdata: SpatialData | Tissue |
 
 
 def resolved_table(table: Any, sdata: SpatialData | Tissue | None, name: str) -> Any:
-    """Return a table as it is, and that of a key."""
-    from ucs._evaluation.tissue import Tissue
-
+    """Return the table of a key, and a table as it is."""
     if not isinstance(table, str):
         return table
     if sdata is None:

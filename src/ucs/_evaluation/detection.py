@@ -1,4 +1,4 @@
-"""Whether a gene is found in a cell, at the cell's own depth or at a common one."""
+"""Which genes are found in which cells, at the depth of each cell or at a common depth."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ _DEPTH_QUANTILE = 0.25  # so that three quarters of the cells have the depth
 
 
 def detection(counts: sparse.csr_array, depth: float | None = None) -> sparse.csr_array:
-    """Return the probability that each gene is found in each cell, of the cells that have the depth.
+    """Return the probability that each gene is found in each cell after thinning cells to a common depth.
 
-    With a depth k, a cell of N transcripts is thought to be thinned: each of its transcripts is kept with probability
-    k / N, so a gene with x of them is found with probability 1 - (1 - k / N)^x. These probabilities are exact and need
-    no random draw, and given the counts they are independent between genes: products of them are the probabilities of
-    finding both. Without a depth they are 1 where there is a transcript.
+    To thin a cell of N transcripts to k is to keep each with probability k / N: a gene with x of them is found with
+    probability 1 - (1 - k / N)^x. Given the counts, genes are independent: the probability of finding two of them is
+    the product. Without a depth the probability is 1 where there is a transcript.
 
     Parameters
     ----------
@@ -30,7 +29,7 @@ def detection(counts: sparse.csr_array, depth: float | None = None) -> sparse.cs
 
     Returns
     -------
-    Sparse ``(n_kept, n_genes)``: cells with fewer transcripts than ``depth`` are left out.
+    Sparse ``(n_kept, n_genes)``, without the cells that have fewer transcripts than ``depth``.
     """
     if depth is None:
         found = counts.copy()

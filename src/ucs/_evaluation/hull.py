@@ -1,9 +1,8 @@
-"""Sizes of convex hulls of labels, exactly.
+"""Exact sizes of the convex hulls of labels.
 
 The hull of a label is that of its pixel centres, and its size the number of pixels whose centres lie in it or on its
-border: whole numbers throughout, and 1 / 1 for whatever is as convex as a raster allows (hulls of the pixels as squares
-call every disc hollow). That number follows from area and border of the hull by Pick's theorem, so that no hull has to
-be drawn.
+border. A label that is as convex as a raster allows is as large as its hull (hulls of pixels as squares would make
+every disc look hollow). The size follows from area and border of the hull by Pick's theorem; no hull is drawn.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from ucs._kernels.lattice import bounding_boxes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_NO_COLUMN = np.int32(2**31 - 1)
+_NO_COLUMN = np.int32(2**31 - 1)  # first column of a row without pixels: above all columns
 
 
 def hull_sizes(labels: NDArray[np.int32], n: int) -> NDArray[np.int64]:
-    """Return ``(n,)`` numbers of pixels in the convex hulls of ids 1..n; 0 for an id without pixels."""
+    """Return ``(n,)`` the number of pixels in the convex hull of each id 1..n; 0 for an id without pixels."""
     boxes = bounding_boxes(labels, n)
-    # Of each row that a cell has pixels in, its first and last column decide; rows of all cells lie one after another.
+    # Only the first and the last column of a cell in each row matter; all cells' rows are stored one after another.
     offset = np.concatenate([[0], np.cumsum(boxes[:, 2] - boxes[:, 0])])
     first = np.full(offset[-1], _NO_COLUMN, dtype=np.int32)
     last = np.full(offset[-1], -1, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Cells of any element, labels or shapes, on one grid."""
+"""Cells of labels and shapes elements, brought onto one grid."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ucs._kernels.ids import densify
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.resample import sample_labels
 from ucs._read.nuclei.onto_grid import areas_of, choose_level, fill_geometries, read_strips
 from ucs._utils.checks import listed
 
@@ -36,7 +36,7 @@ class CellRaster(NamedTuple):
     um_per_px: float
 
     def only(self, ids: NDArray) -> CellRaster:
-        """Return the raster with the cells of the given original ids alone."""
+        """Return a raster with only the cells of the given original ids."""
         kept = np.isin(self.ids, ids)
         number = np.concatenate([[0], np.cumsum(kept) * kept]).astype(np.int32)
         return CellRaster(number[self.labels], self.ids[kept], self.um_per_px)
@@ -45,17 +45,17 @@ class CellRaster(NamedTuple):
 def read_cells(
     sdata: SpatialData, key: str, grid_to_element: NDArray[np.float64], shape: tuple[int, int], um_per_px: float
 ) -> CellRaster:
-    """Bring a labels or a shapes element onto a grid: the label, or the polygon, in which a pixel's centre lies.
+    """Bring a labels or a shapes element onto a grid: each pixel gets the label or the polygon that its centre lies in.
 
     Parameters
     ----------
     sdata, key
-        The element. Labels are read some rows at a time, from the coarsest level that still has two pixels per pixel of
-        the grid; where polygons overlap, the lower id wins.
+        Object and key of the element. Labels are read some rows at a time, from the coarsest level that has at least
+        two pixels per pixel of the grid; where polygons overlap, the lower id wins.
     grid_to_element
         ``(3, 3)`` from pixels ``(column, row, 1)`` of the grid to the intrinsic coordinates of the element.
     shape, um_per_px
-        Of the grid.
+        Size of the grid in pixels, and the side of a pixel in um.
 
     Raises
     ------

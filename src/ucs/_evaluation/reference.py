@@ -1,4 +1,4 @@
-"""Reference expression per cell type: profiles, or single cells that are averaged into profiles."""
+"""Reference expression per cell type, from profiles or from single cells."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Scale = Literal["linear", "log1p"]
-_LARGEST_LOG = 15.0  # log1p of three million: no linear scale in use stays below it, proportions apart
-_FEWEST_SHARED = 10
+_LARGEST_LOG = 15.0  # log1p of 3 million; of linear scales in use only proportions stay below
+_FEWEST_SHARED = 10  # genes: with fewer, a reference is likely to be misspelt or transposed
 
 
 class Reference(NamedTuple):
@@ -29,7 +29,7 @@ class Reference(NamedTuple):
     profiles
         Types x genes, 0 or above.
     detected
-        Share of a type's cells in which a gene was found, types x genes; None if the reference was no single cells.
+        Share of a type's cells in which a gene was found, types x genes; None for a reference of profiles.
     n_cells
         Cells (or given profiles) of each type.
     """
@@ -39,7 +39,7 @@ class Reference(NamedTuple):
     n_cells: pd.Series
 
     def of_genes(self, genes: pd.Index) -> Reference:
-        """Return the reference for some genes, all of which must be there."""
+        """Return the reference for some of its genes."""
         detected = None if self.detected is None else self.detected[genes]
         return Reference(self.profiles[genes], detected, self.n_cells)
 
@@ -47,7 +47,7 @@ class Reference(NamedTuple):
 def as_reference(
     reference: AnnData | pd.DataFrame | Reference, *, type_key: str | None = None, scale: Scale | None = None
 ) -> Reference:
-    """Read a reference in any of its forms.
+    """Return mean expression per cell type from any form of a reference.
 
     Parameters
     ----------
@@ -56,17 +56,17 @@ def as_reference(
         types of a DataFrame are its index, or a column ``type_key``; profiles of one type are averaged, and columns
         that hold no numbers are left out.
     type_key
-        See above; required for an AnnData.
+        Column of the types, see above; required for an AnnData.
     scale
-        ``"linear"`` (counts, counts per 10,000, proportions) or ``"log1p"``, which is undone before anything is
-        averaged; if None, values that look like logarithms are refused.
+        ``"linear"`` (counts, counts per 10,000, proportions) or ``"log1p"``, which is undone before averaging; if None,
+        values that look like logarithms are refused.
 
     Raises
     ------
     TypeError
-        If it is neither.
+        If the reference is neither.
     KeyError
-        If there is no ``type_key``.
+        If there is no column ``type_key``.
     ValueError
         If a value is negative, NaN or infinite, or looks like a logarithm and ``scale`` is None, or types are missing.
     """
@@ -155,20 +155,18 @@ def _averaged(values: sparse.csr_array, genes: pd.Index, types: pd.Series, *, is
     return Reference(profiles, detected if is_cells else None, pd.Series(np.bincount(code), index=names))
 
 
-def shared_genes(
-    genes: pd.Index, reference_genes: pd.Index, *, what: str = "The reference", fewest: int = _FEWEST_SHARED
-) -> pd.Index:
-    """Return the genes of a table that a reference has too, in the table's order; say which are missing.
+def shared_genes(genes: pd.Index, reference_genes: pd.Index) -> pd.Index:
+    """Return the genes of a table that a reference has too, in the table's order; those that it lacks are logged.
 
     Raises
     ------
     ValueError
-        If there are too few.
+        If they share fewer than 10 genes, and not all of the table.
     """
     there = genes.isin(reference_genes)
-    if there.sum() < min(fewest, len(genes)) or not there.any():
+    if there.sum() < min(_FEWEST_SHARED, len(genes)) or not there.any():
         msg = (
-            f"{what} shares {int(there.sum())} genes with the table, {fewest} are needed. It has "
+            f"The reference shares {int(there.sum())} genes with the table, {_FEWEST_SHARED} are needed. It has "
             f"{len(reference_genes)} ({listed(reference_genes[:5])}), the table {len(genes)} ({listed(genes[:5])}). "
             "Are names spelled alike, and is it types x genes (else pass its transpose, .T)?"
         )
@@ -176,12 +174,12 @@ def shared_genes(
     if not there.all():
         missing = genes[~there]
         logger.warning(
-            "%s lacks %d of %d genes of the table, left out: %s.", what, len(missing), len(genes), listed(missing)
+            "The reference lacks %d of %d genes of the table, left out: %s.", len(missing), len(genes), listed(missing)
         )
     return genes[there]
 
 
 def logarithms(profiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return log(1 + counts per 10,000) of each row; a row without counts is 0."""
+    """Return log(1 + counts per 10,000) of each row; 0 for a row without counts."""
     totals = profiles.sum(axis=1, keepdims=True)
     return np.log1p(np.divide(1e4 * profiles, totals, out=np.zeros_like(profiles), where=totals > 0))

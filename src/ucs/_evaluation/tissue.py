@@ -1,4 +1,4 @@
-"""Where the segmentations of a SpatialData object meet: one raster and one set of transcripts for all of them."""
+"""One raster and one set of transcripts for all segmentations of a SpatialData object."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from ucs._read.source import Source
     from ucs._read.transcripts import Transcripts
 
-RESOLUTION_UM = 0.5
+RESOLUTION_UM = 0.5  # cells of 10 um across have 300 pixels, a slide of 1 cm2 has 400 million
 
 
 class Tissue:
     """The transcripts of a SpatialData object and the raster on which its segmentations are compared.
 
-    Wherever a function of :mod:`ucs.metrics` takes the key of an element, ``sdata=`` may be the object itself or a
-    ``Tissue`` made of it: that one has options, and reads the transcripts once for many calls.
+    Where a function of :mod:`ucs.metrics` takes the key of an element, ``sdata=`` may be the object or a ``Tissue``
+    made of it. A ``Tissue`` has options, and reads the transcripts once for many calls.
 
-    The raster covers the transcripts, in their intrinsic coordinates. Labels are sampled at its pixel centres, polygons
-    filled, both through their transformations; a transcript belongs to the cell that its pixel belongs to.
+    The raster covers the transcripts, in their intrinsic coordinates. Labels are sampled at its pixel centres and
+    polygons filled, both through their transformations. A transcript belongs to the cell of its pixel.
 
     Parameters
     ----------
@@ -45,14 +45,19 @@ class Tissue:
     points_key, platform, gene_key, um_per_unit
         As in :func:`ucs.tl.segment`. Transcripts of low quality and control features are left out as there.
     coordinate_system
-        Coordinate system in which points and cells meet; ``"global"`` or another that both share if None.
+        Coordinate system that points and cells share; ``"global"`` or another one if None.
     resolution
         Side of a pixel in um.
 
     Examples
     --------
-    >>> tissue = ucs.metrics.Tissue(sdata, resolution=0.25)  # doctest: +SKIP
-    >>> ucs.metrics.match("cell_labels", "ucs_cells", sdata=tissue)  # doctest: +SKIP
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=60, n_genes=30, seed=0)
+    >>> tissue = ucs.metrics.Tissue(sdata, resolution=1.0)
+    >>> tissue.table("true_cells").n_vars
+    30
+    >>> ucs.metrics.match("true_cells", "true_cells", sdata=tissue)["f1"].tolist()
+    [1.0, 1.0]
     """
 
     def __init__(
@@ -83,12 +88,12 @@ class Tissue:
 
     @classmethod
     def of(cls, sdata: SpatialData | Tissue) -> Tissue:
-        """Return a tissue as it is, and make one of an object."""
+        """Return a tissue made of an object, and a tissue as it is."""
         return sdata if isinstance(sdata, cls) else cls(sdata)
 
     @cached_property
     def transcripts(self) -> Transcripts:
-        """All transcripts that pass the quality cut, read in one pass when first needed."""
+        """All transcripts that pass the quality cut, read when they are first needed."""
         from ucs._read.fields import find_fields
         from ucs._read.transcripts import read_transcripts
 
@@ -113,15 +118,15 @@ class Tissue:
         return list(self.transcripts.genes)
 
     def cells(self, key: str) -> CellRaster:
-        """Bring the cells of a labels or shapes element, or those of one that a table lists, onto the raster.
+        """Bring the cells of a labels or shapes element, or those that a table lists, onto the raster.
 
         Raises
         ------
         KeyError
             If there is no such element.
         ValueError
-            If it shares no coordinate system with the transcripts, has no cell where they are, or a table lists ids
-            that its element does not have.
+            If the element shares no coordinate system with the transcripts or has no cell where they are, or if a table
+            annotates no single element or lists none of its cells.
         """
         from ucs._evaluation.rasters import read_cells
 
@@ -136,10 +141,10 @@ class Tissue:
         return read_cells(self.sdata, key, to_element, self.grid.shape, self.grid.um_per_px)
 
     def _listed_cells(self, table_key: str) -> CellRaster:
-        """Return the cells that a table lists, of the element that it annotates."""
+        """Return those cells of the element that a table annotates which the table lists."""
         attrs = self.sdata.tables[table_key].uns.get("spatialdata_attrs")
         if attrs is None:
-            msg = f"tables[{table_key!r}] annotates no element and does not say where its cells are: pass an element."
+            msg = f"tables[{table_key!r}] annotates no element, so its cells have no place: pass an element."
             raise ValueError(msg)
         regions = attrs["region"] if isinstance(attrs["region"], list) else [attrs["region"]]
         if len(regions) != 1 or (regions[0] not in self.sdata.labels and regions[0] not in self.sdata.shapes):
@@ -166,7 +171,7 @@ class Tissue:
         return kept
 
     def element(self, labels: NDArray[np.integer]) -> DataArray:
-        """Return labels on the raster as an element of the object, with the transformations of the transcripts."""
+        """Return labels on the raster as a labels element with the transformations of the transcripts."""
         from spatialdata.models import Labels2DModel
 
         to_home, transformations = self.source.output_frame(self.sdata)
@@ -175,7 +180,7 @@ class Tissue:
         )
 
     def holding(self, elements: Mapping[str, Any]) -> Tissue:
-        """Return the same tissue with the transcripts and other elements than those of the object."""
+        """Return a tissue with the same transcripts and raster, and the given elements instead of the object's."""
         from spatialdata import SpatialData
 
         held = copy(self)
@@ -184,7 +189,7 @@ class Tissue:
         return held
 
     def count(self, cells: CellRaster) -> csr_matrix:
-        """Count the genes' transcripts per cell, ``(n_cells, n_genes)``, sparse."""
+        """Return the transcripts per cell and gene, ``(n_cells, n_genes)`` CSR."""
         from scipy.sparse import coo_matrix
 
         transcripts, n_genes = self.transcripts.map, len(self.transcripts.genes)
@@ -194,18 +199,19 @@ class Tissue:
         return coo_matrix(entries, shape=(len(cells.ids), n_genes), dtype=np.int32).tocsr()
 
     def table(self, key: str) -> AnnData:
-        """Return counts per cell and gene of an element: ``obs`` has ``cell_id`` and ``area_um2``.
+        """Return the counts of an element, cells x genes.
 
-        ``obsm["spatial"]`` holds the centroids in um, in the transcripts' intrinsic frame.
+        ``obs`` has ``cell_id`` and ``area_um2``; ``obsm["spatial"]`` the centroids in um along the axes of the
+        transcripts' intrinsic coordinates.
         """
         return self.table_of(self.cells(key))
 
     def table_of(self, cells: CellRaster) -> AnnData:
-        """Return counts per cell and gene of a raster; see :meth:`table`."""
+        """Return the counts of cells on the raster, cells x genes; see :meth:`table`."""
         import pandas as pd
         from anndata import AnnData
 
-        from ucs._kernels.measure import centroids, moments
+        from ucs._kernels.labels.measure import centroids, moments
 
         sums = moments(cells.labels, len(cells.ids))
         side = cells.um_per_px

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels import alignment
-from ucs._kernels.ids import pixels_of_ids
-from ucs._kernels.windows import Window
+from ucs._kernels.labels.ids import pixels_of_ids
+from ucs._kernels.labels.windows import Window
 from ucs._nuclei.find import NUCLEUS_AREA_UM2
+from ucs._utils.checks import reading_option
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -39,14 +40,15 @@ def check_size(
     if low <= median <= high:
         return
     units = [um_per_unit * np.sqrt(bound / median) for bound in (low, high)]
+    example = reading_option("um_per_unit", float(f"{np.sqrt(units[0] * units[1]):.2g}"))
     msg = (
         f"The median area of the nuclei {nuclei_key!r} is {median:.3g} um^2, and nuclei have {low:g} to {high:g}: the "
         f"unit of the transcripts {points_key!r} cannot be {um_per_unit:g} um, or the transformation between the two "
-        f"is wrong. If it is the unit, give its length: um_per_unit= (from {units[0]:.2g} to {units[1]:.2g} the nuclei "
-        "would be of a possible size); otherwise correct the transformation of one of the two."
+        f"is wrong. If it is the unit, give its length (nuclei are of a possible size from {units[0]:.2g} to "
+        f"{units[1]:.2g} um), such as {example}; otherwise correct the transformation of one of the two."
     )
     if strict:
-        raise ValueError(f"{msg} check_alignment=False makes this a warning.")
+        raise ValueError(f"{msg} {reading_option('check_alignment', example=False)} makes this a warning.")
     logger.warning("%s", msg)
 
 
@@ -68,7 +70,7 @@ def check_placement(transcripts: Transcripts, nuclei: Nuclei, *, nuclei_key: str
         msg = (
             f"The nuclei {nuclei_key!r} do not lie where the transcripts {points_key!r} are: {result.best} they would "
             f"fit much better (score {result.best_score:.3g} against {result.score:.3g}). Correct the transformation "
-            "of one of the two, or pass check_alignment=False to go on all the same."
+            f"of one of the two, or pass {reading_option('check_alignment', example=False)} to go on all the same."
         )
         raise ValueError(msg)
     if result.verdict == "undecided":

@@ -50,10 +50,10 @@ def tables_of(sdata: SpatialData, key: str) -> list[str]:
     return [name for name, table in sdata.tables.items() if annotated(table)[0] == key]
 
 
-def pieces_of_bins(
+def chunks_of_bins(
     sdata: SpatialData, key: str, table_key: str, columns: TranscriptColumns
 ) -> Iterator[tuple[str, Callable[[], pd.DataFrame]]]:
-    """Yield bins in chunks, a row for each entry of the table; see :meth:`ucs._read.elements.PointsElement.chunks`.
+    """Yield bins in chunks with a row for each entry of the table; see :meth:`ucs._read.elements.PointsElement.chunks`.
 
     Raises
     ------

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import dask
 import numpy as np
 
-from ucs._read.bins import pieces_of_bins
+from ucs._read.bins import chunks_of_bins
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -85,7 +85,7 @@ class PointsElement:
         Chunks may be read in any order and by several threads.
         """
         if self.table_key is not None:
-            yield from pieces_of_bins(sdata, self.key, self.table_key, self.columns)
+            yield from chunks_of_bins(sdata, self.key, self.table_key, self.columns)
             return
         for where, partition in self.partitions(sdata):
             yield where, partial(read_partition, partition)
@@ -97,9 +97,10 @@ class PointsElement:
 
 
 def read_partition(partition: Delayed) -> pd.DataFrame:
-    """Read a partition, in one of several threads: it needs no threads of its own.
+    """Return the rows of a partition.
 
-    A scheduler that someone has chosen, such as a cluster that holds the points in its memory, is respected.
+    Partitions are read by several threads, so none of them needs threads of its own. A scheduler that the user has
+    chosen, such as a cluster with the points in its memory, is respected.
     """
     return partition.compute(scheduler=dask.base.get_scheduler() or "synchronous")
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ucs._utils.checks import choose_one, listed, natural_order
+from ucs._utils.checks import choose_one, listed, natural_order, reading_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -67,7 +67,7 @@ class Platform:
     params
         Parameters that differ from the defaults, by method.
     thresholds
-        The default of ``threshold``, by method, where it differs from the method's own.
+        Default of ``threshold``, by method, where it differs from that of the method.
     """
 
     name: str
@@ -344,7 +344,7 @@ def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | 
             return str.__str__(candidate)  # readers may leave an enum of strings, which no store takes
     msg = (
         f"No gene column in points[{points_key!r}]: looked for {listed(c for c in candidates if c)}, found "
-        f"{listed(columns)}. Name it with gene_key={_example(points)}."
+        f"{listed(columns)}. Name it: {reading_option('gene_key', _example(points))}."
     )
     raise KeyError(msg)
 
@@ -352,4 +352,4 @@ def resolve_gene_key(points: DaskDataFrame, platform: Platform, gene_key: str | 
 def _example(points: DaskDataFrame) -> str:
     """Return the first column that could hold genes, as an example for a message."""
     text = [str(column) for column, dtype in points.dtypes.items() if dtype.kind not in "biuf"]
-    return repr(text[0]) if text else "..."
+    return text[0] if text else "..."

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ucs._kernels.ids import renumbered
+from ucs._kernels.labels.ids import renumbered
 from ucs._read.nuclei.onto_grid import as_polygons, fill_geometries
 from ucs._utils.checks import listed, natural_order
 from ucs._utils.log import logger
@@ -106,9 +106,7 @@ class Regions:
         return pd.Categorical.from_codes(self.of_nucleus[1:] - 1, categories=list(self.names))
 
 
-def find_regions(
-    sdata: SpatialData, source: Source, regions: RegionsOption, *, genes_per_region: bool = False
-) -> RegionRule | None:
+def find_regions(sdata: SpatialData, source: Source, regions: RegionsOption) -> RegionRule | None:
     """Return how regions are defined, without reading any data; see :func:`ucs.tl.segment` for ``regions``.
 
     Raises
@@ -116,15 +114,11 @@ def find_regions(
     KeyError
         If there is no such element or column.
     ValueError
-        If the name is that of a column and of an element, a block is too small, or genes are to be chosen by region
-        without regions.
+        If the name is that of a column and of an element, or a block is too small.
     TypeError
         If ``regions`` has another type.
     """
     if regions is None:
-        if genes_per_region:
-            msg = "genes_per_region=True needs regions=: there is one model for all."
-            raise ValueError(msg)
         return None
     if isinstance(regions, int | np.integer) and not isinstance(regions, bool):
         if regions < SMALLEST_BLOCK:

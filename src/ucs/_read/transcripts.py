@@ -144,7 +144,7 @@ def read_transcripts(
 
 
 def read_chunk(where: str, read: Callable[[], pd.DataFrame], element: PointsElement, **options: Any) -> TranscriptChunk:
-    """Read, check and bin a chunk; ``options`` are those of :func:`ucs._read.chunks.compact`."""
+    """Read, check and bin a chunk; see :func:`ucs._read.chunks.compact` for ``options``."""
     frame = read()
     check_frame(frame, element.columns, where=where)
     return compact(frame, element, **options)
@@ -158,7 +158,7 @@ def on_grid(
     um_per_unit: float,
     elements: Sequence[PointsElement],
 ) -> Transcripts:
-    """Bring accumulated transcripts onto the smallest grid; raise ``ValueError`` if nothing is left to work with."""
+    """Return the accumulated transcripts on the smallest grid; raise ``ValueError`` if there are none."""
     where = f"points[{', '.join(repr(element.key) for element in elements)}]"
     _check_planes(accumulated, elements[0].columns, where)
     if not accumulated.occurring:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._read.platforms import FOV, fields_of_view, resolve_um_per_unit
+from ucs._utils.checks import reading_option
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -70,10 +71,11 @@ def find_um_per_unit(
         logger.info("CosMx: %.5g um per pixel, from %s.", known[0] if known else size, clue)
         return known[0] if known else size
     logger.warning(
-        "CosMx: the size of pixels cannot be inferred from this object; %g um is assumed. Instruments of the first "
-        "generation had %g um: pass it as um_per_unit=.",
+        "CosMx: nothing in the object tells the size of its pixels; %g um is assumed. Instruments of the first "
+        "generation had %g; if this is one of them, pass %s.",
         platform.um_per_unit,
         _FIRST,
+        reading_option("um_per_unit", _FIRST),
     )
     return platform.um_per_unit
 
@@ -151,7 +153,7 @@ def _check_same(sizes: Mapping[str, float], clue: str) -> None:
     if sizes[largest] > sizes[smallest] * (1 + _SAME):
         msg = (
             f"The fields of view do not have the same unit: by {clue}, a pixel of {smallest!r} has "
-            f"{sizes[smallest]:.4g} um and one of {largest!r} {sizes[largest]:.4g}. Segment them separately, "
-            "with points_key=[...], or pass the unit of all as um_per_unit=."
+            f"{sizes[smallest]:.4g} um and one of {largest!r} {sizes[largest]:.4g}. Segment them apart, with "
+            f"points_key=[...], or give the unit of all: {reading_option('um_per_unit', _LATER)}."
         )
         raise ValueError(msg)

@@ -1,4 +1,4 @@
-"""From positions of transcripts to the label under each."""
+"""Labels at the positions of transcripts, and the columns of points made of them."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
 
-_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.resample: rounding of composed affines must not decide on a border
+_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.labels.resample: rounding of composed affines must not decide on a border
 
 
 @dataclass(frozen=True, eq=False)
 class LabelLookup:
-    """Labels and the way from positions in the transcripts' frame to their pixels.
+    """Labels, to be looked up at positions in the transcripts' frame.
 
     Attributes
     ----------
     labels
-        ``(h, w)`` integers; of those in chunks no more is read than positions need.
+        ``(h, w)`` integers. Of a raster in chunks only the parts around the positions are read.
     placement
-        The grid of the labels, or the ``(3, 3)`` matrix from the frame's ``(x, y, 1)`` to the labels' pixels.
+        Grid of the labels, or the ``(3, 3)`` matrix from ``(x, y, 1)`` in the frame to pixels of the labels.
     renumber
-        ``(n + 1,)`` what to return for each of the labels 0..n; the label itself if None.
+        ``(n + 1,)`` value to return for each of the labels 0..n; the label itself if None.
     """
 
     labels: Raster
@@ -48,11 +48,11 @@ class LabelLookup:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Type of what is returned."""
+        """Type of the values that are returned."""
         return np.dtype(self.labels.dtype if self.renumber is None else self.renumber.dtype)
 
     def at(self, x: NDArray, y: NDArray) -> NDArray:
-        """Return the label at each position, 0 outside the raster."""
+        """Return ``(n,)`` the label at each position, 0 outside the raster."""
         if isinstance(self.placement, Grid):
             row, column = self.placement.rows_columns(x, y)
         else:
@@ -69,7 +69,7 @@ class LabelLookup:
 
 
 def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
-    """Read single pixels, ``(n,)`` each; of a raster in chunks in one window for each chunk that holds some."""
+    """Return ``(n,)`` values of pixels; of a raster in chunks, one window is read for each chunk that holds some."""
     if isinstance(raster, np.ndarray):
         return raster[row, column]
     height, width = chunk_shape(raster)
@@ -92,8 +92,8 @@ def check_free_column(
     Raises
     ------
     ValueError
-        If the name is not valid, that of a column with data (which is never replaced), or taken and ``overwrite`` is
-        False.
+        If the name is invalid, is that of a column with data (which is never replaced), or is taken and ``overwrite``
+        is False.
     """
     check_name(column, argument)
     element = sdata[part.key]
@@ -107,29 +107,28 @@ def check_free_column(
     if not overwrite:
         kind = "points" if part.key in sdata.points else "shapes"
         msg = (
-            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it or another "
-            f"{argument}=."
+            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it, or another {argument}."
         )
         raise ValueError(msg)
 
 
 @dataclass(frozen=True, eq=False)
 class PointColumns:
-    """Makes the columns that say in which label each row of a part lies.
+    """New columns of a points element: the label under each row, and a share between 0 and 1.
 
     Attributes
     ----------
     part
-        Says which rows count, and where they are.
+        Element, with its positions in the frame and its quality cut.
     owner
-        Tells which positions count for this part; all if None.
+        Positions that count for this part, where fields of view overlap; all if None.
     lookup
-        Labels under positions of the frame.
+        Labels at positions of the frame.
     name
-        Of their column. It is 0 for rows that are not counted: those that the quality cut leaves out, and those that
-        another field of view has seen too and owns.
+        Name of the column of labels. It is 0 for rows that are not counted: those below the quality cut, and those that
+        another field of view owns.
     share
-        Name and values in 1/255 (uint8) of another column, float32; 0 outside labels.
+        Name of the second column (float32) and its values in 1/255 (uint8), 0 outside labels; None for no such column.
     """
 
     part: PointsElement
@@ -139,7 +138,7 @@ class PointColumns:
     share: tuple[str, LabelLookup] | None = None
 
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Return the columns for rows."""
+        """Return the columns for the rows of a frame."""
         x, y = self.part.place(frame)
         label = self.lookup.at(x, y)
         if self.part.table_key is None:
@@ -153,7 +152,7 @@ class PointColumns:
         return pd.DataFrame(columns, index=frame.index)
 
     def empty(self, index: pd.Index) -> pd.DataFrame:
-        """Return the columns for no rows."""
+        """Return the columns without rows."""
         columns: dict[str, Any] = {self.name: np.zeros(0, dtype=self.lookup.dtype)}
         if self.share is not None:
             columns[self.share[0]] = np.zeros(0, dtype=np.float32)
@@ -161,10 +160,9 @@ class PointColumns:
 
 
 def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFrame | GeoDataFrame:
-    """Return the element of a part with more columns; of points they are made when computed, partitions and order stay.
+    """Return the element of a part with the columns added; those of points are lazy, with the same partitions.
 
-    A raster in memory goes into the graph of the points once and under a name of its own: it is neither hashed nor
-    sent to where the points are made with each of their partitions.
+    A raster in memory is one task of the graph, under a random name: it is neither hashed nor sent with each partition.
     """
     from dask.delayed import delayed
 
@@ -178,7 +176,7 @@ def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFram
         meta = columns.empty(points._meta.index)
         made = points[part.read_columns()].map_partitions(_columns_of, held, meta=meta)
         out = points.assign(**{name: made[name] for name in meta})
-    out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # so that the new element's transformations are its own
+    out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # transformations are changed in place
     return out
 
 

@@ -1,4 +1,4 @@
-"""Outlines of labels as polygons, from windows of a raster in memory or on disk."""
+"""Outlines of labels as polygons, from a raster in memory or on disk."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.bands import Renumbered, bands, chunk_shape
-from ucs._kernels.ids import densify, ids_in
-from ucs._kernels.measure import measure
-from ucs._kernels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._kernels.labels.ids import densify, ids_in
+from ucs._kernels.labels.measure import measure
+from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
@@ -19,14 +19,13 @@ if TYPE_CHECKING:
     from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
 
-_HIGHEST_ID = 2**26
-"""Up to which ids are renumbered by a table."""
+_HIGHEST_ID = 2**26  # ids below are renumbered by a table of at most 256 MiB
 
 
 def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArray]:
-    """Return labels renumbered to 1..n in ascending order, without a second raster where that is possible.
+    """Return labels renumbered to 1..n in ascending order, without a copy of the raster unless ids are very high.
 
     Parameters
     ----------
@@ -35,8 +34,8 @@ def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArr
 
     Returns
     -------
-    The renumbered labels, the number of each id from 0 on (None where ids are too high for a table of them), and
-    ``(n,)`` the ids.
+    The renumbered labels; the number of each id from 0 on, None if ids are too high for such a table; and ``(n,)`` the
+    ids.
 
     Raises
     ------
@@ -66,7 +65,7 @@ def polygon_frame(
     ids: NDArray | None = None,
     simplify: float = 0.0,
 ) -> GeoDataFrame:
-    """Outline labels, in threads, each from a window of the raster that holds it whole.
+    """Return the outlines of labels as polygons, traced in threads, each label in a window that holds it whole.
 
     Parameters
     ----------
@@ -75,12 +74,12 @@ def polygon_frame(
     to_intrinsic
         ``(3, 3)`` from ``(column, row, 1)`` to the coordinates of the result.
     boxes
-        ``(n + 1, 4)`` bounding boxes by label, as :class:`ucs._kernels.measure.Measures` has them, found if None.
+        ``(n + 1, 4)`` bounding boxes by label, as in :class:`ucs._kernels.labels.measure.Measures`; measured if None.
         Labels with an empty box are left out.
     ids
         ``(n,)`` index of label ``k + 1`` in the result; the label itself if None.
     simplify
-        Tolerance in pixels.
+        Tolerance in pixels, 0 for exact outlines.
     """
     import shapely
     from geopandas import GeoDataFrame
@@ -96,7 +95,7 @@ def polygon_frame(
 
     with ThreadPoolExecutor(n_threads()) as pool:
         for _ in pool.map(outline, windows_of_boxes(boxes, chunk_shape(labels))):
-            pass  # so that an error in a thread is raised
+            pass  # raises the error of a thread
     found = np.flatnonzero(~shapely.is_missing(polygons)).astype(np.int32)
     return GeoDataFrame({"geometry": polygons[found]}, index=found if ids is None else ids[found - 1])
 
@@ -116,6 +115,6 @@ def _polygons(
 
 
 def _moved(coordinates: NDArray, m: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Apply a ``(3, 3)`` matrix, product by product: sums of a matrix product round by the length of the array."""
+    """Apply a ``(3, 3)`` matrix term by term: a matrix product rounds differently for arrays of other lengths."""
     x, y = coordinates.T
     return np.stack([m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2]], axis=1)

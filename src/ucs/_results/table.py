@@ -1,4 +1,4 @@
-"""The cell x gene table."""
+"""Tables of cells x genes."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def build_table(
     layers: Mapping[str, csr_matrix],
     uns: Mapping[str, Any],
 ) -> AnnData:
-    """Build the table that annotates a labels or shapes element.
+    """Return the table that annotates a labels or shapes element.
 
     Parameters
     ----------
     counts
         ``(n, len(genes))`` int counts.
     control_counts
-        ``(n, len(controls))`` int counts.
+        ``(n, len(controls))`` int counts; None for no controls.
     genes, controls
         Names of the features.
     ids
@@ -53,11 +53,11 @@ def build_table(
     centroid_um
         ``(n, 2)`` centroids (x, y) in um.
     obs
-        More columns, ``(n,)`` each.
+        Further columns, ``(n,)`` each.
     layers
-        More counts, of the same shape as ``counts``.
+        Further counts, of the shape of ``counts``.
     uns
-        Goes into ``uns["ucs"]``.
+        Content of ``uns["ucs"]``.
     """
     from anndata import AnnData
     from spatialdata.models import TableModel
@@ -83,7 +83,7 @@ def build_table(
         table.layers[name] = layer
     table.obsm["spatial"] = centroid_um
     if controls and control_counts is not None:
-        # Dense, but of few counts: 16 bits do, where they do.
+        # Dense, as AnnData keeps frames, so in 16 bits if these suffice.
         small = np.uint16 if control_counts.max() <= np.iinfo(np.uint16).max else np.int32
         table.obsm["controls"] = pd.DataFrame(
             control_counts.astype(small).toarray(), index=names, columns=list(controls)
@@ -95,14 +95,14 @@ def build_table(
 def at_home(
     centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float
 ) -> NDArray[np.float64]:
-    """Return positions in um in the frame as positions in um in the coordinates that results are given in.
+    """Return positions in the frame, in um, as positions in the coordinates of the results, in um.
 
     Parameters
     ----------
     centroid_um
-        ``(n, 2)``.
+        ``(n, 2)`` positions in the frame.
     to_home
-        ``(3, 3)`` from the frame to these coordinates.
+        ``(3, 3)`` from the frame to the coordinates of the results.
     um_per_unit
         Length of a unit of the frame in um.
     """
@@ -113,7 +113,7 @@ def at_home(
 
 
 def storable(value: Any) -> Any:
-    """Return nested plain values in a form that AnnData writes: no None, lists of numbers as arrays, no empty lists."""
+    """Return nested plain values in a form that AnnData can write: without None, and with lists as arrays."""
     if isinstance(value, dict):
         return {str(k): storable(v) for k, v in value.items() if v is not None}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Results into a SpatialData object, and into its store if asked for: all or nothing."""
+"""Adding results to a SpatialData object and to its store: all or nothing."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Elements:
-    """New elements by key, and points elements that replace their namesake."""
+    """New elements by key, and elements of points that replace those of the same key."""
 
     new: dict[str, Any]
     points: dict[str, Any] = field(default_factory=dict)
 
 
 def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False) -> None:
-    """Add elements; if one cannot be added or written, the object is put back as it was.
+    """Add elements; if one cannot be added or written, the object is restored.
 
     Parameters
     ----------
     sdata
-        The object.
+        Object to add to.
     elements
-        What to add.
+        Elements to add.
     write
         Whether to write the new elements (never the points) to the object's Zarr store too.
     """

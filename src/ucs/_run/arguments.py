@@ -10,7 +10,7 @@ from ucs._read.platforms import resolve_platform
 from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
-from ucs._utils.checks import check_at_least, check_one_object, listed
+from ucs._utils.checks import check_at_least, check_one_object, is_number, listed
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
@@ -115,21 +115,23 @@ def check_arguments(
     )
     if trained is not None:
         given = {
-            "params": params is not None,
-            "markers": markers is not None,
-            "seed": seed is not None,
-            "read['genes']": "genes" in reading.changed(),
+            "params=": params is not None,
+            "markers=": markers is not None,
+            "seed=": seed is not None,
+            "read['genes']": "genes" in (read if isinstance(read, Mapping) else reading.changed()),
             "read['genes_per_region']": reading.genes_per_region,
-            "cell_type_key": cell_type_key is not None and not trained.uses_markers,
+            "cell_type_key=": cell_type_key is not None and not trained.uses_markers,
         }
-        refuse(given, "with model=: they decide how a model is trained")
+        refuse(given, "with model=, which is trained already")
         check_regions_of_model(trained, regions)
     if find_missing not in FIND_MISSING:
         msg = f"find_missing={find_missing!r} is unknown; valid are {listed(FIND_MISSING)}."
         raise ValueError(msg)
+    keys = OutputKeys.resolve(key_added)
     if not find_missing and isinstance(key_added, Mapping):
-        refuse({"key_added['missing_nuclei']": "missing_nuclei" in key_added}, "without find_missing=")
-    if threshold is not None and not (isinstance(threshold, float | int) and 0 < threshold < 1):
+        others = OutputKeys.resolve({name: key for name, key in key_added.items() if name != "missing_nuclei"})
+        refuse({"key_added['missing_nuclei']": keys != others}, "without find_missing=")
+    if threshold is not None and not (is_number(threshold) and 0 < threshold < 1):
         msg = f"threshold={threshold!r} must lie between 0 and 1: lower values give larger cells."
         raise ValueError(msg)
     default = resolved.thresholds.get(training.method.name, training.method.threshold)
@@ -146,7 +148,7 @@ def check_arguments(
         threshold=float(default if threshold is None else threshold),
         read=reading,
         compute=computing,
-        keys=OutputKeys.resolve(key_added),
+        keys=keys,
         overwrite=overwrite,
     )
 
@@ -178,12 +180,12 @@ def check_training(
         changed = settings.changed()
         given = {f"params[{name!r}]": name in changed for name in ("warm_start", "min_nuclei")}
         refuse({**given, "read['genes_per_region']": read.genes_per_region}, "without regions=")
-    typed = {"markers": markers is not None, "cell_type_key": cell_type_key is not None}
+    typed = {"markers=": markers is not None, "cell_type_key=": cell_type_key is not None}
     if not chosen.uses_markers(settings):
         refuse(typed, f"with method={chosen.name!r} and these parameters: {settings!r}")
     of_type = None if markers is None else markers_by_type(markers)
     if chosen.types_need_markers and of_type is None:
-        refuse({"cell_type_key": cell_type_key is not None}, f"without markers= with method={chosen.name!r}")
+        refuse({"cell_type_key=": cell_type_key is not None}, f"without markers= with method={chosen.name!r}")
     return TrainingOptions(
         method=chosen,
         params=settings,
@@ -199,7 +201,8 @@ def refuse(given: Mapping[str, bool], where: str) -> None:
     """Raise ``ValueError`` that names the arguments that were given but would have no effect."""
     named = [name for name, is_given in given.items() if is_given]
     if named:
-        msg = f"{', '.join(named)} {'has' if len(named) == 1 else 'have'} no effect {where}. Leave it out."
+        has, it = ("has", "it") if len(named) == 1 else ("have", "them")
+        msg = f"{', '.join(named)} {has} no effect {where}. Leave {it} out."
         raise ValueError(msg)
 
 

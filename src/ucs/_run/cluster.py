@@ -55,7 +55,7 @@ def active_client(device: str) -> Client | None:
             msg = (
                 f"device={device!r} is not there on {len(lacking)} of the {len(client.nthreads())} workers of the "
                 f"active Dask client: {listed(lacking)}. Start workers that have it (e.g. "
-                "dask_cuda.LocalCUDACluster), or pass device='auto'."
+                "dask_cuda.LocalCUDACluster), or choose the device 'auto'."
             )
             raise ValueError(msg)
     return client

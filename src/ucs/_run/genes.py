@@ -106,7 +106,7 @@ def common_genes(panels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
     if len(common) < _ENOUGH_IN_COMMON * len(union):
         msg = (
             f"The samples have {of_each} genes, of which {len(common)} of {len(union)} are common to all: they are of "
-            "different panels. Train a model for each, or pass genes= with a list of those to learn from together."
+            "different panels. Train a model for each, or list those to learn from together: read={'genes': [...]}."
         )
         raise ValueError(msg)
     logger.warning(

@@ -179,5 +179,5 @@ def _digest_model(model: Model) -> str:
     parts = []
     for one in model.distinct():
         parts += [_digest(value.detach().cpu().numpy()) for value in one.tensors().values()]
-        parts += [one.method, *one.genes, repr(one.params)]
+        parts += [one.method, *one.genes, repr(one.params), repr(one.description())]
     return _digest_text(parts)

@@ -66,11 +66,22 @@ def check_one_object(sdata: object) -> None:
         msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
         raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
-        msg = (
-            f"sdata must be one SpatialData, not {type(sdata).__name__}; one model for several is trained by "
-            "ucs.tl.train([...]) and applied to each of them with model=."
-        )
+        msg = f"{not_spatialdata(sdata)}."
+        if isinstance(sdata, list | tuple):
+            msg += " One model for several is trained by ucs.tl.train([...]) and applied to each of them with model=."
         raise TypeError(msg)
+
+
+def not_spatialdata(given: object, wanted: str = "one SpatialData") -> str:
+    """Return what is wrong with an object that is none."""
+    if isinstance(given, str | Path):
+        return f"sdata must be {wanted}, not a path: pass spatialdata.read_zarr({str(given)!r})"
+    return f"sdata must be {wanted}, not {type(given).__name__}"
+
+
+def reading_option(name: str, example: object) -> str:
+    """Return how an option of reading is given, for messages: most functions take it as it is, some in ``read=``."""
+    return f"{name}={example!r} (in ucs.tl.segment: read={{{name!r}: {example!r}}})"
 
 
 def check_positive(value: float, name: str) -> None:
@@ -126,7 +137,7 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
             msg = f"{argument}={key!r} is the name of an element in {taken}; choose another."
             raise ValueError(msg)
         if taken is not None and not overwrite:
-            msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it or another {argument}=."
+            msg = f"{kind}[{key!r}] exists; pass overwrite=True to replace it, or another {argument}."
             raise ValueError(msg)
 
 

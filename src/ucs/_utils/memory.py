@@ -49,7 +49,7 @@ _UNITS = {unit: 1000**k for k, unit in enumerate(("b", "kb", "mb", "gb", "tb"))}
 
 
 def bytes_of_rasters(n_pixels: int) -> int:
-    """Return the bytes that the rasters of a run of ``n_pixels`` take in memory, beside the nuclei."""
+    """Return the memory of the rasters of a run of ``n_pixels``, without the nuclei, in bytes."""
     return n_pixels * (_BYTES_PER_PLAIN_PIXEL if n_pixels <= PLAIN_PIXELS else _BYTES_PER_COMPRESSED_PIXEL)
 
 

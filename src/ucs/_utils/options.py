@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
-
-import numpy as np
 
 from ucs._utils.checks import is_number, listed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+_SHORT = reprlib.Repr()
+_SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxother = 4, 80, 80
 
 
 def option(
@@ -64,7 +66,7 @@ class Options:
             _check_field(one, value, f"{self.argument}[{one.name!r}]")
 
     def __repr__(self) -> str:
-        changed = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.changed())
+        changed = ", ".join(f"{name}={_SHORT.repr(getattr(self, name))}" for name in self.changed())
         return f"{type(self).__name__}({changed})"
 
     def changed(self) -> list[str]:
@@ -124,12 +126,17 @@ def option_fields(cls: type[Options]) -> list[Field[Any]]:
 
 
 def _plain(value: Any) -> Any:
-    """Return a tuple for a list, which JSON and Zarr make of tuples, and Python's numbers for NumPy's, for JSON's sake."""
-    if isinstance(value, list):
-        value = tuple(value)
-    if isinstance(value, tuple):
+    """Return a tuple for lists, arrays and sets, and Python's numbers for NumPy's, for the sake of JSON and Zarr."""
+    if _is_several(value):
         return tuple(_plain(one) for one in value)
-    return value.item() if isinstance(value, np.generic) else value
+    return value.item() if hasattr(value, "dtype") else value
+
+
+def _is_several(value: Any) -> bool:
+    """Tell lists, arrays, indices and sets of values from strings, paths and numbers."""
+    if isinstance(value, str | bytes | Mapping) or getattr(value, "ndim", 1) == 0:
+        return False
+    return isinstance(value, Iterable)
 
 
 def _same(value: Any, default: Any) -> bool:
@@ -175,7 +182,7 @@ def _check_number(value: Any, name: str, meta: Mapping[str, Any], *, whole: bool
     kind = "a whole number" if whole else "a number"
     if not number or (whole and not isinstance(value, int)):
         msg = f"{name}={value!r} must be {kind}, {says}."
-        raise (ValueError if number else TypeError)(msg)
+        raise (ValueError if is_number(value) else TypeError)(msg)
     low, high, over, under = (meta[bound] for bound in ("least", "most", "above", "below"))
     fits = (
         (low is None or value >= low)

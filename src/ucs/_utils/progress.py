@@ -23,7 +23,7 @@ class Stages:
     Attributes
     ----------
     seconds
-        Name -> seconds that stages of that name took.
+        Seconds by name of the stage.
     """
 
     def __init__(self, *, progress: bool = False) -> None:
@@ -37,11 +37,11 @@ class Stages:
         Parameters
         ----------
         name
-            Shown before the bar.
+            Label of the bar.
         unit
-            Of what is counted; no bar if None.
+            Unit of the count; no bar if None.
         detail
-            Shown behind the name: which of several it is.
+            Text behind the name, to distinguish several bars of one stage.
 
         Yields
         ------
@@ -56,7 +56,7 @@ class Stages:
 
 @contextlib.contextmanager
 def progress_bar(name: str, unit: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
-    """Show a bar; yields a function to call with ``(done, total)``."""
+    """Show a bar; yield a function to call with ``(done, total)``."""
     with tqdm(desc=name, unit=unit, disable=not shown, leave=False) as bar:
 
         def update(done: int, total: int) -> None:

@@ -1,4 +1,4 @@
-"""A built-in sample from transcripts to cells, with the truth beside it."""
+"""The demo: simulated tissue, segmented and compared with the truth."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._files.new_store import check_new_store, write_new_store
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 from ucs._utils.transformations import transformation_matrix
 from ucs.datasets import simulate
 from ucs.metrics import expand_nuclei, match
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 
-SIZE_UM = 300.0
-CLOSE_UP_UM = 75.0
-_RADII_UM = np.arange(0.0, 10.5, 0.5)
-_THRESHOLDS = (0.5, 0.7)
+SIZE_UM = 300.0  # some 400 cells, enough to train on
+_CLOSE_UP_UM = 75.0  # side of the close-up, in which single transcripts can be seen
+_RADII_UM = np.arange(0.0, 10.5, 0.5)  # of expansions; the best one lies well within
+_THRESHOLDS = (0.5, 0.7)  # IoU
 _TRUTH_COLOR = "#d1006c"
 _TRUTH = {"colors": _TRUTH_COLOR, "linewidths": 1.0, "linestyles": "--"}
 
 
 @dataclass(frozen=True)
 class Demo:
-    """What the demo made.
+    """Results of the demo.
 
     Attributes
     ----------
     sdata
         Simulated tissue with cells.
     scores
-        F1 (columns: IoU thresholds) of our cells and of nuclei grown by the radius that suits the truth best.
+        F1 (columns: IoU thresholds) of the cells, and of nuclei expanded by the radius with the highest F1.
     store, picture
-        Where both were written.
+        Paths of the files.
     """
 
     sdata: SpatialData
@@ -62,12 +62,12 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Demo:
-    """Simulate tissue, segment it, compare it with the truth, write a store and a picture into a folder.
+    """Simulate tissue, segment it, compare it with the truth, and write a store and a picture into a folder.
 
     Raises
     ------
     FileExistsError
-        If the store or the picture is there and may not be overwritten.
+        If the store or the picture exists and ``overwrite`` is False.
     """
     store, picture = output / "tissue.zarr", output / "cells.png"
     check_new_store(store, overwrite=overwrite)
@@ -84,9 +84,9 @@ def run(
 
 
 def agreement(sdata: SpatialData) -> pd.DataFrame:
-    """Return the F1 of our cells and of the best nuclear expansion, on the raster of the truth.
+    """Return the F1 of the cells and of the best nuclear expansion, on the raster of the truth.
 
-    The radius of the expansion is chosen by the truth, at each threshold anew: no expansion can do better.
+    The radius of the expansion is the one with the highest F1, chosen for each threshold: no expansion scores higher.
     """
     truth = np.asarray(sdata.labels["true_cells"])
     to_cells = transformation_matrix(sdata, "true_cells", "ucs_cells")
@@ -121,7 +121,7 @@ def score_table(scores: pd.DataFrame) -> Table:
 
 
 def draw(sdata: SpatialData, path: Path) -> None:
-    """Draw the cells over their transcripts, the whole sample and a part of it, into a PNG file."""
+    """Draw the cells over their transcripts, the whole sample and a close-up, into a PNG file."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -143,12 +143,12 @@ def draw(sdata: SpatialData, path: Path) -> None:
 
 
 def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:
-    """Return the square of the close-up: around the cell with most cells about it, within the sample."""
+    """Return the square of the close-up: around the cell with most neighbours, within the sample."""
     from scipy.spatial import cKDTree
 
     centroids = sdata.tables["ucs_table"].obsm["spatial"]
     x_min, y_min, x_max, y_max = sdata.shapes["ucs_boundaries"].total_bounds
-    side = min(CLOSE_UP_UM, x_max - x_min, y_max - y_min)
+    side = min(_CLOSE_UP_UM, x_max - x_min, y_max - y_min)
     crowd = cKDTree(centroids).query_ball_point(centroids, side / 2, p=np.inf, return_length=True)
     low = np.clip(centroids[np.argmax(crowd)] - side / 2, (x_min, y_min), (x_max - side, y_max - side))
     return (float(low[0]), float(low[1]), float(low[0] + side), float(low[1] + side))

@@ -63,7 +63,7 @@ def with_groups(*arguments: str) -> Callable[[Callable[..., None]], Callable[...
             for argument, one in made:
                 value = given.pop(_variable(one))
                 if value:
-                    groups[argument][one.name] = not one.default if value is True else _parsed(value)
+                    groups[argument][one.name] = not one.default if value is True else _parsed(value, str(one.type))
             prefix = given.pop(PREFIX, None)
             if prefix is not None:
                 groups["key_added"][PREFIX] = prefix
@@ -103,10 +103,11 @@ def _option(name: str, kind: Any, flag: str, text: str, default: Any, panel: str
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=unset, annotation=annotation)
 
 
-def _parsed(value: Any) -> Any:
+def _parsed(value: Any, kinds: str) -> Any:
+    """Return what text says; names and paths stay as they are, also if they look like numbers or hold commas."""
     if isinstance(value, list):
         return [number_or_word(one) for one in value]
-    return number_or_word(value) if isinstance(value, str) else value
+    return number_or_word(value) if "int" in kinds or "float" in kinds else value
 
 
 def number_or_word(text: str) -> Any:

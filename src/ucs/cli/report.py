@@ -1,4 +1,4 @@
-"""What a run made, as a table for the terminal."""
+"""Summary of a run, as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ if TYPE_CHECKING:
     from anndata import AnnData
     from rich.table import Table
 
-_NOT_A_STAGE = "total"
+_TOTAL = "total"  # key of the timings that is no stage
 
 
 def run_table(table: AnnData, *, title: str, write_seconds: float | None = None) -> Table:
-    """Return what a segmentation made.
+    """Return a summary of a segmentation: figures and the seconds of its stages.
 
     Parameters
     ----------
     table
-        Table that :func:`ucs.tl.segment` made.
+        Table of :func:`ucs.tl.segment`.
     title
-        Of the table.
+        Title of the summary.
     write_seconds
-        How long writing took, the one stage that the table itself cannot know.
+        Seconds that writing took, which the table does not hold; no such stage if None.
     """
     from rich.table import Table
 
@@ -34,12 +34,12 @@ def run_table(table: AnnData, *, title: str, write_seconds: float | None = None)
     for name, value in _figures(table, uns).items():
         out.add_row(name, value)
     out.add_section()
-    stages = {k: v for k, v in uns["timings"].items() if k != _NOT_A_STAGE}
+    stages = {k: v for k, v in uns["timings"].items() if k != _TOTAL}
     if write_seconds is not None:
         stages["write"] = write_seconds
     for name, seconds in stages.items():
         out.add_row(name, f"{seconds:.1f} s")
-    out.add_row("total", f"{uns['timings'][_NOT_A_STAGE] + (write_seconds or 0.0):.1f} s")
+    out.add_row("total", f"{uns['timings'][_TOTAL] + (write_seconds or 0.0):.1f} s")
     return out
 
 
@@ -49,6 +49,7 @@ def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
     assigned, used = int(table.X.sum() + controls), int(quality["n_kept"])
     figures = {
         "platform": str(parameters["platform"]),
+        "method": str(parameters["method"]),
         "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {table.n_vars:,} genes)",
         "nuclei": f"{quality['n_nuclei']:,} ({parameters['nuclei_key']})",
         "background": _background(uns.get("model", {}).get("background", {})),

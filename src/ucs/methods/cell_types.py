@@ -1,10 +1,10 @@
-"""Types of nuclei from their transcripts: by profiles of a reference, or by marker genes.
+"""Types of nuclei from their transcripts, by profiles of a reference or by marker genes.
 
-Both are mixtures of multinomials. Profiles are given. Of markers only this is known: a gene is higher in the types it
-is a marker of than in all others, whose level is the same. Levels and folds are fitted to the nuclei by expectation
-maximisation, folds not below 2; all genes that are no markers count as one. A further type without any marker takes the
-nuclei that fit none (after Zhang et al., "Probabilistic cell-type assignment of single-cell RNA-seq for tumor
-microenvironment profiling", Nat. Methods 16:1007, 2019, who fit counts per cell where these are shares of transcripts).
+Both are mixtures of multinomials over genes. Profiles are given. Of a marker it is only known that its level is higher
+in the types that it marks than in all others, where it is the same. Levels and fold changes (at least 2) are fitted to
+the nuclei by expectation maximisation; all other genes count as one. A further type without markers takes the nuclei
+that fit no type. After Zhang et al., "Probabilistic cell-type assignment of single-cell RNA-seq for tumor
+microenvironment profiling", Nat. Methods 16:1007, 2019, who fit counts per cell instead of shares of transcripts.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
     from ucs.methods.base import RasterSample
 
-_AMBIENT = 0.1  # share of a nucleus' transcripts that may come from anywhere
-_UNIFORM = 1e-3  # share that may be any gene, so that none is impossible
-_ITERATIONS = 25
-_FIRST_FOLD = 8.0
-_LEAST_FOLD = 2.0
-_PRIOR_COUNTS = 10.0  # transcripts by which the first guess of a fold counts
-_PRIOR_NUCLEI = 5.0
-_LEAST_REST = 0.1
-_LEAST_PROBABILITY = 0.5  # of a type for a nucleus to count as one
+_AMBIENT = 0.1  # share of the transcripts that come from neighbours and background, distributed as in all types
+_UNIFORM = 1e-3  # share that is uniform over genes, so that no gene is impossible in any type
+_ITERATIONS = 25  # of expectation maximisation
+_FIRST_FOLD = 8.0  # fold change of a marker before anything is fitted, and its prior
+_LEAST_FOLD = 2.0  # below it a gene does not tell types apart
+_PRIOR_COUNTS = 10.0  # weight of the prior of levels and folds, in transcripts
+_PRIOR_NUCLEI = 5.0  # weight of equal frequencies of types, in nuclei per type
+_LEAST_REST = 0.1  # smallest share of a nucleus' transcripts that counts as other genes, for panels of markers only
+_LEAST_PROBABILITY = 0.5  # below it a nucleus counts as one of no type
 
 
 def types_by_profiles(counts: csr_matrix, profiles: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the probability of each type for each nucleus, ``(n, types)``, all types being equally frequent.
+    """Return the probability of each type for each nucleus, ``(n, types)``, if all types are equally frequent.
 
     Parameters
     ----------
@@ -49,8 +49,8 @@ def types_by_profiles(counts: csr_matrix, profiles: NDArray[np.float64]) -> NDAr
 
     Returns
     -------
-    Probabilities; a tenth of the transcripts is taken for the mean of all profiles, as in
-    :func:`ucs.metrics.transfer_types`. Rows without transcripts are uniform.
+    Probabilities. A tenth of the transcripts is taken as ambient, distributed as the mean of all profiles. Rows without
+    transcripts are uniform.
     """
     share = profiles / profiles.sum(axis=1, keepdims=True)
     share = (1 - _AMBIENT) * share + _AMBIENT * share.mean(axis=0)
@@ -59,7 +59,7 @@ def types_by_profiles(counts: csr_matrix, profiles: NDArray[np.float64]) -> NDAr
 
 
 def types_by_markers(counts: csr_matrix, is_marker: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the probability of each type for each nucleus, ``(n, types + 1)``; the last is that of none of them.
+    """Return the probability of each type for each nucleus, ``(n, types + 1)``; the last column is that of no type.
 
     Parameters
     ----------
@@ -71,12 +71,12 @@ def types_by_markers(counts: csr_matrix, is_marker: NDArray[np.bool_]) -> NDArra
     marks = is_marker.any(axis=0)
     chosen = counts[:, marks].astype(np.float64).tocsr()
     total = np.asarray(counts.sum(axis=1), dtype=np.float64).ravel()
-    # Levels are odds against all that is no marker. Where a panel has next to nothing but markers, some stand for it.
+    # Levels are odds against the genes that are no markers. A panel of markers only has none: some then stand for them.
     rest = np.maximum(total - np.asarray(chosen.sum(axis=1)).ravel(), _LEAST_REST * total)
     mark = np.vstack([is_marker[:, marks], np.zeros((1, int(marks.sum())), dtype=bool)])
     outside, n_types = np.where(mark, 0.0, 1.0), len(mark)
     sums = np.asarray(chosen.sum(axis=0)).ravel()
-    # A gene's level where it is no marker, if its types have their part of the nuclei.
+    # Level of a gene outside its types, if all types are equally frequent.
     level = (sums + 0.5) / (rest.sum() + 1) / (1 + (_FIRST_FOLD - 1) * mark.sum(axis=0) / n_types)
     fold = np.where(mark, _FIRST_FOLD, 1.0)
     frequency = np.full(n_types, 1 / n_types)
@@ -86,7 +86,7 @@ def types_by_markers(counts: csr_matrix, is_marker: NDArray[np.bool_]) -> NDArra
         fit = np.asarray(chosen @ (np.log(odds) - all_odds[:, None]).T) - rest[:, None] * all_odds
         posterior = _posterior(fit + np.log(frequency))
         size, seen = posterior.T @ rest, np.asarray((chosen.T @ posterior).T)  # (types,), (types, markers)
-        # Both are drawn to what they were, or were guessed to be, by a few transcripts.
+        # The previous level and the first fold are priors, each worth a few transcripts.
         level = ((outside * seen).sum(axis=0) + _PRIOR_COUNTS) / (outside.T @ size + _PRIOR_COUNTS / level)
         known = (seen + _PRIOR_COUNTS * _FIRST_FOLD) / (size[:, None] * level + _PRIOR_COUNTS)
         fold = np.where(mark, np.maximum(known, _LEAST_FOLD), 1.0)

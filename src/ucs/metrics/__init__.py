@@ -1,8 +1,8 @@
 """Metrics of segmentations: agreement, purity and capture, shape, stability, and baselines to compare with.
 
-Functions take arrays and tables of any origin. Where one asks for a label image or a table, the key of an element
-serves as well, given with ``sdata=``: the object, or a :class:`Tissue` made of it. :func:`ucs.tl.compare` calls them
-all.
+Functions accept arrays and tables of any origin. Instead of a label image or a table, the key of an element can be
+given together with ``sdata=``: the object, or a :class:`Tissue` made of it. :func:`ucs.tl.compare` computes them for
+several segmentations.
 """
 
 from __future__ import annotations

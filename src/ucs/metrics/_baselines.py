@@ -1,4 +1,4 @@
-"""The segmentations that every method has to beat: nuclei, nuclei grown by a distance, limited Voronoi regions.
+"""Baseline segmentations that every method has to beat: nuclei grown by a distance, and limited Voronoi regions.
 
 The nearest nucleus is found exactly, in two passes. The first keeps, for every pixel, the nearest nucleus pixel of its
 own column; the second goes along the row, outwards from the pixel, and stops as soon as the horizontal distance alone
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ucs._evaluation.tissue import Tissue
 
-_FAR = np.int64(2**31 - 1)  # further than any two pixels of one column
+_FAR = np.int64(2**31 - 1)  # no nucleus in this column: more than any distance within it
 
 
 @overload
@@ -39,30 +39,32 @@ def expand_nuclei(
     um_per_px: float | None = None,
     sdata: SpatialData | Tissue | None = None,
 ) -> NDArray[np.integer] | DataArray:
-    """Grow every nucleus by ``radius``: each pixel within reach of a nucleus goes to the nearest one.
+    """Grow nuclei by ``radius``: each pixel within this distance of a nucleus goes to the nearest nucleus.
 
     Parameters
     ----------
     nuclei
         Label image ``(H, W)``, integers, 0 = background; or the key of labels or shapes of ``sdata``.
     radius
-        How far to grow, in um, between pixel centres; the limit itself is included. ``inf`` gives the regions nearest
-        to each nucleus, and 0 the nuclei.
+        Largest distance between pixel centres in um, itself included. ``inf`` divides the whole image among the nuclei;
+        0 returns the nuclei.
     um_per_px
-        Side of a pixel of the label image in um; 1 if None. Not to be given with a key.
+        Side of a pixel of the label image in um; 1 if None. Not with a key.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
     Label image ``(H, W)`` of the type of ``nuclei``; for a key a labels element on the raster of :class:`Tissue`, to be
-    added to the object (``sdata["grown"] = ...``), with the original ids if they are whole numbers. A pixel equally
-    near to several nuclei goes to the lowest id; pixels of nuclei keep theirs.
+    added to the object (``sdata["grown"] = ...``), with the original ids if they are integers. A pixel at the same
+    distance from several nuclei goes to the lowest id; pixels of nuclei keep theirs.
 
     Raises
     ------
     ValueError
-        ``nuclei`` is not a two-dimensional array of ids, or a length is negative, zero (``um_per_px``) or NaN.
+        If ``nuclei`` is no 2D array of ids, ``radius`` is negative or NaN, or ``um_per_px`` is not positive.
+    TypeError
+        If a key is given without ``sdata``, or an array with it.
 
     Examples
     --------
@@ -91,26 +93,25 @@ def voronoi_cells(
     um_per_px: float | None = None,
     sdata: SpatialData | Tissue | None = None,
 ) -> NDArray[np.integer] | DataArray:
-    """Give each pixel within ``radius`` of the centroid of a nucleus to the nearest centroid.
+    """Return Voronoi cells: each pixel within ``radius`` of the centroid of a nucleus goes to the nearest centroid.
 
-    Unlike :func:`expand_nuclei` this knows the place of a nucleus, but neither its size nor its shape: what programs do
-    that start from centroids.
+    Unlike :func:`expand_nuclei` this ignores size and shape of the nuclei, as programs do that start from centroids.
 
     Parameters
     ----------
     nuclei, um_per_px, sdata
         As in :func:`expand_nuclei`.
     radius
-        Largest distance from the pixel that holds the centroid, in um; ``inf`` gives the whole Voronoi regions.
+        Largest distance from the pixel that holds the centroid, in um; ``inf`` for no limit.
 
     Returns
     -------
-    As :func:`expand_nuclei`. Pixels of nuclei keep their id, however far from the centroid they are. Of several nuclei
-    with their centroid in the same pixel the one with the lowest id is the centre of a region.
+    As :func:`expand_nuclei`. Pixels of nuclei keep their id at any distance from the centroid. If several nuclei have
+    their centroid in one pixel, the region around it goes to the lowest id.
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         As :func:`expand_nuclei`.
 
     Examples
@@ -125,7 +126,7 @@ def voronoi_cells(
 def _baseline(
     method: Any, nuclei: ArrayLike | str, radius: float, um_per_px: float | None, sdata: SpatialData | Tissue | None
 ) -> NDArray[np.integer] | DataArray:
-    """Check what was given, and apply a method to the array or to the element on its raster."""
+    """Check the arguments and apply a method to the array, or to the element on its raster."""
     if not radius >= 0:
         raise ValueError(f"radius={radius} given: it must be 0 or more (in um; inf for no limit).")
     tissue, side = tissue_for(nuclei, sdata), checked_side(um_per_px, sdata)
@@ -147,7 +148,7 @@ def _element(method: Any, key: str, radius: float, tissue: Tissue) -> DataArray:
 def _reach(labels: NDArray[np.integer], radius: float, um_per_px: float) -> np.int64:
     """Return the squared radius in pixels."""
     height, width = labels.shape
-    # The margin lets a radius such as 0.3 um reach the third pixel of 0.1 um.
+    # The margin makes up for rounding: a radius of 0.3 um must reach the third pixel of 0.1 um.
     return np.int64(min(float(height**2 + width**2), (radius / um_per_px) ** 2 * (1 + 1e-9)))
 
 
@@ -157,8 +158,8 @@ def _grown(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
 
 
 def _regions(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
-    from ucs._kernels.ids import densify
-    from ucs._kernels.measure import centroids, moments
+    from ucs._kernels.labels.ids import densify
+    from ucs._kernels.labels.measure import centroids, moments
 
     dense, ids = densify(labels)
     column, row = np.floor(centroids(moments(dense, len(ids)))).astype(np.int64).T

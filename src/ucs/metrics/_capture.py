@@ -1,4 +1,4 @@
-"""How many of the transcripts are in cells at all, without which no purity means anything."""
+"""Capture: the share of the transcripts that are in cells."""
 
 from __future__ import annotations
 
@@ -26,12 +26,11 @@ class Capture:
     Attributes
     ----------
     share
-        Of all transcripts; NaN if there are none.
+        ``n_assigned / n_transcripts``; NaN without transcripts.
     n_assigned, n_transcripts
-        The numbers behind it.
+        Number of transcripts in cells, and of all.
     per_gene
-        The same for each gene (the index): columns ``n_transcripts``, ``n_assigned``, ``share``; None if no genes were
-        given.
+        One row per gene (the index) with ``n_transcripts``, ``n_assigned`` and ``share``; None if no genes were given.
     """
 
     share: float
@@ -47,31 +46,33 @@ def capture(
     count: ArrayLike | None = None,
     sdata: SpatialData | Tissue | None = None,
 ) -> Capture:
-    """Return the share of the transcripts that are assigned to a cell, in all and per gene.
+    """Return the share of the transcripts that are assigned to a cell, in total and per gene.
 
-    It says nothing of whether they belong there: state it with a purity (:func:`mecr`, :func:`negative_marker_purity`,
-    :func:`spurious_coexpression`), of which it is the price.
+    It does not say whether they belong there. Larger cells capture more and are less pure, so state it together with a
+    purity (:func:`mecr`, :func:`negative_marker_purity`, :func:`spurious_coexpression`).
 
     Parameters
     ----------
     cell_id
-        Cell that each transcript was assigned to, shape ``(n,)``, integers, 0 = none; or the key of labels, shapes or a
-        table of ``sdata``, whose genes' transcripts are then looked up (control features do not count).
+        ``(n,)`` integers, the cell that each transcript was assigned to, 0 = none; or the key of labels, shapes or a
+        table of ``sdata``, in which the transcripts of genes are then looked up (control features do not count).
     gene
-        Gene of each transcript, shape ``(n,)``. Not to be given with a key.
+        ``(n,)`` gene of each transcript. Not with a key.
     count
-        Number of molecules that each entry stands for, shape ``(n,)``; 1 if None. Not to be given with a key.
+        ``(n,)`` number of molecules that each entry stands for; 1 if None. Not with a key.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
-    See :class:`Capture`. ``share = n_assigned / n_transcripts``.
+    See :class:`Capture`.
 
     Raises
     ------
     ValueError
-        Lengths differ, ids are not integers or are negative, or counts are negative.
+        If lengths differ, ids are no integers, or an id or a count is negative.
+    TypeError
+        If a key is given without ``sdata``, or an array with it.
 
     Examples
     --------

@@ -26,7 +26,7 @@ from ucs.metrics._mecr import mecr_of
 from ucs.metrics._morphology import morphology_of
 from ucs.metrics._purity import purity_of
 from ucs.metrics._seams import CUT_RATIO, seams_of
-from ucs.metrics._spurious import Apart, Placed, halves_of, spurious_of
+from ucs.metrics._spurious import AvoidingPairs, CountsByHalf, avoiding_pairs, halves_of, spurious_of
 from ucs.metrics._summary import summary_of
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from ucs._evaluation.tissue import Tissue
     from ucs.methods.markers import Markers
 
-_FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell
-_DEPTH = 10.0  # where there are no nuclei to take one from
+_FEWEST_TO_TYPE = 5  # transcripts in the nuclear part of a cell; fewer say next to nothing about its type
+_DEPTH = 10.0  # transcripts per cell, where there are no nuclei to take a depth from
 
 
 class CountedCells(NamedTuple):
@@ -63,10 +63,10 @@ class CountedCells(NamedTuple):
 
 @dataclass(frozen=True)
 class ComparisonMetrics:
-    """The metrics of :func:`ucs.tl.compare` for any number of segmentations, what they share being computed once.
+    """The metrics of :func:`ucs.tl.compare`, for any number of segmentations of one tissue.
 
-    It measures rasters rather than elements: a threshold can be swept without adding elements to an object. Make it by
-    :meth:`of`.
+    What the segmentations share is computed once. They are measured as rasters, so that a threshold can be swept
+    without adding elements to an object. Made by :meth:`of`.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class ComparisonMetrics:
         Transcripts and raster.
     nuclei
         Nuclei on the raster; None if there are none.
-    placed_nuclei
+    nuclei_counts
         Counts of the nuclei, and the half of the tissue that each lies in.
     truth
         Cells taken for true; None if there are none.
@@ -86,11 +86,23 @@ class ComparisonMetrics:
         Reference expression of the genes of the tissue; None if there is none.
     depth
         Transcripts per cell for metrics at one depth.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=60, n_genes=30, seed=0)
+    >>> tissue = ucs.metrics.Tissue(sdata, resolution=1.0)
+    >>> metrics = ucs.metrics.ComparisonMetrics.of(tissue, truth=tissue.cells("true_cells"))
+    >>> nuclei = tissue.cells("nucleus_labels")
+    >>> grown = [nuclei._replace(labels=ucs.metrics.expand_nuclei(nuclei.labels, radius)) for radius in (1, 3)]
+    >>> captures = [metrics.measure(cells, "grown")["capture"] for cells in grown]
+    >>> captures[0] < captures[1]
+    True
     """
 
     tissue: Tissue
     nuclei: CellRaster | None
-    placed_nuclei: Placed | None
+    nuclei_counts: CountsByHalf | None
     truth: CellRaster | None
     thresholds: tuple[float, ...]
     markers: pd.DataFrame | None
@@ -128,18 +140,14 @@ class ComparisonMetrics:
             If markers or reference share too few genes with the tissue.
         """
         reference, is_marker = _of_tissue(tissue, reference, markers)
-        placed = None if nuclei is None else _placed(tissue, nuclei)
-        if depth is None and placed is not None:
-            depth = common_depth(placed.matrix)
+        nuclei_counts = None
+        if nuclei is not None:
+            table = tissue.table_of(nuclei)
+            nuclei_counts = CountsByHalf(counts_of(table, None, "nuclei").matrix, halves_of(table, "nuclei"))
+            if depth is None:
+                depth = common_depth(nuclei_counts.matrix)
         depth = _DEPTH if depth is None else float(depth)
-        return cls(tissue, nuclei, placed, truth, thresholds, is_marker, reference, depth)
-
-    @cached_property
-    def apart(self) -> Apart:
-        """Genes that the nuclei keep apart; a ``ValueError`` if there are no nuclei, or too few."""
-        if self.placed_nuclei is None:
-            raise ValueError("There are no nuclei.")
-        return Apart.of(self.placed_nuclei, depth=self.depth)
+        return cls(tissue, nuclei, nuclei_counts, truth, thresholds, is_marker, reference, depth)
 
     def measure(self, cells: CellRaster, name: str) -> dict[str, float]:
         """Return the metrics of one segmentation by column; one that the data does not suffice for is NaN, and logged.
@@ -165,29 +173,13 @@ class ComparisonMetrics:
         """Count the transcripts of one segmentation for :meth:`purities`."""
         return self._counted(self.tissue.table_of(cells), cells, name)
 
-    def _counted(self, table: AnnData, cells: CellRaster, name: str) -> CountedCells:
-        counts, types = counts_of(table, None), None
-        if self.reference is not None:
-            types = self._types(cells, counts.only(self.reference.profiles.columns), self.reference)
-        return CountedCells(counts, halves_of(table, name), types)
-
-    def _shapes(self, cells: CellRaster) -> dict[str, float]:
-        nuclei = (None, None) if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)
-        shapes = morphology_of(cells.labels, cells.ids, *nuclei, um_per_px=cells.um_per_px)
-        row = {"eccentricity": shapes["eccentricity"].median(), "solidity": shapes["solidity"].median()}
-        row["cut_share"] = (seams_of(cells.labels, cells.ids)["straight_ratio"] >= CUT_RATIO).mean()
-        if self.nuclei is not None:
-            row["cells_with_nucleus"] = (shapes["n_nuclei"] > 0).mean()
-            row["nuclei_in_cells"] = shapes["n_nuclei"].sum() / len(self.nuclei.ids)
-        return row
-
     def purities(self, cells: CountedCells, name: str) -> dict[str, float]:
         """Return the purities of counted cells by column; one that the data does not suffice for is NaN, and logged."""
         row: dict[str, float] = {}
         counts, types, markers, reference = cells.counts, cells.types, self.markers, self.reference
-        if self.placed_nuclei is not None:
-            placed = Placed(counts.matrix, cells.half)
-            spurious = _or_nan(name, lambda: spurious_of(placed, self.apart))
+        if self.nuclei_counts is not None:
+            by_half = CountsByHalf(counts.matrix, cells.half)
+            spurious = _or_nan(name, lambda: spurious_of(by_half, self._avoiding_pairs))
             row["spurious_coexpression"] = getattr(spurious, "cells", np.nan)
             row["spurious_excess"] = getattr(spurious, "excess", np.nan)
         if markers is not None:
@@ -202,14 +194,34 @@ class ComparisonMetrics:
             row["reference_correlation"] = _or_nan(name, lambda: correlation_of(known, types, reference).mean)
         return row
 
+    @cached_property
+    def _avoiding_pairs(self) -> AvoidingPairs:
+        assert self.nuclei_counts is not None
+        return avoiding_pairs(self.nuclei_counts, depth=self.depth)
+
+    def _counted(self, table: AnnData, cells: CellRaster, name: str) -> CountedCells:
+        counts, types = counts_of(table, None), None
+        if self.reference is not None:
+            types = self._types(cells, counts.only(self.reference.profiles.columns), self.reference)
+        return CountedCells(counts, halves_of(table, name), types)
+
+    def _shapes(self, cells: CellRaster) -> dict[str, float]:
+        nuclei = () if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)
+        shapes = morphology_of(cells.labels, cells.ids, *nuclei, um_per_px=cells.um_per_px)
+        row = {"eccentricity": shapes["eccentricity"].median(), "solidity": shapes["solidity"].median()}
+        row["cut_share"] = (seams_of(cells.labels, cells.ids)["straight_ratio"] >= CUT_RATIO).mean()
+        if self.nuclei is not None:
+            row["cells_with_nucleus"] = (shapes["n_nuclei"] > 0).mean()
+            row["nuclei_in_cells"] = shapes["n_nuclei"].sum() / len(self.nuclei.ids)
+        return row
+
     def _types(self, cells: CellRaster, counts: Counts, reference: Reference) -> pd.Categorical:
         """Type each cell by the transcripts in its nuclei, which all segmentations share; by all if there are none."""
         if self.nuclei is None:
             return likeliest_types(counts, reference)[0]
         nuclear = cells._replace(labels=np.where(self.nuclei.labels > 0, cells.labels, 0).astype(np.int32))
-        genes = pd.Index(self.tissue.genes)
         matrix = csr_array(self.tissue.count(nuclear), dtype=np.float64)
-        of_nuclei = counts._replace(matrix=matrix, genes=genes).only(counts.genes)
+        of_nuclei = counts._replace(matrix=matrix, genes=pd.Index(self.tissue.genes)).only(counts.genes)
         types, _ = likeliest_types(of_nuclei, reference)
         enough = np.asarray(of_nuclei.matrix.sum(axis=1)).ravel() >= _FEWEST_TO_TYPE
         return pd.Categorical.from_codes(np.where(enough, types.codes, -1), dtype=types.dtype)
@@ -231,11 +243,6 @@ def _of_tissue(
                 listed(found),
             )
     return reference, None if markers is None else marker_matrix(markers, genes)
-
-
-def _placed(tissue: Tissue, cells: CellRaster) -> Placed:
-    table = tissue.table_of(cells)
-    return Placed(counts_of(table, None, "nuclei").matrix, halves_of(table, "nuclei"))
 
 
 def _or_nan(name: str, metric: Callable[[], Any]) -> Any:

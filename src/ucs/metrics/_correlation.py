@@ -1,4 +1,4 @@
-"""Expression of cell types against a reference."""
+"""Correlation of the mean expression of cell types with a reference."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReferenceCorrelation:
-    """Correlation with a reference.
+    """Correlation of cell types with a reference.
 
     Attributes
     ----------
@@ -49,8 +49,8 @@ def reference_correlation(
 ) -> ReferenceCorrelation:
     """Correlate the mean expression of each cell type with that in a reference.
 
-    For each type: Pearson's correlation over the shared genes between log(1 + counts per 10,000) of the mean count of
-    its cells and of its mean in the reference.
+    For each type it is Pearson's correlation, over the shared genes, between log(1 + counts per 10,000) of the mean
+    count of its cells and the same of its mean in the reference.
 
     Parameters
     ----------
@@ -63,9 +63,9 @@ def reference_correlation(
         Type of each cell, or the column of ``obs`` with it; None transfers them from the reference (see
         :func:`transfer_types`). Cells without a type, or of one that the reference does not have, are left out.
     min_cells
-        Types with fewer cells are left out.
+        Fewest cells of a type; types with fewer are left out.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
@@ -74,12 +74,21 @@ def reference_correlation(
     Raises
     ------
     ValueError
-        If no type remains, or the reference shares fewer than 10 genes with the table, or has values that are negative
-        or look like logarithms without ``scale``.
+        If no type remains; or the reference shares fewer than 10 genes with the table, has negative values, or has
+        values that look like logarithms and ``scale`` is None.
 
     References
     ----------
     The paper: Pearson's correlation (PCC) of mean expression per cell type with scRNA-seq.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=100, height_um=100, n_genes=30, n_cell_types=2, seed=0)
+    >>> reference = sdata["true_table"]  # single cells; here those of the tissue itself
+    >>> found = ucs.metrics.reference_correlation("true_cells", reference, type_key="cell_type", sdata=sdata)
+    >>> found.mean > 0.9
+    True
     """
     counts = counts_of(table, sdata)
     found = as_reference(reference, type_key=type_key, scale=scale)
@@ -89,7 +98,7 @@ def reference_correlation(
 def correlation_of(
     counts: Counts, types: pd.Categorical, reference: Reference, *, min_cells: int = 10
 ) -> ReferenceCorrelation:
-    """Return the correlations of typed cells with a reference; see :func:`reference_correlation`."""
+    """Return the correlation of typed cells with a reference; see :func:`reference_correlation`."""
     genes = shared_genes(counts.genes, reference.profiles.columns)
     n = pd.Series(types).value_counts()
     known = reference.profiles.index
@@ -109,7 +118,7 @@ def correlation_of(
 
 
 def _row_correlations(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return Pearson's correlation of each row of a with that of b, NaN where one is constant."""
+    """Return Pearson's correlation of each row of ``a`` with that of ``b``; NaN where one is constant."""
     a, b = a - a.mean(axis=1, keepdims=True), b - b.mean(axis=1, keepdims=True)
     norm = np.sqrt((a**2).sum(axis=1) * (b**2).sum(axis=1))
     return np.divide((a * b).sum(axis=1), norm, out=np.full(len(a), np.nan), where=norm > 0)

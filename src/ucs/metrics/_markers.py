@@ -29,7 +29,7 @@ def markers_from_reference(
     max_share: float = 0.01,
     min_fold: float = 5.0,
 ) -> dict[str, list[str]]:
-    """Find genes that one cell type of a reference has and all others lack.
+    """Return the genes that one cell type of a reference expresses and all others lack.
 
     Parameters
     ----------
@@ -37,27 +37,34 @@ def markers_from_reference(
         Single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x genes); ``scale="log1p"``
         if its values are logarithms.
     genes
-        Only these; all if None.
+        Candidates; all genes if None.
     min_share, max_share
-        Of single cells: a marker is found in more than ``min_share`` of its type's cells and in fewer than
+        For single cells: a marker is found in more than ``min_share`` of the cells of its type and in less than
         ``max_share`` of all others.
     min_fold
-        Of profiles, where such shares are unknown: a marker's mean is at least ``min_fold`` times that of any other
-        type, and at least the median of the type's own expressed genes.
+        For profiles, where such shares are unknown: the mean of a marker is at least ``min_fold`` times that of any
+        other type, and at least the median of the genes that its type expresses.
 
     Returns
     -------
-    Type -> genes, for types that have any. A gene is a marker of one type at most.
+    Type -> genes, for the types that have any. A gene is a marker of at most one type.
 
     Raises
     ------
     ValueError
-        As :func:`transfer_types`, or if there are no two types.
+        If there are fewer than two types; or values are negative, or look like logarithms and ``scale`` is None.
 
     References
     ----------
     Shares and limits for single cells: Hartman and Satija, "Comparative analysis of multiplexed in situ gene expression
     profiling technologies", eLife 13:RP96949, 2024.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> genes = {"CD3E": [20, 0, 1], "EPCAM": [0, 30, 1], "ACTB": [5, 5, 5]}
+    >>> markers_from_reference(pd.DataFrame(genes, index=["T cell", "epithelium", "fibroblast"]))
+    {'T cell': ['CD3E'], 'epithelium': ['EPCAM']}
     """
     found = as_reference(reference, type_key=type_key, scale=scale)
     if genes is not None:
@@ -82,7 +89,7 @@ def _by_share(within: NDArray[np.float64], n: NDArray, min_share: float, max_sha
 
 def _by_fold(reference: Reference, min_fold: float) -> NDArray[np.bool_]:
     mean = reference.profiles.to_numpy()
-    mean = mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-300)  # types differ in how much they express
+    mean = mean / np.maximum(mean.sum(axis=1, keepdims=True), 1e-300)  # types differ in their total expression
     highest = mean.argmax(axis=0)
     second = np.partition(mean, -2, axis=0)[-2]
     expressed = np.where(mean > 0, mean, np.nan)

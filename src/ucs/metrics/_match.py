@@ -1,4 +1,4 @@
-"""Cells against cells: which predicted cell is which true cell, and how many are found."""
+"""Agreement of two segmentations: which predicted cell is which true cell, and scores of the matches."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def match(
     thresholds
         IoU thresholds in ``(0, 1]``; ``IOU_THRESHOLDS`` are 0.5, 0.55, ..., 0.95, of which the mean is often stated.
     sdata
-        Where the keys are to be found, if keys are given.
+        Object, or :class:`Tissue`, that has the keys, if keys are given.
 
     Returns
     -------
@@ -75,7 +75,9 @@ def match(
     Raises
     ------
     ValueError
-        Shapes differ, labels are not integers or are negative, or a threshold lies outside ``(0, 1]``.
+        If shapes differ, labels are no integers, an id is negative, or a threshold lies outside ``(0, 1]``.
+    TypeError
+        If a key is given without ``sdata``, or an array with it.
 
     References
     ----------
@@ -106,7 +108,7 @@ def matched_pairs(
     threshold: float = 0.5,
     sdata: SpatialData | Tissue | None = None,
 ) -> pd.DataFrame:
-    """List which predicted cell is which true cell: the matches behind :func:`match`.
+    """Return which predicted cell is which true cell: the matches behind :func:`match`.
 
     Parameters
     ----------
@@ -121,8 +123,14 @@ def matched_pairs(
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         As :func:`match`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> matched_pairs(np.array([[1, 1, 0, 2, 2]]), np.array([[7, 7, 0, 0, 9]]), threshold=0.4).to_dict("list")
+    {'true_id': [1, 2], 'predicted_id': [7, 9], 'iou': [1.0, 0.5]}
     """
     (level,) = checked_thresholds([threshold])
     overlaps = _overlaps(truth, predicted, sdata)
@@ -159,7 +167,7 @@ def _overlaps(truth: ArrayLike | str, predicted: ArrayLike | str, sdata: Spatial
 
 
 def _matched(overlaps: _Overlaps, level: float) -> NDArray[np.bool_]:
-    """Tell which of the overlaps are matches at a threshold."""
+    """Return which overlaps are matches at a threshold."""
     if level >= 0.5:
         return overlaps.unique & (overlaps.iou >= level)
     candidates = np.flatnonzero(overlaps.iou >= level)

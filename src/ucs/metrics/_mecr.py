@@ -1,4 +1,4 @@
-"""Mutually exclusive co-expression: genes of different cell types that meet in one cell."""
+"""Mutually exclusive co-expression: markers of different cell types in one cell."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class Mecr:
     Attributes
     ----------
     rate
-        Mean over the pairs; NaN if no gene of any pair was found.
+        Mean rate of the pairs; NaN if no gene of any pair was found.
     pairs
-        One row per pair: ``gene_1``, ``gene_2``, ``n_both`` and ``n_either`` (cells, expected ones with a depth) and
-        ``rate``, NaN if neither gene was found.
+        One row per pair with ``gene_1``, ``gene_2``, ``n_both`` and ``n_either`` (numbers of cells, expected numbers at
+        a depth) and ``rate``, NaN if neither gene was found.
     n_cells
-        Cells that were looked at.
+        Number of cells that were compared.
     """
 
     rate: float
@@ -54,10 +54,10 @@ def mecr(
 ) -> Mecr:
     """Return the mutually exclusive co-expression rate (MECR): how often markers of different types share a cell.
 
-    For a pair of genes it is the number of cells with both over that of cells with at least one of them; the rate is
-    the mean over all pairs of genes that are markers of no common type. Transcripts of a neighbour raise it, but so
-    does depth: a cell with more transcripts shows more genes of every origin. State it with :func:`capture`, or compare
-    at one ``depth``.
+    The rate of a pair of genes is the number of cells with both, over the number of cells with at least one of them.
+    The MECR is the mean over all pairs of genes that are markers of no common type. Transcripts of a neighbour raise
+    it, but so does depth: a cell with more transcripts shows more genes of every origin. State it together with
+    :func:`capture`, or compare at one ``depth``.
 
     Parameters
     ----------
@@ -66,12 +66,12 @@ def mecr(
     markers
         Type -> genes, or a DataFrame: long (columns ``type`` and ``gene``), or wide (types x genes, 0 and 1).
     reference, type_key, scale
-        In place of markers: what :func:`markers_from_reference` takes them from.
+        Instead of ``markers``: the reference that :func:`markers_from_reference` takes them from.
     depth
-        If given, every cell counts as thinned to this number of transcripts, and cells with fewer are left out (see
-        Notes).
+        Number of transcripts to which every cell is thinned (see Notes); cells with fewer are left out. No thinning if
+        None.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
@@ -86,13 +86,14 @@ def mecr(
 
     Notes
     -----
-    In a cell of N transcripts, x of them of a gene, the gene is found after thinning to k with probability
-    1 - (1 - k / N)^x. Both numbers of cells are expectations under these probabilities: no random draw is needed.
+    In a cell with N transcripts, x of them of a gene, thinning to k transcripts leaves at least one of the gene with
+    probability 1 - (1 - k / N)^x. Both numbers of cells are expectations under these probabilities: nothing is drawn at
+    random.
 
     References
     ----------
     Hartman and Satija, "Comparative analysis of multiplexed in situ gene expression profiling technologies", eLife
-    13:RP96949, 2024. There at most 25 markers are drawn at random; here all pairs count. The depth is this package's.
+    13:RP96949, 2024. They draw at most 25 markers at random; here all pairs count. The depth is this package's.
 
     Examples
     --------
@@ -102,10 +103,10 @@ def mecr(
     0.3333333333333333
     """
     counts = counts_of(table, sdata)
-    return mecr_of(counts, exclusive_markers(counts, markers, reference, type_key, scale), depth=depth)
+    return mecr_of(counts, _exclusive_markers(counts, markers, reference, type_key, scale), depth=depth)
 
 
-def exclusive_markers(
+def _exclusive_markers(
     counts: Counts,
     markers: Markers | None,
     reference: AnnData | pd.DataFrame | Reference | None,
@@ -132,7 +133,7 @@ def exclusive_markers(
 
 
 def mecr_of(counts: Counts, is_marker: pd.DataFrame, *, depth: float | None = None) -> Mecr:
-    """Return the rate of counted cells for known markers (types x genes)."""
+    """Return the MECR of counted cells for markers as booleans, types x genes; see :func:`mecr`."""
     if depth is not None:
         check_positive(depth, "depth")
     member = is_marker.to_numpy(dtype=np.int64)

@@ -10,8 +10,8 @@ import pandas as pd
 from ucs._evaluation.arguments import checked_image, checked_side, rasters_of
 from ucs._evaluation.contingency import contingency
 from ucs._evaluation.hull import hull_sizes
-from ucs._kernels.ids import densify
-from ucs._kernels.measure import eccentricities, moments
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.measure import eccentricities, moments
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -27,7 +27,7 @@ def morphology(
     um_per_px: float | None = None,
     sdata: SpatialData | Tissue | None = None,
 ) -> pd.DataFrame:
-    """Measure every cell, and the nucleus in it.
+    """Return area, eccentricity and solidity of every cell, and of the nucleus in it.
 
     Parameters
     ----------
@@ -36,9 +36,9 @@ def morphology(
     nuclei
         The same of nuclei, on the same raster; their ids need not be related to those of the cells.
     um_per_px
-        Side of a pixel in um; 1 if None. Not to be given with keys.
+        Side of a pixel in um; 1 if None. Not with keys.
     sdata
-        Where the keys are to be found.
+        Object, or :class:`Tissue`, that has the keys.
 
     Returns
     -------
@@ -47,24 +47,33 @@ def morphology(
     - ``area_um2``,
     - ``eccentricity`` of the ellipse with the same second moments, ``sqrt(1 - (b / a)^2)``: 0 for a disc, towards 1 for
       a line (a pixel counts as a square, so that a row of pixels has a width),
-    - ``solidity``: number of pixels over that of the convex hull of the pixel centres: 1 for a disc, less the more bays
-      and arms there are.
+    - ``solidity``: number of pixels over that in the convex hull of the pixel centres: 1 for a disc, less for cells
+      with bays and arms.
 
-    With nuclei also ``n_nuclei``, the number of nuclei that have more of their pixels in this cell than in any other
-    (and more than none), and of the one among these with most pixels in the cell: ``nucleus_id``, ``nucleus_area_um2``,
-    ``nucleus_eccentricity`` and ``nucleus_solidity`` (of the whole nucleus). A cell without has NaN there; ids that are
-    no numbers are None.
+    With nuclei also ``n_nuclei``, the number of nuclei that have more of their pixels in this cell than in any other.
+    Of these nuclei, the one with most pixels in the cell gives ``nucleus_id``, ``nucleus_area_um2``,
+    ``nucleus_eccentricity`` and ``nucleus_solidity`` (of the whole nucleus). These are NaN for a cell without a
+    nucleus, and ids that are text are None.
 
     Raises
     ------
     ValueError
-        If these are no 2D arrays of ids of one shape, or ``um_per_px`` is not positive.
+        If the images are not 2D, not of one shape or hold no ids, or ``um_per_px`` is not positive.
+    TypeError
+        If a key is given without ``sdata``, or an array with it.
 
     References
     ----------
     The paper compares the eccentricity of cells and nuclei per cell type. The hull is that of
     ``skimage.morphology.convex_hull_image`` with ``offset_coordinates=False``; ``skimage.measure.regionprops`` takes
     pixels as points, so that its eccentricity of a row of pixels is 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> found = morphology(np.array([[3, 3, 0], [3, 3, 0], [3, 0, 0]]), um_per_px=0.5)
+    >>> found[["area_um2", "solidity"]].to_dict("index")
+    {3: {'area_um2': 1.25, 'solidity': 1.0}}
     """
     side = checked_side(um_per_px, sdata)
     rasters = rasters_of([labels] if nuclei is None else [labels, nuclei], sdata)

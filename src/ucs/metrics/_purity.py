@@ -1,4 +1,4 @@
-"""Negative marker purity: expression where the reference has none."""
+"""Negative marker purity: how little cells express genes that their type lacks in a reference."""
 
 from __future__ import annotations
 
@@ -30,13 +30,14 @@ class NegativeMarkerPurity:
     Attributes
     ----------
     reads
-        1 minus the mean excess of a type's share of a gene's expression, over the negative pairs of type and gene.
+        1 minus the mean excess, over the negative pairs of type and gene, of the type's share of the expression of the
+        gene.
     cells
-        1 minus the mean excess of the share of a type's cells in which a gene is found, over the negative pairs; NaN
-        for a reference of profiles.
+        1 minus the mean excess, over the negative pairs, of the share of the type's cells in which the gene is found;
+        NaN for a reference of profiles.
     per_type
-        Both for each type alone (the index), with ``n_cells`` of the table and ``n_genes``, the number of its negative
-        genes by the criterion of ``reads``.
+        One row per type (the index) with both, ``n_cells`` in the table, and ``n_genes``, the number of its negative
+        genes for ``reads``.
     """
 
     reads: float
@@ -56,13 +57,13 @@ def negative_marker_purity(
     min_cells: int = 10,
     sdata: SpatialData | Tissue | None = None,
 ) -> NegativeMarkerPurity:
-    """Return how free cells are of transcripts that their type does not express: 1 = entirely.
+    """Return how free cells are of transcripts that their type does not express: 1 if they have none.
 
-    A pair of type t and gene g is negative where the reference has next to no expression. ``reads``: with m(t, g) the
-    mean count over the cells of t and s(t, g) = m(t, g) / sum over types of m(t, g), pairs with s < ``max_share`` in
-    the reference, and 1 - max(0, mean of s in the table - mean of s in the reference) over these. ``cells``: the same
-    with s the share of the cells of t in which g is found. Only types that both have count, with at least ``min_cells``
-    cells in the table (and in a reference of single cells).
+    A pair of a type t and a gene g is negative if s(t, g) < ``max_share`` in the reference. The purity is
+    1 - max(0, mean of s in the table - mean of s in the reference), both over the negative pairs. For ``reads``,
+    s(t, g) is the mean count of g in the cells of t over the sum of these means over all types. For ``cells``, it is
+    the share of the cells of t in which g is found. Types count if both have them, with at least ``min_cells`` cells in
+    the table (and in a reference of single cells).
 
     Parameters
     ----------
@@ -70,18 +71,19 @@ def negative_marker_purity(
         Raw counts, cells x genes; or the key of a table, labels or shapes of ``sdata``.
     types
         Type of each cell, or the column of ``obs`` with it; None transfers them from the reference (see
-        :func:`transfer_types`). Cells without a type are left out. Types transferred from contaminated counts follow
-        the contamination: to compare segmentations, give types that do not depend on them, such as those of the nuclei.
+        :func:`transfer_types`). Cells without a type are left out. Types that are transferred from contaminated counts
+        follow the contamination: to compare segmentations, pass types that do not depend on them, such as those of the
+        nuclei.
     reference, type_key, scale
         Single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x genes); ``scale="log1p"``
         if its values are logarithms.
     negative_markers
-        In place of a reference: the negative genes of each type, in any form that :func:`mecr` takes markers in. Their
-        expression in the reference counts as 0. ``types`` must be given.
+        Instead of ``reference``: the negative genes of each type, in any form that :func:`mecr` accepts for markers.
+        Their expected expression is 0. ``types`` must be given.
     max_share, min_cells
-        See above.
+        Limits of negative pairs and of types, see above.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
@@ -98,6 +100,15 @@ def negative_marker_purity(
     ----------
     Marco Salas et al., "Optimizing Xenium In Situ data utility by quality assessment and best-practice analysis
     workflows", Nature Methods 22, 2025; limits as in txsim.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> table = pd.DataFrame({"CD3E": [9, 8, 0], "EPCAM": [0, 1, 9]})  # the second T cell has EPCAM of its neighbour
+    >>> negative = {"T": ["EPCAM"], "epithelium": ["CD3E"]}
+    >>> found = negative_marker_purity(table, ["T", "T", "epithelium"], negative_markers=negative, min_cells=1)
+    >>> round(found.reads, 3), found.cells
+    (0.974, 0.75)
     """
     if (reference is None) == (negative_markers is None):
         msg = "Pass either reference= or negative_markers=."
@@ -119,7 +130,7 @@ def purity_of(
         enough = enough[reference.n_cells >= min_cells]
     names = _kept_types(types, enough, min_cells)
     x = counts.of_genes(genes)
-    mean, found = _means(x, types, names)
+    mean, found = _means_of_types(x, types, names)
     expected = _shares(reference.profiles.loc[names, genes].to_numpy())
     reads = _Excess(_shares(mean), expected, expected < max_share)
     cells = None
@@ -134,14 +145,14 @@ def _of_markers(
 ) -> NegativeMarkerPurity:
     is_negative = marker_matrix(negative_markers, counts.genes, fewest_types=1)
     names = _kept_types(types, is_negative.index, min_cells)
-    mean, found = _means(counts.of_genes(is_negative.columns), types, names)
+    mean, found = _means_of_types(counts.of_genes(is_negative.columns), types, names)
     negative = is_negative.loc[names].to_numpy()
     zero = np.zeros_like(mean)
     return _purity(_Excess(_shares(mean), zero, negative), _Excess(found, zero, negative), names, types)
 
 
 class _Excess(NamedTuple):
-    """Shares in the table and in the reference, types x genes, and the pairs that are negative."""
+    """Shares in the table and in the reference, and which pairs are negative, each types x genes."""
 
     observed: NDArray[np.float64]
     expected: NDArray[np.float64]
@@ -186,7 +197,7 @@ def _kept_types(types: pd.Categorical, known: pd.Index, min_cells: int) -> pd.In
     return names
 
 
-def _means(x: sparse.csr_array, types: pd.Categorical, names: pd.Index) -> tuple[NDArray, NDArray]:
+def _means_of_types(x: sparse.csr_array, types: pd.Categorical, names: pd.Index) -> tuple[NDArray, NDArray]:
     """Return the mean count of each gene and the share of the cells that have it, types x genes."""
     return group_means(x, names.get_indexer(pd.Index(types.astype(object))), len(names))
 

@@ -1,4 +1,4 @@
-"""Straight edges: what segmentation in tiles leaves of the cells that lie on a border of tiles."""
+"""Straight edges of cells, which segmentation in tiles leaves where a tile's border cuts a cell."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from numba import njit
 
 from ucs._evaluation.arguments import checked_image, rasters_of
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -18,39 +18,40 @@ if TYPE_CHECKING:
     from ucs._evaluation.tissue import Tissue
 
 CUT_RATIO = 0.75
-"""A cell counts as cut from this ``straight_ratio`` on: a square has 0.89, a disc of 10 pixels across 0.3."""
+"""Lowest ``straight_ratio`` of cells that count as cut: half a disc has 1.4, a square 0.89, a disc of 10 pixels 0.3."""
 
 
 def seams(labels: ArrayLike | str, *, sdata: SpatialData | Tissue | None = None) -> pd.DataFrame:
-    """Return, for each cell, the longest stretch of its boundary that runs straight along a row or a column of pixels.
+    """Return the longest straight stretch of the boundary of each cell, along a row or a column of pixels.
 
-    Cells that a tile's border has cut have one far longer than others, and all on the same lines. The border of the
-    raster itself does not count.
+    Cells that the border of a tile has cut have far longer ones than others, and all on the same lines. The border of
+    the raster does not count.
 
     Parameters
     ----------
     labels
-        Label image ``(H, W)``, integers, 0 = background; or the key of an element of ``sdata``. Pass the raster on
-        which the cells were made: a stretch along its rows is not straight on a rotated one, and :class:`Tissue`
-        samples.
+        Label image ``(H, W)``, integers, 0 = background; or the key of an element of ``sdata``. The array on which the
+        cells were made is more exact than a key: :class:`Tissue` samples the element on its own raster, on which edges
+        of a rotated element are not straight.
     sdata
-        Where the key is to be found.
+        Object, or :class:`Tissue`, that has the key.
 
     Returns
     -------
     One row per cell (the index, ``cell_id``) with
 
-    - ``straight_px``: length of that stretch in pixels,
+    - ``straight_px``: length of the stretch in pixels,
     - ``straight_ratio``: this length over the equivalent diameter ``sqrt(4 area / pi)``,
-    - ``straight_share``: this length over the length of the whole boundary (in pixel edges, the raster's own border
-      left out),
-    - ``orientation``: ``"horizontal"`` or ``"vertical"``; ``position``: the row or column line on which it lies, line k
-      being the edge between pixels k - 1 and k. Many cells on one line are a seam.
+    - ``straight_share``: this length over that of the whole boundary (in pixel edges, without the raster's border),
+    - ``orientation``: ``"horizontal"`` or ``"vertical"``; ``position``: the line on which the stretch lies, line k
+      being the edge between the rows or columns k - 1 and k. Many cells on one line are a seam.
 
     Raises
     ------
     ValueError
-        If this is no 2D array of ids.
+        If the labels are no 2D array of ids.
+    TypeError
+        If a key is given without ``sdata``, or an array with it.
 
     References
     ----------
@@ -98,7 +99,7 @@ def _scan(labels: NDArray, longest: NDArray, edges: NDArray) -> None:
         for j in range(w):
             up, down = labels[i - 1, j], labels[i, j]
             differ = up != down
-            # A stretch goes on where the cell on this side is the one that had the edge before.
+            # A stretch continues where the cell on this side is the one that had the previous edge.
             above = above + 1 if differ and above > 0 and labels[i - 1, j - 1] == up else int(differ)
             below = below + 1 if differ and below > 0 and labels[i, j - 1] == down else int(differ)
             if differ:

@@ -1,4 +1,4 @@
-"""Transcripts against cells: whether each transcript ends up in the cell that it came from."""
+"""Agreement of transcripts: whether each is assigned to the cell that it came from."""
 
 from __future__ import annotations
 
@@ -26,26 +26,27 @@ def transcript_assignment(
     matching: Literal["overlap", "id"] = "overlap",
     sdata: SpatialData | Tissue | None = None,
 ) -> dict[str, float]:
-    """Score the assignment of transcripts to cells, where it is known which cell each transcript came from.
+    """Score the assignment of transcripts to cells against the cells that they came from.
 
-    Every predicted cell stands for one true cell (see ``matching``). A transcript is *right* if it is assigned and the
-    true cell that its predicted cell stands for is the one it came from.
+    Every predicted cell stands for one true cell (see ``matching``). A transcript is *right* if its predicted cell
+    stands for the true cell that it came from.
 
     Parameters
     ----------
     true_id
-        Cell that each transcript came from, shape ``(n,)``, integers, 0 = none (background); or, with ``sdata``, the
-        column of the transcripts with it.
+        ``(n,)`` integers, the cell that each transcript came from, 0 = none (background); or, with ``sdata``, the
+        column of the transcripts that holds it.
     predicted_id
-        Cell that each transcript was assigned to, shape ``(n,)``, integers, 0 = none; or, with ``sdata``, the key of
-        the labels, shapes or table in which they are looked up.
+        ``(n,)`` integers, the cell that each transcript was assigned to, 0 = none; or, with ``sdata``, the key of the
+        labels, shapes or table in which they are looked up.
     matching
-        Which true cell a predicted cell stands for. ``"overlap"``: the one most of its transcripts came from
-        (background not counted; the lower id at a tie); a cell that holds background only stands for none. Several
-        predicted cells may stand for one true cell, so that cutting cells up is punished by ``ari`` only.
-        ``"id"``: the one with the same id, for cells that keep the id of their nucleus.
+        Which true cell a predicted cell stands for. ``"overlap"``: the one that most of its transcripts came from
+        (background not counted; the lower id at a tie), none for a cell of background only. Several predicted cells
+        may stand for one true cell, so that only ``ari`` punishes cells that are cut up. ``"id"``: the one with the
+        same id, for cells that keep the id of their nucleus.
     sdata
-        Where column and key are to be found. Transcripts of low quality and control features are left out.
+        Object, or :class:`Tissue`, that has column and key. Transcripts of low quality and control features are left
+        out.
 
     Returns
     -------
@@ -54,16 +55,18 @@ def transcript_assignment(
     - ``precision``: right transcripts / transcripts assigned by the prediction,
     - ``recall``: right transcripts / transcripts that came from a cell,
     - ``f1``: harmonic mean of the two, ``2 right / (assigned + from a cell)``,
-    - ``ari``: adjusted Rand index over the transcripts that are in a cell in both (background is no cluster, and how
-      much is captured is what ``recall`` says), independent of ``matching``,
-    - ``n_true``, ``n_assigned``, ``n_right``: the numbers of transcripts behind them.
+    - ``ari``: adjusted Rand index over the transcripts that are in a cell in both; independent of ``matching``, and of
+      how much is captured (see ``recall``),
+    - ``n_true``, ``n_assigned``, ``n_right``: numbers of transcripts that came from a cell, were assigned, are right.
 
     A ratio without a denominator is NaN.
 
     Raises
     ------
     ValueError
-        Lengths differ, ids are not integers or are negative, or ``matching`` is unknown.
+        If lengths differ, ids are no integers, an id is negative, ``matching`` is unknown, or the transcripts are bins.
+    TypeError, KeyError
+        If a key is given without ``sdata``, or the column or the key is missing.
 
     References
     ----------
@@ -101,8 +104,7 @@ def transcript_assignment(
 
 
 def _right_by_overlap(counts: Contingency) -> int:
-    """Sum, over the predicted cells, the transcripts of the true cell that gave most of them."""
-    # At a tie both candidates give the same number, so which of them is taken does not show here.
+    """Return the sum, over the predicted cells, of the transcripts of the true cell that contributed most."""
     if 0 in counts.overlap.shape:
         return 0
     return int(counts.overlap.max(axis=0).sum())

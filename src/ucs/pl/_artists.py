@@ -1,4 +1,4 @@
-"""The layers of a picture, each drawn into axes in the points' intrinsic coordinates."""
+"""Layers of a picture, each drawn into axes in the points' intrinsic coordinates."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ucs.pl._crop import Bounds
 
 _OTHER_GENES = "#b9b9b9"
-_DOT_UM = 0.8  # diameter of a transcript, where there is room for it
-_DOT_POINTS = (0.6, 4.0)  # and its bounds on paper
-_MAX_LEGEND = 20
+_DOT_UM = 0.8  # diameter of the dot of a transcript: most transcripts within a cell stay apart
+_DOT_POINTS = (0.6, 4.0)  # smallest and largest diameter on paper
+_MAX_LEGEND = 20  # genes; the legend of more covers the picture
 
 
 def set_limits(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
-    """Show the bounds and nothing else, y downwards."""
+    """Set the axes to the bounds, with y pointing down and equal scales."""
     x_min, y_min, x_max, y_max = bounds
     ax.set(xlim=(x_min, x_max), ylim=(y_max, y_min), aspect="equal")
     unit = " (um)" if um_per_unit == 1 else ""
@@ -33,14 +33,14 @@ def set_limits(ax: Axes, bounds: Bounds, um_per_unit: float) -> None:
 
 
 def draw_image(ax: Axes, pixels: NDArray, to_points: NDArray[np.float64]) -> None:
-    """Draw one channel ``(h, w)`` under everything else, given the matrix from its pixels to the axes' coordinates."""
+    """Draw one channel ``(h, w)`` below all other layers; ``to_points`` is ``(3, 3)`` from its pixels to the axes."""
     from matplotlib.transforms import Affine2D
 
     if pixels.size == 0:
         return
     low, high = np.percentile(pixels, (1, 99.8))
     height, width = pixels.shape
-    # Dark on white and not too dark, so that dots and outlines stand out from it.
+    # Dark on white, and nowhere darker than half, so that dots and outlines stand out.
     ax.imshow(
         pixels,
         cmap="gray_r",
@@ -59,7 +59,7 @@ def draw_transcripts(
     bounds: Bounds,
     um_per_unit: float,
 ) -> None:
-    """Draw transcripts as dots that are as large as they can be told apart; see :func:`ucs.pl.cells` for ``color``."""
+    """Draw transcripts as dots of 0.8 um, within limits; see :func:`ucs.pl.cells` for ``color``."""
     from matplotlib.colors import to_rgba
 
     if frame.empty:
@@ -97,13 +97,13 @@ def _palette(genes: NDArray, color: str | Sequence[str] | Mapping[str, Any]) -> 
 
 
 def _gene_color(gene: str) -> tuple[float, float, float]:
-    """Return a gene's colour, which depends on its name only: the same in every picture."""
+    """Return the colour of a gene. It depends on the name only, so that it is the same in every picture."""
     number = crc32(gene.encode())
     return colorsys.hsv_to_rgb(number % 997 / 997, 0.65 + 0.35 * (number // 997 % 2), 0.9 - 0.3 * (number // 1994 % 2))
 
 
 def draw_outlines(ax: Axes, geometry: NDArray, style: Mapping[str, Any]) -> None:
-    """Draw polygons as lines; ``style`` are keywords of :class:`matplotlib.collections.LineCollection`."""
+    """Draw polygons as lines; ``style`` holds keywords of :class:`matplotlib.collections.LineCollection`."""
     import shapely
     from matplotlib.collections import LineCollection
 

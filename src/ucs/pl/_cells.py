@@ -1,4 +1,4 @@
-"""Cells over transcripts over the image."""
+"""Picture of cells, transcripts, nuclei and their image."""
 
 from __future__ import annotations
 
@@ -48,11 +48,11 @@ def cells(
     outline: Mapping[str, Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the outlines of cells over their transcripts, with the nuclei and their image where there are any.
+    """Draw the outlines of cells over their transcripts, with nuclei and their image if there are any.
 
-    Everything is drawn in the intrinsic coordinates of the points, or, if these are several fields of view, in their
-    common coordinate system. Of a large slide only what lies within ``bounds`` is read: the image at the scale that the
-    figure can show, the points partition by partition.
+    The axes have the intrinsic coordinates of the points, or, for several fields of view, those of their common
+    coordinate system. Only what lies within ``bounds`` is read: the image at the scale that the figure can show, the
+    points partition by partition.
 
     Parameters
     ----------
@@ -61,49 +61,51 @@ def cells(
     shapes_key
         Key of the cells, shapes or labels.
     nuclei_key
-        Key of the nuclei, shapes or labels; found by itself if None, and left out if there are none.
+        Key of the nuclei, shapes or labels; detected if None, and not drawn if there are none.
     points_key
-        Key of the transcripts; found by itself if None.
+        Key of the transcripts; detected if None.
     image_key
-        Key of the image; the stain of the nuclei if None, and left out if there is none.
+        Key of the image; that of a nuclear stain if None, and not drawn if there is none.
     channel
-        Channel of the image; ``"DAPI"``, the one with a nuclear stain, or else the first one if None.
+        Channel of the image. If None, ``"DAPI"``, another nuclear stain, or else the first one.
     gene_key
-        Column with the gene of each transcript; found by itself if None.
+        Column with the gene of each transcript; detected if None.
     color
-        Colour of the transcripts: ``"gene"`` gives every gene its own, a list of genes or a mapping from gene to colour
-        leaves all others grey, any colour of Matplotlib holds for all.
+        Colour of the transcripts. ``"gene"``: each gene has its own. A list of genes, or a mapping from gene to colour:
+        all other genes are grey. A colour of Matplotlib: all have this one.
     coordinate_system
-        Coordinate system in which the elements meet; ``"global"`` or another that they share if None.
+        Coordinate system that the elements share; ``"global"`` or another one if None.
     bounds
-        What to show: ``(x_min, y_min, x_max, y_max)`` in these coordinates (um for Xenium); all if None.
+        Part to show, ``(x_min, y_min, x_max, y_max)`` in the coordinates of the axes (um for Xenium); all if None.
     show
-        What to draw beside the cells, any of ``"image"``, ``"transcripts"``, ``"nuclei"`` and ``"scale_bar"``.
+        Layers to draw beside the cells, any of ``"image"``, ``"transcripts"``, ``"nuclei"`` and ``"scale_bar"``.
     platform
-        Says which keys and units to expect, see :func:`ucs.tl.segment`.
+        Platform, which determines the keys and units to expect, see :func:`ucs.tl.segment`.
     um_per_unit
         Length of the points' intrinsic unit in um; the platform's if None.
     max_transcripts
-        If more lie within the bounds, a random part of this many is drawn.
+        Largest number of transcripts to draw; a random part if more lie within the bounds.
     outline
         Keywords for the outlines of the cells, a :class:`matplotlib.collections.LineCollection`.
     ax
-        Where to draw; a new figure if None.
+        Axes to draw into; those of a new figure if None.
 
     Returns
     -------
-    The axes, with y pointing downwards as in images.
+    The axes, with y pointing down as in images.
 
     Raises
     ------
     KeyError
-        If an element, a column or a channel is not there.
+        If an element, a column or a channel is missing.
     ValueError
-        If elements are not connected, ``bounds`` is no rectangle or holds nothing, or an option is unknown.
+        If elements share no coordinate system, ``bounds`` is no rectangle or holds nothing, or an option is unknown.
 
     Examples
     --------
-    >>> ucs.pl.cells(sdata, bounds=(100, 100, 200, 200), color=["EPCAM", "CD3E"])  # doctest: +SKIP
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=60, n_genes=30, seed=0)
+    >>> ax = ucs.pl.cells(sdata, shapes_key="true_cells", bounds=(0, 0, 40, 40), color=["GENE0001", "GENE0002"])
     """
     _check_options(show, color)
     shapes_key = choose_one(
@@ -129,7 +131,7 @@ def cells(
         read = crop_raster if key in sdata.images else crop_polygons
         return read(sdata[key], to_frame, shown, **options)
 
-    # Read everything before the first stroke, so that an error leaves neither an empty figure nor half a picture.
+    # Everything is read before anything is drawn, so that an error leaves no empty figure behind.
     outlines = crop(shapes_key)
     _check_not_empty(points, outlines, shown)
     nuclei = [crop(key) for key in nuclei_keys]
@@ -200,7 +202,7 @@ def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
 
 
 def _find_images(sdata: SpatialData, source: Source, image_key: str | None) -> list[str]:
-    """Return the image given, or the one (of each field of view) that shows nuclei, by its name or channels, if any."""
+    """Return the image given, or those (one per field of view) whose name or channels tell that they show nuclei."""
     if image_key is None and source.by_field:
         return [key for key in keys_of_nuclei(source, source.platform.image_key or "") if key in sdata.images]
     try:
@@ -216,7 +218,7 @@ def _find_images(sdata: SpatialData, source: Source, image_key: str | None) -> l
 
 
 def _find_nuclei(sdata: SpatialData, source: Source, nuclei_key: str | None) -> list[str]:
-    """Return the nuclei given, or those that the platform has (in each field of view), if any."""
+    """Return the nuclei given, or those of the platform (one element per field of view), if there are any."""
     try:
         found = find_nuclei_key(sdata, source, nuclei_key)
     except (KeyError, ValueError):

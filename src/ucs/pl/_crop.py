@@ -1,14 +1,14 @@
-"""What a picture of a part of a slide needs, in the transcripts' frame, read without loading the slide."""
+"""Parts of elements within bounds, in the transcripts' frame, read without loading the slide."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs._read.columns import check_frame
 from ucs._read.fields import find_fields
 from ucs._results.outlines import polygon_frame
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Bounds = tuple[float, float, float, float]  # x_min, y_min, x_max, y_max
 
-_MAX_PIXELS = 2000  # along one side: more than a figure shows
+_MAX_PIXELS = 2000  # along one side: more than the axes of a common figure have
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class CroppedPoints:
     Attributes
     ----------
     frame
-        Columns ``x``, ``y``, ``gene`` (str), in random order; a random part of them if there are too many.
+        Columns ``x``, ``y`` and ``gene`` (str), in random order; a random part if there are too many.
     n_within
-        How many lie within the bounds.
+        Number of transcripts within the bounds.
     extent
-        ``(x_min, y_min, x_max, y_max)`` of all transcripts, within the bounds or not.
+        ``(x_min, y_min, x_max, y_max)`` of all transcripts, also those outside the bounds.
     """
 
     frame: pd.DataFrame
@@ -49,9 +49,9 @@ class CroppedPoints:
 
 
 def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, limit: int) -> CroppedPoints:
-    """Read the transcripts within bounds (all if None), partition by partition, and at most ``limit`` of them.
+    """Read at most ``limit`` of the transcripts within bounds (of all if None), partition by partition.
 
-    Rows that are left out of the segmentation are left out here too.
+    Rows that segmentation leaves out are left out here too.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, li
             inside = ((position >= bounds[:2]) & (position <= bounds[2:])).all(axis=1)
             frame, position = frame[inside], position[inside]
         n_within += len(frame)
-        # The rows with the lowest of random numbers are a random part of all rows, whatever comes later.
+        # The rows with the lowest random numbers so far are a random part of all rows read so far.
         gene = frame[columns.gene].astype(str).to_numpy()
         part = pd.DataFrame({"x": position[:, 0], "y": position[:, 1], "gene": gene})
         part["key"] = rng.random(len(part))
@@ -84,7 +84,7 @@ def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, li
 def _kept_rows(
     sdata: SpatialData, source: Source
 ) -> Iterator[tuple[pd.DataFrame, TranscriptColumns, NDArray[np.float64]]]:
-    """Read piece by piece what is counted: rows, their columns, and their positions ``(n, 2)`` in the frame."""
+    """Yield the rows that are counted, piece by piece, with their columns and positions ``(n, 2)`` in the frame."""
     fields = find_fields(sdata, source)
     for k, part in enumerate(source.elements):
         owner = None if fields is None else fields.owner(k)
@@ -99,7 +99,7 @@ def _kept_rows(
 def crop_polygons(
     element: GeoDataFrame | DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds
 ) -> NDArray:
-    """Return what a shapes or labels element has within bounds, as shapely geometries in the points' coordinates."""
+    """Return the part of a shapes or labels element within bounds, as geometries in the points' coordinates."""
     import shapely
     from geopandas import GeoDataFrame
 
@@ -117,18 +117,18 @@ def crop_polygons(
 def crop_raster(
     element: DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds, *, channel: int | None = None
 ) -> tuple[NDArray, NDArray[np.float64]]:
-    """Read the part of an image or of labels that covers bounds, no finer than a figure can show.
+    """Read the part of an image or of labels that covers the bounds, no finer than a figure can show.
 
     Parameters
     ----------
     element
-        Labels ``(y, x)`` or an image ``(c, y, x)``, or several scales of it.
+        Labels ``(y, x)`` or an image ``(c, y, x)``, of one or several scales.
     to_points
         ``(3, 3)`` from the full-resolution pixels ``(x, y, 1)`` to the points' intrinsic coordinates.
     bounds
         In the points' intrinsic coordinates.
     channel
-        Number of the channel of an image.
+        Index of the channel of an image; None for labels.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def crop_raster(
     enough = [k for k, level in enumerate(levels) if (sides * level.shape[-1] / full[1] >= _MAX_PIXELS).any()]
     level = levels[max(enough, default=0)]
     factor = full[::-1] / np.array(level.shape[:-3:-1])  # (x, y)
-    # One pixel more on each side, so that labels are cut outside of what is shown.
+    # One pixel more on each side, so that outlines of labels are closed outside the bounds.
     first = np.maximum(np.floor(wanted.min(axis=1) / factor).astype(int) - 1, 0)
     last = np.clip(np.ceil(wanted.max(axis=1) / factor).astype(int) + 1, 0, level.shape[:-3:-1])
     step = max(1, int(((last - first) // _MAX_PIXELS).max()))
@@ -161,8 +161,7 @@ def _levels(element: DataArray | DataTree) -> list[DataArray]:
 
     if not isinstance(element, DataTree):
         return [element]
-    scales: Any = element
-    return [next(iter(scales[name].values())) for name in scales]
+    return [next(iter(level.to_dataset().values())) for level in element.children.values()]
 
 
 def _affine(geometry: object, matrix: NDArray) -> NDArray:

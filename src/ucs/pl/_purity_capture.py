@@ -1,4 +1,4 @@
-"""Purity against capture: neither means anything alone."""
+"""Picture of purity against capture, neither of which means anything alone."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ def purity_capture(
     curve: str = "curve",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw a purity of segmentations against the share of the transcripts that they capture. Up and right is better.
+    """Draw the purity of segmentations against the share of the transcripts that they capture. Up and right is better.
 
-    A segmentation is better than another without question only where it lies above it at the same capture: any
-    segmentation becomes purer by making its cells smaller.
+    Any segmentation becomes purer if its cells are made smaller. It is better than another only if it lies above the
+    other at the same capture.
 
     Parameters
     ----------
     table
         One row per segmentation (its name is the index), as :func:`ucs.tl.compare` returns it.
     purity
-        Column to draw; the first of ``mecr``, ``negative_marker_purity``, ``spurious_coexpression``,
-        ``reference_correlation`` and ``mecr_at_depth`` that the table has if None. Of rates of co-expression, less is
-        higher up.
+        Column to draw; if None, the first of ``mecr``, ``negative_marker_purity``, ``spurious_coexpression``,
+        ``reference_correlation`` and ``mecr_at_depth`` that the table has. The axis of co-expression rates is inverted.
     capture
-        Column with the share of the transcripts.
+        Column with the captured share of the transcripts.
     curve
-        Column with the name of the curve that a row belongs to, if it does: such rows are joined by a line.
+        Column with the name of the curve that a row belongs to, missing for none. Rows of one curve are joined by a
+        line.
     ax
-        Where to draw; a new figure if None.
+        Axes to draw into; those of a new figure if None.
 
     Returns
     -------
@@ -62,14 +62,16 @@ def purity_capture(
     Raises
     ------
     KeyError
-        If a column is not there.
+        If a column is missing.
     ValueError
         If no row has both values.
 
     Examples
     --------
-    >>> table = ucs.tl.compare(sdata, {"vendor": "cell_labels", "ucs": "ucs_cells"}, markers=markers)  # doctest: +SKIP
-    >>> ucs.pl.purity_capture(table)  # doctest: +SKIP
+    >>> import pandas as pd
+    >>> import ucs
+    >>> table = pd.DataFrame({"capture": [0.7, 0.8], "mecr": [0.1, 0.2], "curve": ["nuclear expansion", None]})
+    >>> ax = ucs.pl.purity_capture(table.set_axis(["nuclei + 2 um", "ucs"]))
     """
     purity = purity or next((name for name in PURITIES if name in table), None)
     missing = [name for name in (purity, capture) if name not in table]
@@ -92,7 +94,7 @@ def purity_capture(
             at = (row[capture], row[purity])
             ax.annotate(f"{row['radius_um']:g}", at, (3, 3), textcoords="offset points", fontsize=7)
     for name, row in shown[names.isna()].iterrows():
-        # Not scatter, whose colours begin anew beside those of the curves.
+        # With plot, as scatter has a colour cycle of its own, which repeats the colours of the curves.
         ax.plot([row[capture]], [row[purity]], "o", markersize=7, zorder=3, label=str(name))
     known = PURITIES.get(purity, _Purity(purity, lower_is_purer=False))
     if known.lower_is_purer and not ax.yaxis_inverted():

@@ -1,4 +1,4 @@
-"""Counts per label, for anybody's labels."""
+"""Counts of transcripts in the labels of any element."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
-from ucs._kernels.measure import centroids, eccentricities, moments
+from ucs._kernels.labels.measure import centroids, eccentricities, moments
 from ucs._read.columns import check_frame, counts_of, encode_features, order_features
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
@@ -45,36 +45,46 @@ def aggregate(
     overwrite: bool = False,
     inplace: bool = True,
 ) -> AnnData | None:
-    """Count the transcripts in every label of any labels element: the vendor's, another program's, or ours.
+    """Count the transcripts in every label of a labels element, whichever program made it.
 
     Parameters
     ----------
     sdata
         Object with labels and points.
     labels_key
-        Key of a 2D labels element; of a multiscale element the finest level is taken.
+        Key of a 2D labels element; of a multiscale element the finest level is used.
     points_key, platform, coordinate_system, gene_key, um_per_unit, z_planes
         As in :func:`ucs.tl.segment`.
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
     points_column_added
-        If given, the points get this column with the label under each transcript (0 = none); needs ``inplace``.
+        Column of the points to add, with the label under each transcript (0 = none); needs ``inplace``. None to add
+        none.
     overwrite
-        Whether a table under that key, or that column, may be replaced.
+        Whether an existing table or column of these names may be replaced.
     inplace
         Whether to add the results to ``sdata`` or to return the table.
 
     Returns
     -------
-    None, or the table: CSR int counts (label x gene, all kept genes in alphabetical order), a row for each label that
-    occurs; ``obs``: instance id, area_um2, n_transcripts, n_genes, density (transcripts per um2), eccentricity;
-    ``obsm["spatial"]``: centroids in um along the points' intrinsic axes (those of the common coordinate system of
-    several points elements); ``obsm["controls"]``. Its rows annotate the labels.
+    None, or the table: CSR int counts, labels x genes (in alphabetical order), a row for each label that occurs. Its
+    rows annotate the labels. ``obs`` has the instance id, ``area_um2``, ``n_transcripts``, ``n_genes``, ``density``
+    (transcripts per um2) and ``eccentricity``; ``obsm["spatial"]`` the centroids in um along the points' intrinsic axes
+    (those of the common coordinate system of several points elements); ``obsm["controls"]`` counts of controls.
 
     Raises
     ------
     KeyError, ValueError
-        If an element or column is not there, a key is taken, the elements are not connected, or the points are invalid.
+        If an element or a column is missing, a key is taken, the elements share no coordinate system, or the points are
+        invalid.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=60, n_genes=30, seed=0)
+    >>> ucs.tl.aggregate(sdata, "true_cells")
+    >>> sdata["true_cells_table"].n_vars
+    30
     """
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     table_key_added = table_key_added or f"{labels_key}_table"

@@ -10,7 +10,7 @@ import pandas as pd
 from ucs._evaluation.reference import as_reference
 from ucs._evaluation.types import type_probabilities
 from ucs._kernels.count import count_in_labels, split_columns
-from ucs._kernels.measure import centroids, moments
+from ucs._kernels.labels.measure import centroids, moments
 from ucs._read.platforms import FOV
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.table import build_table
@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from ucs._read.sample import Sample
     from ucs.methods.markers import Markers
 
-UNKNOWN = "unknown"
-"""Type of nuclei whose transcripts do not tell."""
+_UNKNOWN = "unknown"  # type of nuclei without transcripts, or whose likeliest type is not probable enough
 
 
 def annotate_nuclei(
@@ -58,16 +57,16 @@ def annotate_nuclei(
     overwrite: bool = False,
     inplace: bool = True,
 ) -> AnnData | None:
-    """Give each nucleus a cell type, from the transcripts in it, and say how sure that is.
+    """Return the cell type of each nucleus, from the transcripts in it, with its probability.
 
-    With a reference, the type whose profile makes the transcripts most likely, a tenth of which may come from anywhere.
-    With markers, a mixture in which each gene is higher in the types it is a marker of than in all others; by how much
-    is fitted to the nuclei, and a further type without markers takes those that fit none.
+    With a reference, it is the type whose profile makes the transcripts most likely, a tenth of which are taken as
+    ambient. With markers, a mixture is fitted to the nuclei in which each marker is higher in its types than in all
+    others; a further type without markers takes the nuclei that fit none.
 
     Parameters
     ----------
     sdata
-        Object with transcripts and nuclei; an image of a nuclear stain will do for nuclei, see :func:`segment`.
+        Object with transcripts and nuclei, or with transcripts and an image of a nuclear stain, see :func:`segment`.
     markers
         Marker genes: a mapping from type to genes; a long DataFrame with a column of types (``type``, ``cell_type``,
         ...) and one of genes (``gene``, ``marker``, ...); or a wide one of 0 and 1, types x genes.
@@ -75,10 +74,10 @@ def annotate_nuclei(
         Instead of markers: single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x
         genes).
     type_key, scale
-        Of the reference: its column of types (of an AnnData; of a DataFrame, its index if None), and ``"log1p"`` if its
-        values are logarithms, which are undone, or ``"linear"``.
+        Of the reference: the column of the types (for a DataFrame its index if None), and ``"log1p"`` if its values are
+        logarithms, which are then undone, or ``"linear"``.
     min_confidence
-        Nuclei below it are ``"unknown"``, as are those without transcripts.
+        Lowest probability of a type. Nuclei below it are ``"unknown"``, as are those without transcripts.
     points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, z_planes, check_alignment
         As in :func:`segment`.
     table_key_added
@@ -90,22 +89,32 @@ def annotate_nuclei(
 
     Returns
     -------
-    None, or the table. A row for each nucleus, annotating the nuclei element (none, if there is one for each field of
-    view); CSR int counts; ``obs``: ``cell_type`` (categorical, with ``"unknown"``), ``cell_type_confidence`` (the
-    probability of the most likely type, also where it is too low to be named; NaN without transcripts), areas;
-    ``obsm["cell_type_probability"]``: that of each type.
+    None, or the table: CSR int counts, nuclei x genes. Its rows annotate the nuclei, unless these are one element for
+    each field of view. ``obs`` has ``cell_type`` (categorical, with ``"unknown"``), ``cell_type_confidence`` (the
+    probability of the most likely type, even if too low; NaN without transcripts) and areas in um2;
+    ``obsm["cell_type_probability"]`` the probability of each type, ``obsm["spatial"]`` the centroids in um.
 
     Raises
     ------
     TypeError
-        If markers or reference are of no form that is known.
+        If markers or reference have no known form.
     KeyError, ValueError
-        If not just one of them is given; if fewer than two types have a marker among the genes, or the reference shares
-        fewer than 10 genes with the data, is negative, or looks like logarithms without ``scale``; the key is taken; or
-        as :func:`segment` for what concerns the data.
+        If neither or both of markers and reference are given; if fewer than two types have a marker among the genes, or
+        the reference shares fewer than 10 genes with the data, has negative values, or has values that look like
+        logarithms and ``scale`` is None; if the key is taken; or as :func:`segment` for the data.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=100, height_um=100, n_genes=30, n_cell_types=2, seed=0)
+    >>> ucs.tl.annotate_nuclei(sdata, reference=sdata["true_table"], type_key="cell_type")
+    >>> list(sdata["ucs_nuclei_types"].obs["cell_type"].cat.categories)
+    ['type_1', 'type_2', 'unknown']
     """
     if (markers is None) == (reference is None):
-        msg = "Pass either markers= or reference=, from which the types are told."
+        msg = "Pass either markers= or reference= to tell the types by: " + (
+            "neither is given." if markers is None else "both are given."
+        )
         raise ValueError(msg)
     if not 0 <= min_confidence <= 1:
         msg = f"min_confidence={min_confidence!r} must lie between 0 and 1."
@@ -138,7 +147,7 @@ def annotate_nuclei(
     else:
         probability = type_probabilities(counts, genes, as_reference(reference))
     table = _table(sample, counts, probability, min_confidence)
-    known = table.obs["cell_type"] != UNKNOWN
+    known = table.obs["cell_type"] != _UNKNOWN
     logger.info("Annotated %d of %d nuclei: %s.", known.sum(), len(known), _frequencies(table.obs["cell_type"]))
     if not inplace:
         return table
@@ -149,7 +158,7 @@ def annotate_nuclei(
 def _marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.DataFrame:
     """Return the probability of each type that has a marker, nuclei x types; NaN for nuclei without transcripts.
 
-    Its rows add up to less than 1 by the probability of being none of the types.
+    What a row lacks to 1 is the probability of no type.
     """
     names, is_marker = marker_table(markers, genes)
     probability = pd.DataFrame(types_by_markers(counts, is_marker)[:, :-1], columns=names)
@@ -158,15 +167,15 @@ def _marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.D
 
 
 def _likeliest(probability: pd.DataFrame, min_confidence: float) -> tuple[pd.Categorical, NDArray[np.float64]]:
-    """Return the type of each row, ``"unknown"`` below a probability, and that probability."""
+    """Return the likeliest type of each row, ``"unknown"`` if it is not probable enough, and its probability."""
     values = probability.to_numpy(dtype=np.float64)
     confidence = values.max(axis=1, initial=0.0, where=~np.isnan(values))
     best = np.where(np.isnan(values), -1, values).argmax(axis=1)
-    names = [str(name) for name in probability.columns if str(name) != UNKNOWN]
+    names = [str(name) for name in probability.columns if str(name) != _UNKNOWN]
     named = np.asarray(probability.columns.astype(str))[best]
     known = (confidence >= min_confidence) & (confidence > 0)
     confidence[np.isnan(values).all(axis=1)] = np.nan
-    return pd.Categorical(np.where(known, named, UNKNOWN), categories=[*names, UNKNOWN]), confidence
+    return pd.Categorical(np.where(known, named, _UNKNOWN), categories=[*names, _UNKNOWN]), confidence
 
 
 def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_confidence: float) -> AnnData:

@@ -1,4 +1,4 @@
-"""Segmentations side by side."""
+"""Metrics of several segmentations in one table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs.methods.markers import Markers
 
-EXPANSIONS = "nuclear expansion"
+_EXPANSIONS = "nuclear expansion"  # name of their curve
 
 
 def compare(
@@ -48,34 +48,33 @@ def compare(
     coordinate_system: str | None = None,
     resolution: float = RESOLUTION_UM,
 ) -> pd.DataFrame:
-    """Measure several segmentations of one tissue by the same transcripts, on one raster, with the same metrics.
+    """Return the metrics of several segmentations of one tissue, for the same transcripts and on one raster.
 
-    Elements of any shape and coordinate system are brought together through their transformations. No purity should be
-    read without the capture: :func:`ucs.pl.purity_capture` draws one against the other.
+    Elements in any coordinate systems are brought together through their transformations. Read purities together with
+    the capture: :func:`ucs.pl.purity_capture` draws one against the other.
 
     Parameters
     ----------
     sdata
         Object with transcripts and cells.
     segmentations
-        Name -> key of a labels or shapes element, or of a table, of which the cells that it lists are taken from the
+        Name -> key of a labels or shapes element, or of a table, which stands for the cells that it lists of the
         element that it annotates.
     nuclei_key
-        Key of the nuclei, labels or shapes; found by itself if None, and left out if there are none.
+        Key of the nuclei, labels or shapes; detected if None. Metrics that need nuclei are left out if there are none.
     truth
-        Name, of those above, of the segmentation that is taken for true, or the key of another element: adds the
-        agreement with it.
+        Name of one of the segmentations, or key of another element, that is taken for true: adds the agreement with it.
     markers
-        Markers of cell types that exclude each other, in any form that :func:`ucs.metrics.mecr` takes.
+        Markers of cell types that exclude each other, in any form that :func:`ucs.metrics.mecr` accepts.
     reference, type_key, scale
         Single cells (AnnData with types in ``obs[type_key]``) or profiles (DataFrame, types x genes); ``scale="log1p"``
-        if its values are logarithms. If there are no ``markers``, they are taken from it.
+        if its values are logarithms. It gives the markers too if ``markers`` is None.
     expansions_um
-        Radii by which the nuclei are expanded as further segmentations, to compare with.
+        Radii in um; the nuclei expanded by each are added as further segmentations.
     thresholds
         IoU thresholds of the agreement with ``truth``.
     depth
-        Transcripts per cell for metrics at one depth; the lower quartile of the nuclei's if None.
+        Transcripts per cell for metrics at one depth. If None, the lower quartile of the nuclei, or 10 without nuclei.
     points_key, platform, gene_key, um_per_unit, coordinate_system
         As in :func:`ucs.tl.segment`.
     resolution
@@ -93,25 +92,36 @@ def compare(
       ``spurious_excess``: :func:`ucs.metrics.spurious_coexpression`,
     - with ``truth``: ``f1_0.5``, ...: :func:`ucs.metrics.match`,
     - with markers: ``mecr``, ``mecr_at_depth``: :func:`ucs.metrics.mecr`,
-    - with a reference: ``negative_marker_purity`` (of reads; ``_cells`` too if it is one of single cells) and
+    - with a reference: ``negative_marker_purity`` (of reads; for single cells ``negative_marker_purity_cells`` too) and
       ``reference_correlation``; cells are typed by the transcripts in their nuclei, so that no segmentation chooses its
       own types,
-    - ``radius_um`` of expansions; ``curve``: what :func:`ucs.pl.purity_capture` joins by a line.
+    - ``radius_um`` of expansions; ``curve``: rows that :func:`ucs.pl.purity_capture` joins by a line.
 
-    ``attrs`` holds ``depth``, ``nuclei_key`` and ``resolution``.
+    A metric that the data does not suffice for is NaN, and logged. ``attrs`` holds ``depth``, ``nuclei_key`` and
+    ``resolution``.
 
     Raises
     ------
     KeyError
-        If an element is not there.
+        If an element is missing.
     ValueError
         If there are no segmentations, an element has no cell where the transcripts are or shares no coordinate system
-        with them, a table lists ids that its element does not have, or markers or the reference do not fit the genes.
+        with them, a table lists none of its element's cells, or markers or the reference do not fit the genes.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=100, height_um=100, n_genes=30, seed=0)
+    >>> table = ucs.tl.compare(sdata, {"true": "true_cells"}, truth="true", expansions_um=[0, 3], resolution=1.0)
+    >>> table.index.tolist()
+    ['true', 'nuclei + 0 um', 'nuclei + 3 um']
+    >>> table["f1_0.5"].idxmax()
+    'true'
     """
     levels = tuple(checked_thresholds(thresholds))
     radii = [float(radius) for radius in expansions_um]
     if not segmentations and not radii:
-        msg = "There is nothing to compare: pass name -> key of at least one segmentation."
+        msg = "There is nothing to compare: pass segmentations={name: key}, or expansions_um=."
         raise ValueError(msg)
     if depth is not None:
         check_positive(depth, "depth")
@@ -125,7 +135,7 @@ def compare(
         resolution=resolution,
     )
     known = None if reference is None else as_reference(reference, type_key=type_key, scale=scale)
-    # Everything is read before anything is measured, so that what is missing is said at once.
+    # All elements are read before the first is measured, so that a missing one is reported at once.
     cells = {name: tissue.cells(key) for name, key in segmentations.items()}
     nuclei_key = _nuclei_key(tissue, nuclei_key, needed=bool(radii))
     nuclei = None if nuclei_key is None else tissue.cells(nuclei_key)
@@ -142,25 +152,20 @@ def compare(
     for radius in radii:
         name = f"nuclei + {radius:g} um"
         measured = metrics.measure(_expanded(nuclei, radius), name)
-        rows[name] = measured | {"radius_um": radius, "curve": EXPANSIONS}
+        rows[name] = measured | {"radius_um": radius, "curve": _EXPANSIONS}
     table = pd.DataFrame.from_dict(rows, orient="index").rename_axis("segmentation")
     table.attrs |= {"depth": metrics.depth, "nuclei_key": nuclei_key, "resolution": resolution}
     return table
 
 
 def _nuclei_key(tissue: Tissue, nuclei_key: str | None, *, needed: bool) -> str | None:
-    """Return the key given, or the one that fits the platform's patterns, or None if there are no nuclei."""
+    """Return the key given, or the one that fits the platform's patterns; None if there is none and none is needed."""
     if nuclei_key is not None:
         return nuclei_key
-    sdata = tissue.sdata
-    what = "labels or shapes element with nuclei"
+    there, patterns = [*tissue.sdata.labels, *tissue.sdata.shapes], tissue.source.platform.nuclei_keys
     try:
         return choose_one(
-            None,
-            [*sdata.labels, *sdata.shapes],
-            tissue.source.platform.nuclei_keys,
-            argument="nuclei_key",
-            what=what,
+            None, there, patterns, argument="nuclei_key", what="labels or shapes element with nuclei"
         )
     except KeyError as error:
         if needed:

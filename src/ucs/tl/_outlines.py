@@ -1,4 +1,4 @@
-"""Outlines of labels as polygons."""
+"""Labels as polygons."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ def outlines(
     overwrite: bool = False,
     inplace: bool = True,
 ) -> GeoDataFrame | None:
-    """Outline every label of any labels element as one valid polygon.
+    """Return the outline of every label of a labels element as one valid polygon.
 
-    The outline runs along the edges of the pixels: its area is the number of the label's pixels, and filling it gives
-    the label again. A label in several 4-connected parts becomes a multi-polygon.
+    The outline runs along the edges of the pixels: its area is the number of pixels, and filling it gives the label
+    again. A label in several 4-connected parts becomes a multi-polygon.
 
     Parameters
     ----------
     sdata
         Object with the labels.
     labels_key
-        Key of a 2D labels element; of a multiscale element the finest level is taken.
+        Key of a 2D labels element; of a multiscale element the finest level is used.
     shapes_key_added
         Key of the shapes; ``f"{labels_key}_boundaries"`` if None.
     simplify
-        Tolerance in pixels of the labels up to which vertices may be left out; 0 keeps the outline exact. Neighbours
-        are simplified apart from each other, so their outlines may then overlap by as much.
+        Largest distance in pixels by which leaving out vertices may move the outline; 0 keeps it exact. Neighbours are
+        simplified separately, so their outlines may overlap by as much.
     overwrite
-        Whether shapes under that key may be replaced.
+        Whether existing shapes of this key may be replaced.
     inplace
         Whether to add the shapes to ``sdata`` or to return them.
 
@@ -54,9 +54,17 @@ def outlines(
     Raises
     ------
     KeyError
-        If the labels are not there.
+        If the labels are missing.
     ValueError
-        If the key is taken, ids are negative or ``simplify`` is.
+        If the key is taken, or an id or ``simplify`` is negative.
+
+    Examples
+    --------
+    >>> import ucs
+    >>> sdata = ucs.datasets.simulate(width_um=60, height_um=60, n_genes=30, seed=0)
+    >>> ucs.tl.outlines(sdata, "true_cells")
+    >>> bool(sdata["true_cells_boundaries"].geometry.is_valid.all())
+    True
     """
     from spatialdata.models import ShapesModel
     from spatialdata.transformations import get_transformation
@@ -78,5 +86,3 @@ def outlines(
         return shapes
     add_elements(sdata, Elements({shapes_key_added: shapes}))
     return None
-
-

@@ -13,7 +13,7 @@ from ucs._read.sample import Source, find_nuclei_key, find_source, prepare
 from ucs._run.arguments import check_training
 from ucs._run.cell_types import with_given_types
 from ucs._run.training import train_model
-from ucs._utils.checks import listed
+from ucs._utils.checks import listed, not_spatialdata
 from ucs._utils.progress import Stages
 from ucs.options import ReadOptions
 
@@ -113,7 +113,7 @@ def train(
             )
             sources.append(source)
             found.append(find_nuclei_key(one, source, nuclei_keys[number]))
-            rules.append(find_regions(one, source, regions, genes_per_region=reading.genes_per_region))
+            rules.append(find_regions(one, source, regions))
     _check_alike(sources, rules)
     samples, of_samples = [], []
     for number, (one, source, rule) in enumerate(zip(objects, sources, rules, strict=True)):
@@ -142,7 +142,7 @@ def _checked_objects(given: SpatialData | Sequence[SpatialData]) -> list[Spatial
         raise ValueError(msg)
     for one in objects:
         if not isinstance(one, SpatialData):
-            msg = f"sdata must be a SpatialData or a list of such, not {type(one).__name__}."
+            msg = f"{not_spatialdata(one, 'a SpatialData or a list of such')}."
             raise TypeError(msg)
     return objects
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import pickle
 from dataclasses import replace
@@ -18,6 +19,7 @@ from ucs.methods import DensityModel, DensityParams, PaperModel, PaperParams, Ra
 from ucs.methods.cell_types import nucleus_types
 from ucs.methods.density.expression import ExpressionProfiles
 from ucs.methods.density.net import DensityNet
+from ucs.methods.model import Selection
 from ucs.methods.paper.assign import assign_pixels
 from ucs.methods.paper.cell import CellNet
 from ucs.methods.paper.foreground import HALO, ForegroundNet
@@ -34,11 +36,15 @@ MARKERS = {"T": ["a", "b"], "B": ["c"], "none": ["elsewhere"]}
 RASTERS = {"labels": np.int32, "confidence": np.uint8, "foreground": np.uint8}
 
 
+@functools.cache
+def transcripts():
+    return random_map(0, SHAPE, len(FEATURES), 40_000)
+
+
 @pytest.fixture(scope="module")
 def raster():
     nuclei = random_nuclei(1, SHAPE, 70, radius=(2, 7))
-    transcripts = random_map(0, SHAPE, len(FEATURES), 40_000)
-    return RasterSample(transcripts, FEATURES, len(GENES), nuclei, int(nuclei.max()), 1.0)
+    return RasterSample(transcripts(), FEATURES, len(GENES), nuclei, int(nuclei.max()), 1.0)
 
 
 def make_model(genes=GENES, seed=0, markers=None):
@@ -47,7 +53,7 @@ def make_model(genes=GENES, seed=0, markers=None):
     foreground = ForegroundNet(len(genes), encoder=(16, 16, 8, 8), classifier=(32, 16, 16))
     foreground = foreground.to(memory_format=torch.channels_last).eval()
     cell = CellNet(foreground.feature_width, marked=bool(markers)).eval()
-    pixels = read_transcripts(random_map(9, (96, 96), len(genes), 6000), [Window(0, 0, 96, 96)])
+    pixels = read_transcripts(Selection.of_genes(genes, FEATURES).of(transcripts()), [Window(0, 0, 96, 96)])
     with torch.no_grad():
         f = cell.scalar(foreground.features(pixels))
         last = cell.scalar_net[-1]

@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import shapely
+from calls import segment
 from invariants import assert_invariants
 from scenes import TINY, boxes, make_sdata, scene
 from spatialdata.models import ShapesModel
 from spatialdata.transformations import Scale, get_transformation
 
-import ucs
 from ucs._read.nuclei.onto_grid import (
     Nuclei,
     cells_of_nuclei,
@@ -47,11 +47,7 @@ def by_nucleus():
 
 
 def segmented(nuclei, **options):
-    sdata = make_sdata(nuclei, POINTS)
-    ucs.tl.segment(
-        sdata, progress=False, params=TINY, read={"check_alignment": False}, compute={"device": "cpu"}, **options
-    )
-    return sdata
+    return segment(make_sdata(nuclei, POINTS), params=TINY, **options)
 
 
 class TestNumbers:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, count_blocks
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
 from ucs.methods.paper.assign import assign_pixels

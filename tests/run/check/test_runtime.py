@@ -9,8 +9,8 @@ from scenes import PAPER_TINY, TINY, make_sdata, model, scene
 import ucs
 from ucs._kernels.transcripts import Window
 from ucs._read.sample import find_source, prepare
-from ucs._run.estimate import stand_ins
-from ucs._run.rehearsal import cut, n_blocks, rehearse, typical_part
+from ucs._run.check.estimate import stand_ins
+from ucs._run.check.runtime import cut, n_blocks, rehearse, typical_part
 from ucs._run.training import TrainingOptions
 from ucs.methods.base import resolve_method
 
@@ -104,8 +104,12 @@ def points(x, y):
 
 
 @pytest.mark.parametrize("case", ["one transcript", "empty nuclei", "far islands"])
-@pytest.mark.parametrize("background", ["auto", "paper"])
-def test_the_least_of_data(case, background):
+@pytest.mark.parametrize(("method", "params"), [
+    ("density", TINY),
+    ("paper", {**PAPER_TINY, "background": "auto"}),
+    ("paper", {**PAPER_TINY, "background": "paper"}),
+])  # fmt: skip
+def test_the_least_of_data(case, method, params):
     nuclei, rng = np.zeros((30, 1000), dtype=np.int32), np.random.default_rng(0)
     nuclei[10:15, 10:16], nuclei[10:15, 980:986] = 1, 2
     match case:
@@ -117,11 +121,7 @@ def test_the_least_of_data(case, background):
             x = [*rng.uniform(0, 30, 200), *rng.uniform(970, 1000, 200), 500.0]
             sdata = make_sdata(nuclei, points(x, rng.uniform(0, 30, 401)))
     found = ucs.pp.check(
-        sdata,
-        method="paper",
-        params={**PAPER_TINY, "background": background},
-        read={"check_alignment": False},
-        compute={"device": "cpu"},
+        sdata, method=method, params=params, read={"check_alignment": False}, compute={"device": "cpu"}
     )
     assert found.ok
     assert np.isfinite(found["estimate"]["seconds"])

@@ -1,8 +1,7 @@
-"""Where transcripts lie and which features they have, from metadata if these tell.
+"""Extents and features of transcripts, from metadata where possible.
 
-Statistics of Parquet files bound the positions of each row group, and dictionaries list the features. What they do not
-tell, such as which planes in z there are, is found by reading all rows once; nothing of them is kept but extents and
-names.
+Statistics of Parquet files bound the positions of each row group, and dictionaries list the features. If something else
+is needed, such as the z planes, all rows are read once; only extents and names are kept.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from ucs._read.columns import MISSING_AS_TEXT, order_features
 from ucs._read.elements import read_partition
 from ucs._read.fields import find_fields
 from ucs._read.grid import Grid, pixel_index
-from ucs._read.row_groups import find_categories, find_row_groups
+from ucs._read.lazy.row_groups import find_categories, find_row_groups
 from ucs._read.transcripts import TranscriptAccumulator, Transcripts, on_grid, read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from ucs._read.chunks import TranscriptChunk
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
-    from ucs._read.row_groups import RowGroups
+    from ucs._read.lazy.row_groups import RowGroups
     from ucs._read.source import Source
 
 _NOWHERE = Window(0, 0, 0, 0)
@@ -51,13 +50,13 @@ class PointsPartition:
     Attributes
     ----------
     where
-        They come from, for messages.
+        Origin of the rows, for messages.
     rows
         A partition of a Dask frame, or what reads them.
     element, owner
         As in :func:`ucs._read.chunks.compact`.
     window
-        Pixels, counted from the intrinsic origin, outside of which they have no transcripts.
+        Pixels that contain all of their transcripts, counted from the intrinsic origin.
     """
 
     where: str
@@ -67,12 +66,12 @@ class PointsPartition:
     window: Window = _NOWHERE
 
     def read(self) -> pd.DataFrame:
-        """Read the rows now."""
+        """Return the rows."""
         return read_partition(self.rows) if isinstance(self.rows, Delayed) else self.rows()
 
 
 class _NotInMetadataError(Exception):
-    """Why the points must be read."""
+    """The points must be read, for this reason."""
 
 
 def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Transcripts, list[PointsPartition]]:
@@ -83,9 +82,9 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
     sdata
         Object with the transcripts.
     source
-        What to read of it.
+        Elements and columns to read.
     with_counts
-        Whether counts are needed. The points are read then.
+        Whether counts are needed; the points are then read.
 
     Returns
     -------
@@ -99,7 +98,7 @@ def survey(sdata: SpatialData, source: Source, *, with_counts: bool) -> tuple[Tr
     Raises
     ------
     ValueError, MemoryError
-        As :func:`ucs._read.transcripts.read_transcripts`; but what is wrong with rows is found when they are read.
+        As :func:`ucs._read.transcripts.read_transcripts`; errors in rows are raised when they are read.
     """
     fields = find_fields(sdata, source)
     owners = [None if fields is None else fields.owner(k) for k in range(len(source.elements))]
@@ -151,7 +150,7 @@ def _row_groups(sdata: SpatialData, element: PointsElement) -> list[RowGroups]:
 
 
 def _features(source: Source, row_groups: Sequence[Sequence[RowGroups]]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return all genes and all controls that metadata list."""
+    """Return all genes and all controls in the metadata."""
     names: set[str] = set()
     for element, of_part in zip(source.elements, row_groups, strict=True):
         categories = find_categories(of_part, element.columns.gene)

@@ -24,8 +24,9 @@ from ucs._read.summary import (
     why_unit,
 )
 from ucs._results.keys import check_keys
-from ucs._run.check_report import Check
-from ucs._run.estimate import Workload, estimate
+from ucs._run.cell_types import with_given_types
+from ucs._run.check.estimate import Workload, estimate
+from ucs._run.check.report import Check
 from ucs._run.genes import N_HIGHLY_VARIABLE, choose_genes, import_scanpy
 from ucs._run.predict import models_of_nuclei
 from ucs._run.region_samples import raster_of
@@ -98,13 +99,11 @@ class InputChecker:
             if nuclei is not None:
                 sample = Sample(source, nuclei_key, transcripts, nuclei, "unchecked", {}, fields, fov)
                 self._compare(sample)
+                given = self.asked.cell_type_key, self.asked.training.markers
+                self._attempt(with_given_types, self.sdata, sample, *given)
                 n_models = self._attempt(self._divide, sample) or 1.0
         if not self.problems:
             self._estimate(source, transcripts, nuclei, n_models, before, time.perf_counter() - start)
-
-    @property
-    def _per_region(self) -> dict[str, bool]:
-        return {"genes_per_region": self.asked.read.genes_per_region}
 
     def _find_source(self) -> Source:
         asked, sdata = self.asked, self.sdata
@@ -144,9 +143,7 @@ class InputChecker:
                 overwrite=asked.overwrite,
             )
         # A ``TypeError`` is one of the call here, whatever the data.
-        rule = self._attempt(
-            find_regions, self.sdata, source, asked.regions, _passing=(TypeError,), **self._per_region
-        )
+        rule = self._attempt(find_regions, self.sdata, source, asked.regions, _passing=(TypeError,))
         if rule is not None:
             self.found["regions"] = {"rule": str(rule)}
         return nuclei_key
@@ -216,7 +213,7 @@ class InputChecker:
     def _divide(self, sample: Sample) -> float:
         """Divide the tissue into regions, if asked for; return how many models there would be to train."""
         asked = self.asked
-        rule, regions = find_regions(self.sdata, sample.source, asked.regions, **self._per_region), None
+        rule, regions = find_regions(self.sdata, sample.source, asked.regions), None
         if rule is not None:
             regions = read_regions(self.sdata, sample, rule, coordinate_system=asked.read.coordinate_system)
             self.found["regions"] = {

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._files.workspace import Workspace
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs._kernels.lattice import BLOCK, bounding_boxes, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
 from ucs._read.nuclei.onto_grid import Nuclei

@@ -35,7 +35,7 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
     if scratch is not None:
         place = Path(scratch)
         if place.exists() and not place.is_dir():
-            msg = f"scratch={str(scratch)!r} is a file; name a folder."
+            msg = f"compute['scratch']={str(scratch)!r} is a file; name a folder."
             raise NotADirectoryError(msg)
         place.mkdir(parents=True, exist_ok=True)
         check_writable_folder(place)
@@ -44,8 +44,8 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
         return None
     if sdata.path is None:
         msg = (
-            "resume=True needs a place that is found again: name a folder with scratch=, or read the object from a "
-            "Zarr store (its folder is used then)."
+            "compute={'resume': True} needs a folder that is found again: name one with compute={'scratch': ...}, or "
+            "read the object from a Zarr store, whose folder is used then."
         )
         raise ValueError(msg)
     place = Path(sdata.path).absolute().parent
@@ -86,7 +86,8 @@ def fit_tiles(
     if needed > free:
         msg = (
             f"The run needs about {needed / 2**30:.3g} GiB in the scratch folder {workspace.place}, where "
-            f"{free / 2**30:.3g} GiB are free. Name another folder with scratch=, or raise memory_limit."
+            f"{free / 2**30:.3g} GiB are free. Name another folder with compute={{'scratch': ...}}, or raise "
+            "compute['memory_limit']."
         )
         raise OSError(msg)
     held = n_pixels  # one byte of each is held: how far it is from nuclei
@@ -96,8 +97,9 @@ def fit_tiles(
     needed = held + bytes_of_tile(side, n_pixels)
     if not workspace.fits(needed):
         msg = (
-            f"memory_limit allows {(workspace.limit or 0) / 2**30:.3g} GiB, of which {resident_memory() / 2**30:.3g} "
-            f"GiB are held already; even with tiles of {side} px the run needs {needed / 2**30:.3g} GiB more."
+            f"compute['memory_limit'] allows {(workspace.limit or 0) / 2**30:.3g} GiB, of which "
+            f"{resident_memory() / 2**30:.3g} GiB are held already; even with tiles of {side} px the run needs "
+            f"{needed / 2**30:.3g} GiB more."
         )
         raise MemoryError(msg)
     logger.info("Rasters are held in %s, tiles have %d px.", workspace.folder, side)

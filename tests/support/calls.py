@@ -1,0 +1,51 @@
+"""Calls of the library as tests make them: quiet, on the CPU, with fields of the options given by their own names."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from spatialdata import SpatialData
+
+import ucs
+from ucs.options import ComputeOptions, OutputKeys, ReadOptions
+
+QUIET = {"device": "cpu", "check_alignment": False, "progress": False}
+
+
+def segment(sdata: SpatialData, *keys: Any, **options: Any) -> SpatialData:
+    """A new object with cells."""
+    return ucs.tl.segment(sdata, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+
+
+def predict(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
+    """A new object with the cells of a model."""
+    return ucs.tl.predict(sdata, model, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+
+
+def find_missing(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
+    """A new object with the cells of a model, those without a nucleus among them."""
+    return ucs.tl.find_missing(sdata, model, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+
+
+def train(sdata: SpatialData | list[SpatialData], *keys: Any, **options: Any) -> Any:
+    """A model, or models of regions."""
+    given = grouped(**{**QUIET, **options})
+    return ucs.tl.train(sdata, *keys, **given.pop("compute"), **given)
+
+
+def check(sdata: SpatialData, *keys: Any, **options: Any) -> dict[str, Any]:
+    """What a segmentation would use."""
+    given = grouped(**{**QUIET, "estimate": False, **options})
+    del given["progress"]
+    return ucs.pp.check(sdata, *keys, **given)
+
+
+def grouped(**given: Any) -> dict[str, Any]:
+    """Put fields of options into their groups: ``tile_size=40`` becomes ``compute={"tile_size": 40}``."""
+    out = {}
+    for of in (ReadOptions, ComputeOptions, OutputKeys):
+        named = {one.name: given.pop(one.name) for one in fields(of) if one.name in given}
+        if named:
+            out[of.argument] = {**named, **given.pop(of.argument, {})}
+    return {**given, **out}
