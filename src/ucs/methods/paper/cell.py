@@ -7,7 +7,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-
 _FIRST_BIAS = -2.0
 
 
@@ -35,8 +34,8 @@ class CellNet(nn.Module):
         self.head = nn.Conv2d(1 + marked, 2, 1)
         # Far from the nucleus, where s is 0, a pixel is background to begin with. From a bias that is above 0 by chance
         # training takes long, or ends far from the optimum.
-        nn.init.constant_(self.head.bias[1:], _FIRST_BIAS / 2)
-        nn.init.constant_(self.head.bias[:1], -_FIRST_BIAS / 2)
+        with torch.no_grad():
+            cast("Tensor", self.head.bias).copy_(torch.tensor([-_FIRST_BIAS / 2, _FIRST_BIAS / 2]))
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Root mean square of ``logit q`` over the training pairs: what the threshold's margins are measured in."""

@@ -12,8 +12,8 @@ from ucs.methods.base import MethodParams
 from ucs.methods.paper.softmask import SOFTMASKS
 
 STEPS, CELL_STEPS, CELL_PATCHES = (120, 480), (200, 400), (48, 192)
-"""Least and most steps of both nets, and patches of the second, if they grow with the tissue: small samples need so many
-steps to converge, and with the most of them a slide trains in a few minutes on one core."""
+"""Fewest and most steps of both nets, and patches of the second, where they grow with the tissue: small samples need so
+many steps to converge, and with the most of them a slide trains in some minutes on one core."""
 
 
 def check_background(background: Any, name: str) -> None:
