@@ -67,7 +67,9 @@ def rehearse(sample: Sample, training: TrainingOptions, model: UCSModel | None, 
     seconds = 0.0
     with collected():
         if model is None:
-            model, seconds = _training(part, training)
+            n_patches = round(sample.nuclei.labels.size / training.params.patch_size**2)
+            planned = replace(training, params=training.params.planned(n_patches))
+            model, seconds = _training(part, planned)
         for _ in range(2):
             stages = Stages()
             predict_cells(

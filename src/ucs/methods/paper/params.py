@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from ucs._utils.checks import check_positive
 from ucs._utils.options import documented, option
 from ucs.methods.base import MethodParams
 from ucs.methods.paper.softmask import SOFTMASKS
+
+STEPS, CELL_STEPS, CELL_PATCHES = (120, 480), (200, 400), (48, 192)
+"""Fewest and most steps of both nets, and patches of the second, where they grow with the tissue: small samples need so
+many steps to converge, and with the most of them a slide trains in some minutes on one core."""
 
 
 def check_background(background: Any, name: str) -> None:
@@ -100,6 +105,19 @@ class PaperParams(MethodParams):
         5e-3, "Adam's learning rate for the Cell Predict Net at its highest; it has 2,700 weights.", above=0
     )
     tau: float = option(5.0, "Softness of the softmask in pixels (paper, equation 2).", above=0)
+
+    def planned(self, n_patches: int) -> Self:
+        """Return parameters with numbers of steps and patches for a tissue that ``n_patches`` cover."""
+
+        def within(n: float, bounds: tuple[int, int]) -> int:
+            return math.ceil(min(max(n, bounds[0]), bounds[1]))
+
+        return replace(
+            self,
+            max_steps=self.max_steps or within(n_patches / self.batch_size, STEPS),
+            cell_steps=self.cell_steps or within(4 * n_patches, CELL_STEPS),
+            cell_patches=self.cell_patches or within(n_patches, CELL_PATCHES),
+        )
 
     @property
     def softmask_strength(self) -> float | str:
