@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from helpers import cheap_copy, require_data
 from spatialdata.models import get_table_keys
 from spatialdata.transformations import Identity, get_transformation, set_transformation
-
-from helpers import cheap_copy, require_data
 
 
 def test_missing_data_skips_unless_required(monkeypatch: pytest.MonkeyPatch):

@@ -3,12 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import spatialdata as sd
+from helpers import require_data
 from scipy import ndimage
 from skimage.measure import label as connected_components
 from skimage.measure import regionprops_table
 from spatialdata.transformations import get_transformation
 
-from helpers import require_data
 from ucs.datasets import REGIMES, SimulationParams, simulate
 from ucs.datasets._raster import Outlines, draw
 from ucs.metrics import expand_nuclei, match, transcript_assignment

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scenes import X0, Y0, scene
 from scipy import ndimage
 from spatialdata.transformations import get_transformation
 
-from scenes import X0, Y0, scene
 from ucs.metrics import Tissue, expand_nuclei, voronoi_cells
 
 

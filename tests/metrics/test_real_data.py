@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
-
-import ucs
 from helpers import require_data
 from real_samples import ISS_PART, ISS_UM_PER_PX, iss_sdata
+
+import ucs
 from ucs.metrics import Tissue
 
 pytestmark = [

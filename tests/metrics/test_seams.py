@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rasters import grid_of_discs
 from spatialdata import SpatialData
 from spatialdata.models import Labels2DModel
 
-from rasters import grid_of_discs
 from ucs.metrics import seams
 from ucs.metrics._seams import CUT_RATIO
 

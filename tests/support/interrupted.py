@@ -23,7 +23,6 @@ STAGES = {
     "training": ("ucs.methods.density.training", "_loss"),
     "model": ("ucs.methods.model.UCSModel", "save"),
     "tile": ("ucs.methods.density.predict.DensityPredictor", "decide"),
-    "paper tile": ("ucs.methods.paper.predict.PaperPredictor", "decide"),
     "mark": ("ucs._run.output", "mark_done"),
     "refine": ("ucs._run.output", "refine_cells"),
     "elements": ("ucs._run.run", "build_elements"),

@@ -69,15 +69,23 @@ def scene() -> Scene:
     return Scene(sample_labels(labels, scaling(1 / 0.2125), (72, 96)), points)
 
 
-@functools.cache
 def model(method: str = "density") -> UCSModel:
     """A model of a method, trained on the scene."""
+    return _model(method)
+
+
+def cells(method: str = "density") -> SpatialData:
+    """The scene with the cells that the model finds; not to be written to."""
+    return _cells(method)
+
+
+@functools.cache
+def _model(method: str) -> UCSModel:
     return train(scene().sdata(), method=method, params=PARAMS[method])
 
 
 @functools.cache
-def cells(method: str = "density") -> SpatialData:
-    """The scene with the cells that the model finds; not to be written to."""
+def _cells(method: str) -> SpatialData:
     return segmented(scene().sdata(), method=method)
 
 

@@ -10,7 +10,6 @@ import pytest
 import torch
 from calls import check, segment, train
 from interrupted import interrupt
-from scenes import PAPER_TINY
 
 import ucs
 from ucs._kernels.labels.windows import Window
@@ -18,12 +17,10 @@ from ucs._run import cluster as module
 from ucs._run.output import put_from_elsewhere
 from ucs.methods import TileCells
 from ucs.methods.density.predict import DensityPredictor
-from ucs.methods.paper.predict import PaperPredictor
 
 distributed = pytest.importorskip("distributed")
 
 N_TILES = 6  # of 96 px
-PARAMS = {"density": {"max_steps": 5}, "paper": PAPER_TINY}
 
 
 @pytest.fixture(scope="module")
@@ -32,13 +29,8 @@ def tissue():
 
 
 @pytest.fixture(scope="module")
-def models(tissue):
-    return {method: train(tissue, method=method, params=params) for method, params in PARAMS.items()}
-
-
-@pytest.fixture(scope="module")
-def model(models):
-    return models["density"]
+def model(tissue):
+    return train(tissue, params={"max_steps": 5})
 
 
 @pytest.fixture(scope="module")
@@ -75,22 +67,12 @@ def assert_same(one, other):
 @pytest.fixture
 def not_here(monkeypatch):
     """This process works on no tile; its workers are processes of their own."""
-    for predictor in (DensityPredictor, PaperPredictor):
-        monkeypatch.setattr(predictor, "forward", lambda *_, **__: pytest.fail("worked on here"))
+    monkeypatch.setattr(DensityPredictor, "forward", lambda *_, **__: pytest.fail("worked on here"))
 
 
 def test_workers_give_the_same(tissue, model, expected, tmp_path, client, not_here):
     assert_same(run(tissue, model, scratch=tmp_path), expected)
     assert not list(tmp_path.iterdir())
-
-
-def test_workers_give_the_same_by_the_papers_nets(tissue, models, tmp_path, cluster, monkeypatch):
-    alone = run(tissue, models["paper"], foreground="p_fg")
-    monkeypatch.setattr(PaperPredictor, "forward", lambda *_, **__: pytest.fail("worked on here"))
-    with distributed.Client(cluster):
-        made = run(tissue, models["paper"], foreground="p_fg", scratch=tmp_path)
-    assert_same(made, alone)
-    np.testing.assert_array_equal(np.asarray(made["p_fg"]), np.asarray(alone["p_fg"]))
 
 
 def test_models_of_regions(tissue, tmp_path, cluster):

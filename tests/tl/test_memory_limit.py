@@ -14,7 +14,6 @@ import spatialdata as sd
 from calls import segment, train
 from helpers import cheap_copy
 from interrupted import interrupt
-from scenes import PAPER_TINY
 
 import ucs
 from ucs._files import workspace as _workspace
@@ -176,18 +175,6 @@ def test_with_the_column_of_confidence_and_missing_cells(tissue, model, tmp_path
     assert_same(made, expected)
     columns = [of["transcripts"]["sure"].compute().to_numpy() for of in (made, expected)]
     np.testing.assert_array_equal(*columns)
-
-
-@pytest.mark.usefixtures("no_rasters_in_memory")
-def test_by_the_papers_method(tissue, tmp_path):
-    """With the probability of lying in a cell."""
-    options = {"model": train(tissue, method="paper", params=PAPER_TINY), "foreground": "p_fg"}
-    made = run(tissue, memory_limit="100 GiB", scratch=tmp_path, **options)
-    expected = run(tissue, memory_limit=None, **options)
-    assert_same(made, expected)
-    np.testing.assert_array_equal(np.asarray(made["p_fg"]), np.asarray(expected["p_fg"]))
-    made.write(tmp_path / "out.zarr")
-    np.testing.assert_array_equal(np.asarray(sd.read_zarr(tmp_path / "out.zarr")["p_fg"]), np.asarray(expected["p_fg"]))
 
 
 @pytest.mark.usefixtures("no_rasters_in_memory")

@@ -15,9 +15,6 @@ from helpers import cheap_copy
 from interrupted import begun as begun_in_process
 from interrupted import interrupt, killed, stopped
 from resumed import N_TILES, PARAMS, assert_same, counted, cut_short, other_transcripts, run, without_some_nuclei
-from scenes import PAPER_TINY
-
-from ucs.methods import PaperMethod
 
 
 @pytest.fixture(scope="module")
@@ -109,19 +106,6 @@ def test_a_run_with_models_of_regions(tissue, tmp_path, monkeypatch):
     made, tiles, steps = counted(tissue, monkeypatch, **options)
     assert (tiles, steps) == (N_TILES - 2, 0)
     assert_same(made, expected)
-
-
-def test_a_run_of_the_papers_method(tissue, tmp_path, monkeypatch):
-    options = {"method": "paper", "params": PAPER_TINY}
-    expected = run(tissue, **options)
-    options |= {"resume": True, "scratch": tmp_path}
-    cut_short(tissue, monkeypatch, "paper tile", 3, **options)
-    with monkeypatch.context() as patch:
-        patch.setattr(PaperMethod, "prepare", lambda *_, **__: pytest.fail("trained again"))
-        tiles = interrupt(patch, "paper tile", -1)
-        assert_same(run(tissue, **options), expected)
-    assert tiles() == N_TILES - 2
-    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("call", [N_TILES, N_TILES + 3])

@@ -62,9 +62,6 @@ def check_one_object(sdata: object) -> None:
     """Raise ``TypeError`` unless it is a SpatialData object."""
     from spatialdata import SpatialData
 
-    if isinstance(sdata, str | Path):
-        msg = f"sdata is the path {str(sdata)!r}; pass the object: spatialdata.read_zarr({str(sdata)!r})."
-        raise TypeError(msg)
     if not isinstance(sdata, SpatialData):
         msg = f"{not_spatialdata(sdata)}."
         if isinstance(sdata, list | tuple):
