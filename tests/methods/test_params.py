@@ -147,11 +147,10 @@ def test_steps_of_the_paper_grow_with_the_tissue():
 
 
 def test_what_softmasks_ask_for():
-    assert PaperParams().softmask_strength == 0.3
-    assert PaperParams(shape_exponent=0.5).softmask_strength == 0.5
-    assert PaperParams(softmask="plain").softmask_strength == 0
-    assert PaperParams(softmask="literal").softmask_strength == "literal"
-    with pytest.raises(ValueError, match="softmask"):
-        PaperParams(softmask="round")
+    assert PaperParams().shape_exponent == 0.3
+    assert PaperParams(shape_exponent="literal").shape_exponent == "literal"
+    for wrong in ("round", -0.1, 1.5):
+        with pytest.raises(ValueError, match=r"shape_exponent.*'literal'"):
+            PaperParams(shape_exponent=wrong)
     with pytest.raises(ValueError, match="encoder_convolutions"):
         PaperParams(encoder_convolutions=3)

@@ -107,7 +107,7 @@ class PaperMethod(Method):
             params.reach,
             threshold,
         )
-        axes = nucleus_axes(raster.nuclei, raster.n, strength=params.softmask_strength)
+        axes = nucleus_axes(raster.nuclei, raster.n, strength=params.shape_exponent)
         return PaperPlan(predictor, raster, model_of_nucleus, type_of, axes)
 
 

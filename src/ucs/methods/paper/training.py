@@ -164,7 +164,7 @@ def _train_cell(
 ) -> Curve:
     foreground.eval()
     axes = [
-        nucleus_axes(sample.data.nuclei, len(sample.boxes) - 1, strength=params.softmask_strength)
+        nucleus_axes(sample.data.nuclei, len(sample.boxes) - 1, strength=params.shape_exponent)
         for sample in patches.samples
     ]
     training = [
