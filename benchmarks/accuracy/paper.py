@@ -23,7 +23,8 @@ from skimage.segmentation import find_boundaries
 
 import ucs
 from benchmarks._machine import describe
-from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
+from benchmarks.accuracy.__main__ import RADII_UM, expansions, score, truth_on_grid
+from benchmarks.accuracy.real import Agreement
 from benchmarks.accuracy.samples import SAMPLES
 from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.labels.refine import refine_cells
@@ -35,8 +36,11 @@ from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData
 from ucs.methods.paper.training import Trained, train_nets
+from ucs.metrics import Tissue
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ucs._read.sample import Sample
@@ -96,29 +100,66 @@ def learn(sample: Sample, background: str | float, params: PaperParams, seed: in
     return Result(sample, params, trained, scores, float(chosen.get("distance_um", np.nan)), seconds)
 
 
-def run(sample: Sample, truth: NDArray | None, sdata: Any, seed: int, options: argparse.Namespace) -> list[dict]:
+def run(
+    name: str, sample: Sample, score: Callable[[str, NDArray], dict[str, Any]], seed: int, options: argparse.Namespace
+) -> list[dict[str, Any]]:
     """Score every reading of the paper on one sample."""
-    rows = [] if truth is None else expansions(truth, sdata, sample)
+    rows = []
     for encoder, softmask, background in itertools.product(options.encoder, options.softmask, options.backgrounds):
         params = PaperParams(encoder_convolutions=encoder, shape_exponent=SOFTMASKS[softmask])
         result = learn(sample, float(background) if background[0].isdigit() else background, params, seed)
         curve = result.trained.foreground_curve
+        more = {
+            "background um": result.distance_um,
+            "steps": curve.stopped_at,
+            "held-out loss": min(curve.held_out_loss, default=np.nan),
+            "seconds": result.seconds,
+        }
         for threshold in options.thresholds:
             labels = result.cells(threshold)
-            name = f"paper, encoder {encoder}, {softmask}, {background}, threshold {threshold:g}"
-            area = {"segmentation": name, "area share": float((labels > 0).mean())}
-            rows.append(
-                (area if truth is None else score(name, labels, truth, sdata, sample))
-                | {
-                    "background um": result.distance_um,
-                    "steps": curve.stopped_at,
-                    "held-out loss": min(curve.held_out_loss, default=np.nan),
-                    "seconds": result.seconds,
-                }
-            )
+            segmentation = f"paper, encoder {encoder}, {softmask}, {background}, threshold {threshold:g}"
+            rows.append(score(segmentation, labels) | more)
             if options.pictures is not None:
-                draw(options.pictures / f"{options.name} {name}.png", sample, labels)
+                draw(options.pictures / f"{name} {seed} {segmentation}.png", sample, labels)
     return rows
+
+
+def simulated(regime: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score simulated tissue and its best expansion."""
+    sdata = ucs.datasets.simulate(
+        width_um=options.size, height_um=options.size, seed=seed, **ucs.datasets.REGIMES[regime]
+    )
+    sample = prepare(sdata, find_source(sdata, resolution=1.0))
+    truth = truth_on_grid(sdata, sample)
+
+    def scored(name: str, labels: NDArray) -> dict[str, Any]:
+        return score(name, labels, truth, sdata, sample)
+
+    return expansions(truth, sdata, sample) + run(regime, sample, scored, seed, options)
+
+
+def measured(name: str, seed: int, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Score a real sample: agreement with the vendor's cells where they are taken for true, the area elsewhere."""
+    real = SAMPLES[name]()
+    um_per_unit, resolution = real.um_per_unit, real.resolutions[0]
+    sample = prepare(
+        real.sdata, find_source(real.sdata, um_per_unit=um_per_unit, resolution=resolution), real.nuclei_key
+    )
+    agreement = None
+    if real.truth_key is not None:
+        agreement = Agreement(real, Tissue(real.sdata, um_per_unit=um_per_unit, resolution=resolution), sample)
+
+    def scored(segmentation: str, labels: NDArray) -> dict[str, Any]:
+        row: dict[str, Any] = {"segmentation": segmentation, "area share": float((labels > 0).mean())}
+        return row | ({} if agreement is None else agreement.of(labels))
+
+    expanded = [
+        scored(
+            f"expansion {radius:g} um", ucs.metrics.expand_nuclei(sample.nuclei.labels, radius, um_per_px=resolution)
+        )
+        for radius in RADII_UM
+    ]
+    return expanded + run(name, sample, scored, seed, options)
 
 
 def draw(path: Path, sample: Sample, labels: NDArray, side: int = 220) -> None:
@@ -152,22 +193,12 @@ def main() -> None:
     options = parser.parse_args()
     logging.getLogger("ucs").setLevel(logging.WARNING)
     print(describe(), flush=True)
-    rows: list[dict] = []
-    for regime, seed in itertools.product(options.regimes, options.seeds):
-        sdata = ucs.datasets.simulate(
-            width_um=options.size, height_um=options.size, seed=seed, **ucs.datasets.REGIMES[regime]
-        )
-        sample = prepare(sdata, find_source(sdata, resolution=1.0))
-        options.name = f"{regime} {seed}"
-        found = run(sample, truth_on_grid(sdata, sample), sdata, seed, options)
-        rows += [{"sample": regime, "seed": seed, **row} for row in found]
-        print(pd.DataFrame(rows[-len(found) :]).to_string(index=False, header=False, float_format="%.3f"), flush=True)
-    for name, seed in itertools.product(options.real, options.seeds):
-        real = SAMPLES[name]()
-        source = find_source(real.sdata, um_per_unit=real.um_per_unit, resolution=real.resolutions[0])
-        options.name = f"{name} {seed}"
-        found = run(prepare(real.sdata, source, real.nuclei_key), None, real.sdata, seed, options)
-        rows += [{"sample": name, "seed": seed, **row} for row in found]
+    rows: list[dict[str, Any]] = []
+    for of, names in ((simulated, options.regimes), (measured, options.real)):
+        for name, seed in itertools.product(names, options.seeds):
+            found = [{"sample": name, "seed": seed, **row} for row in of(name, seed, options)]
+            rows += found
+            print(pd.DataFrame(found).to_string(index=False, float_format="%.3f"), flush=True)
     table = pd.DataFrame(rows)
     print(table.to_string(index=False, float_format="%.3f"))
     kind = table["segmentation"].str.replace(r"best expansion.*", "best expansion", regex=True)
