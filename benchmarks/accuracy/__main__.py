@@ -17,7 +17,7 @@ import ucs
 from benchmarks._machine import describe
 from benchmarks.accuracy import real
 from benchmarks.accuracy.samples import SAMPLES
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 from ucs._read.sample import find_source, prepare
 from ucs._utils.transformations import transformation_matrix
 

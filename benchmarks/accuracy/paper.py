@@ -26,11 +26,11 @@ from benchmarks._machine import describe
 from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
 from benchmarks.accuracy.samples import SAMPLES
 from ucs._kernels.distances import nucleus_axes
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._read.sample import find_source, prepare
 from ucs.methods.paper.assign import assign_pixels
-from ucs.methods.paper.find_background import find_background
+from ucs.methods.paper.calibrate import find_background
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import TrainingData
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ucs._read.sample import Sample
 
 REGIMES = ("default", "sparse", "background", "diffusion", "crowded", "loose", "spindle", "5k", "missing")
+SOFTMASKS = {"scaled": 0.3, "literal": "literal", "plain": 0.0}  # name -> shape_exponent
 CPU = torch.device("cpu")
 
 
@@ -64,7 +65,7 @@ class Result:
         labels, _ = assign_pixels(
             nuclei,
             bounding_boxes(nuclei, n),
-            nucleus_axes(nuclei, n, strength=params.softmask_strength),
+            nucleus_axes(nuclei, n, strength=params.shape_exponent),
             self.scores.scalar,
             model=np.zeros(n + 1, dtype=np.int64),
             weight=np.array([weight]),
@@ -99,7 +100,7 @@ def run(sample: Sample, truth: NDArray | None, sdata: Any, seed: int, options: a
     """Score every reading of the paper on one sample."""
     rows = [] if truth is None else expansions(truth, sdata, sample)
     for encoder, softmask, background in itertools.product(options.encoder, options.softmask, options.backgrounds):
-        params = PaperParams(encoder_convolutions=encoder, softmask=softmask)
+        params = PaperParams(encoder_convolutions=encoder, shape_exponent=SOFTMASKS[softmask])
         result = learn(sample, float(background) if background[0].isdigit() else background, params, seed)
         curve = result.trained.foreground_curve
         for threshold in options.thresholds:
@@ -144,7 +145,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[10, 11, 12])
     parser.add_argument("--size", type=float, default=300.0, help="side of the tissue in um")
     parser.add_argument("--encoder", type=int, nargs="+", default=[PaperParams.encoder_convolutions])
-    parser.add_argument("--softmask", nargs="+", default=[PaperParams.softmask])
+    parser.add_argument("--softmask", nargs="+", choices=SOFTMASKS, default=["scaled"])
     parser.add_argument("--backgrounds", nargs="+", default=["auto"], help="auto, paper, or distances in um")
     parser.add_argument("--thresholds", type=float, nargs="+", default=[0.5])
     parser.add_argument("--pictures", type=Path, help="folder for pictures")

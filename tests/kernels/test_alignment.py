@@ -14,8 +14,8 @@ from skimage import filters, io
 from spatialdata.transformations import get_transformation_between_coordinate_systems
 
 from ucs._kernels.alignment import check_alignment
-from ucs._kernels.fill import fill_polygons
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.fill import fill_polygons
+from ucs._kernels.labels.resample import sample_labels
 
 
 def binned(x, y, shape):

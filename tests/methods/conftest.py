@@ -34,5 +34,5 @@ def client(cluster):
 @pytest.fixture
 def nothing_held(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that holds nothing yet, so that a limit of memory is that of what is to come."""
-    for module in ("ucs._files.workspace", "ucs._run.place"):
+    for module in ("ucs._files.workspace", "ucs._run.scratch_dir"):
         monkeypatch.setattr(f"{module}.resident_memory", lambda: 0)

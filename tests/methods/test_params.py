@@ -21,7 +21,6 @@ BOTH = [DensityParams, PaperParams]
         ("patch_size", 7, r"params\['patch_size'\]=7 must be at least 8"),
         ("patch_size", 48.0, r"params\['patch_size'\]=48.0 must be a whole number, at least 8"),
         ("batch_size", 0, r"\['batch_size'\]=0 must be at least 1"),
-        ("max_steps", 0, r"\['max_steps'\]=0 must be at least 1"),
         ("min_nuclei", 0, r"\['min_nuclei'\]=0 must be at least 1"),
         ("reach", 0, r"\['reach'\]=0 must be"),
         ("learning_rate", -1e-4, r"\['learning_rate'\]=-0.0001 must be above 0"),
@@ -47,8 +46,10 @@ def test_bounds_of_both(cls, name, value, message):
         (DensityParams, "ownership", "voronoi", r"\['ownership'\]='voronoi' is unknown; valid are 'expression', 'd"),
         (PaperParams, "evaluate_every", -2, r"params\['evaluate_every'\]=-2 must be at least 1"),
         (PaperParams, "patience", 0, r"\['patience'\]=0 must be"),
-        (PaperParams, "cell_patches", 0, r"\['cell_patches'\]=0 must be"),
-        (PaperParams, "cell_steps", 0, r"\['cell_steps'\]=0 must be"),
+        (DensityParams, "max_steps", 0, r"\['max_steps'\]=0 must be at least 1"),
+        (PaperParams, "max_steps", -1, r"\['max_steps'\]=-1 must be at least 0"),
+        (PaperParams, "cell_patches", -1, r"\['cell_patches'\]=-1 must be"),
+        (PaperParams, "cell_steps", -1, r"\['cell_steps'\]=-1 must be"),
         (PaperParams, "cell_learning_rate", -1e-3, r"\['cell_learning_rate'\]=-0.001 must be above 0"),
         (PaperParams, "tau", 0, r"\['tau'\]=0 must be above 0"),
         (PaperParams, "held_out", 0.6, r"params\['held_out'\]=0.6 must be at least 0 and at most 0.5"),
@@ -92,7 +93,7 @@ def test_paper():
 
 def test_each_method_has_its_own_defaults():
     assert (DensityParams().max_steps, DensityParams().learning_rate) == (300, 3e-3)
-    assert (PaperParams().max_steps, PaperParams().learning_rate) == (120, 3e-4)
+    assert (PaperParams().max_steps, PaperParams().learning_rate) == (0, 3e-4)  # 0: by the size of the tissue
 
 
 def test_each_method_has_its_own_fields():
@@ -132,3 +133,24 @@ def test_they_are_public_and_documented(cls):
     assert getattr(ucs.methods, cls.__name__) is cls
     for one in option_fields(cls):
         assert f"{one.name} : default {one.default!r}\n    {one.metadata['text']}" in cls.__doc__
+
+
+def test_steps_of_the_paper_grow_with_the_tissue():
+    plans = [PaperParams().planned(n) for n in (1, 40, 150, 300, 20_000)]
+    assert [plan.max_steps for plan in plans] == [120, 120, 150, 300, 480]
+    assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
+    assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
+    assert PaperParams(batch_size=4).planned(800).max_steps == 200
+    named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
+    assert named.planned(500) == named
+    assert DensityParams().planned(500) == DensityParams()
+
+
+def test_what_softmasks_ask_for():
+    assert PaperParams().shape_exponent == 0.3
+    assert PaperParams(shape_exponent="literal").shape_exponent == "literal"
+    for wrong in ("round", -0.1, 1.5):
+        with pytest.raises(ValueError, match=r"shape_exponent.*'literal'"):
+            PaperParams(shape_exponent=wrong)
+    with pytest.raises(ValueError, match="encoder_convolutions"):
+        PaperParams(encoder_convolutions=3)

@@ -9,7 +9,7 @@ from rasters import random_nuclei
 from skimage.morphology import convex_hull_image
 
 from ucs._evaluation.hull import hull_sizes
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs.metrics import expand_nuclei, morphology
 
 

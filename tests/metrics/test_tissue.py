@@ -62,7 +62,7 @@ def test_elements_meet_through_their_transformations(name):
     size = np.ceil(corners[:2].max(axis=1)) + 1 - low
     fine = max(1.0, 3.0 * np.sqrt(abs(np.linalg.det(AFFINES[name][:2, :2]))))
     matrix = matrix @ translation(*low) @ scaling(1 / fine)
-    from ucs._kernels.resample import sample_labels
+    from ucs._kernels.labels.resample import sample_labels
 
     other = sample_labels(scene().nuclei, np.linalg.inv(to_um) @ matrix, tuple((size[::-1] * fine).astype(int)))
     sdata["other"] = Labels2DModel.parse(other, dims=("y", "x"), transformations={"global": affine(matrix)})

@@ -20,7 +20,7 @@ from stains import UM_PER_PX, dapi, image_element
 
 from ucs._read.platforms import XENIUM
 from ucs._read.sample import find_source, prepare
-from ucs._run.check_report import Check
+from ucs._run.check.report import Check
 from ucs.methods import DensityMethod, PaperMethod
 
 
@@ -293,7 +293,7 @@ class TestEstimate:
         def fail(*_, **__):
             raise AssertionError("timed")
 
-        monkeypatch.setattr("ucs._run.estimate.rehearse", fail)
+        monkeypatch.setattr("ucs._run.check.estimate.rehearse", fail)
         found = check(sdata)["estimate"]
         assert found["seconds"] is None
         assert found["memory_gib"] > 0

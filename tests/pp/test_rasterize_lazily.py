@@ -19,8 +19,8 @@ from spatialdata import SpatialData
 from spatialdata.models import PointsModel
 
 import ucs
+from ucs._read.lazy.row_groups import find_categories, find_row_groups
 from ucs._read.platforms import XENIUM
-from ucs._read.row_groups import find_categories, find_row_groups
 from ucs._read.source import find_source
 from ucs._read.transcripts import read_transcripts
 
@@ -189,7 +189,7 @@ class TestStored:
         reads.clear()
         expected = ucs.pp.rasterize(sdata, platform="xenium").compute()
         assert len(reads) == 1
-        monkeypatch.setattr("ucs._read.row_groups._ROWS_AT_ONCE", 200)
+        monkeypatch.setattr("ucs._read.lazy.row_groups._ROWS_AT_ONCE", 200)
         reads.clear()
         np.testing.assert_array_equal(ucs.pp.rasterize(sdata, platform="xenium"), expected)
         assert len(reads) == 3

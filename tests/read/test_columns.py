@@ -116,7 +116,7 @@ class TestControls:
     def test_in_maps_and_in_tables_of_any_labels(self):
         sdata = make_sdata(NUCLEI, FRAME)
         assert ucs.pp.rasterize(sdata).coords["c"].to_numpy().tolist() == ["A"]
-        table = ucs.tl.aggregate(sdata, "nucleus_labels", inplace=False)
+        table = ucs.tl.aggregate(sdata, "nucleus_labels", inplace=False)["nucleus_labels_table"]
         assert table.var_names.tolist() == ["A"]
         assert table.obsm["controls"].columns.tolist() == ["B", "NegControlProbe_1"]
         assert table.obsm["controls"].to_numpy().tolist() == [[1, 0], [1, 1]]

@@ -10,8 +10,8 @@ from rasters import random_nuclei
 from scipy import ndimage
 
 from ucs._files.workspace import Workspace, in_memory
+from ucs._kernels.labels.refine import influence, refine_cells
 from ucs._kernels.lattice import bounding_boxes, tiles_of
-from ucs._kernels.refine import influence, refine_cells
 from ucs._kernels.transcripts import Window
 from ucs._run import output as module
 from ucs._run.output import TileOutput, put_from_elsewhere, refine_output

@@ -14,8 +14,8 @@ from toy_method import NEAREST, NearestModel, NearestParams, NearestPredictor, n
 
 from ucs._files.workspace import Workspace, in_memory
 from ucs._kernels.distances import nucleus_axes
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._run import tiles as module
 from ucs._run.tiles import run_tiles
 from ucs._utils.progress import Stages

@@ -6,7 +6,7 @@ import numpy as np
 
 from ucs._kernels.lattice import BLOCK, count_blocks
 from ucs._kernels.transcripts import TranscriptMap
-from ucs.methods.paper.block_values import BlockValues
+from ucs.methods.paper.inference import BlockValues
 
 
 def random_nuclei(seed, shape, n, *, radius=(1.0, 5.0)):

@@ -18,7 +18,7 @@ from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
 from spatialdata.transformations import Affine, BaseTransformation
 
 import ucs
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 from ucs.methods import UCSModel
 
 X0, Y0 = -37.0, -13.0  # where the tissue begins, in um: grids must do with negative coordinates

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from ucs._kernels.distances import NearestNuclei, nearest_nuclei, nucleus_axes
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import Window
 from ucs._utils.options import documented, option

@@ -60,7 +60,7 @@ def test_markers(tissue, markers, form):
         given = pd.DataFrame(rows, list(markers), columns)
         if form == "wide as read":
             given = given.reset_index(names="Unnamed: 0")
-    table = ucs.tl.annotate_nuclei(tissue, markers=given, inplace=False)
+    table = ucs.tl.annotate_nuclei(tissue, markers=given, inplace=False)["ucs_nuclei_types"]
     check(tissue, table, 0.9)
 
 
@@ -92,17 +92,17 @@ def test_it_can_be_written(tissue, markers, tmp_path):
 
 
 def test_reference(tissue, profiles):
-    check(tissue, ucs.tl.annotate_nuclei(tissue, reference=profiles, inplace=False), 0.93)
+    check(tissue, ucs.tl.annotate_nuclei(tissue, reference=profiles, inplace=False)["ucs_nuclei_types"], 0.93)
 
 
 def test_single_cells_as_reference(tissue):
     reference = {"reference": tissue["true_table"], "type_key": "cell_type"}
-    check(tissue, ucs.tl.annotate_nuclei(tissue, **reference, inplace=False), 0.93)
+    check(tissue, ucs.tl.annotate_nuclei(tissue, **reference, inplace=False)["ucs_nuclei_types"], 0.93)
 
 
 def test_types_that_nobody_named_are_unknown(tissue, markers):
     some = {name: markers[name] for name in list(markers)[:4]}
-    table = ucs.tl.annotate_nuclei(tissue, markers=some, inplace=False)
+    table = ucs.tl.annotate_nuclei(tissue, markers=some, inplace=False)["ucs_nuclei_types"]
     of_others = ~np.isin(truth_of(tissue, table), list(some))
     assert (table.obs["cell_type"][of_others] == "unknown").mean() > 0.6
 
@@ -114,7 +114,7 @@ def test_nuclei_without_evidence(tissue, markers):
     sdata["transcripts"] = points[(points["x"] > 100) | (points["x"] < 2)]
     sdata["transcripts"].attrs.update(points.attrs)
     for given in ({"markers": markers}, {"reference": tissue["true_table"], "type_key": "cell_type"}):
-        table = ucs.tl.annotate_nuclei(sdata, **given, inplace=False, check_alignment=False)
+        table = ucs.tl.annotate_nuclei(sdata, **given, inplace=False, check_alignment=False)["ucs_nuclei_types"]
         empty = np.asarray(table.X.sum(axis=1)).ravel() == 0
         assert empty.any()
         assert (table.obs["cell_type"][empty] == "unknown").all()
@@ -144,8 +144,10 @@ class TestBadInput:
     def test_scale_of_a_reference(self, tissue, profiles):
         self.fails(tissue, ValueError, "negative values", reference=profiles - 0.001)
         self.fails(tissue, ValueError, "look like logarithms", reference=np.log1p(1e4 * profiles))
-        logs = ucs.tl.annotate_nuclei(tissue, reference=np.log1p(1e4 * profiles), scale="log1p", inplace=False)
-        linear = ucs.tl.annotate_nuclei(tissue, reference=profiles, inplace=False)
+        logs = ucs.tl.annotate_nuclei(tissue, reference=np.log1p(1e4 * profiles), scale="log1p", inplace=False)[
+            "ucs_nuclei_types"
+        ]
+        linear = ucs.tl.annotate_nuclei(tissue, reference=profiles, inplace=False)["ucs_nuclei_types"]
         assert (logs.obs["cell_type"] == linear.obs["cell_type"]).all()
 
     def test_genes_of_a_reference(self, tissue, profiles):
@@ -163,7 +165,7 @@ def test_breast():
         warnings.simplefilter("ignore")
         breast = sd.read_zarr(crop)
     markers = pd.read_csv(folder / "sc_breast_markers_pos.csv")
-    by_markers = ucs.tl.annotate_nuclei(breast, markers=markers, inplace=False)
+    by_markers = ucs.tl.annotate_nuclei(breast, markers=markers, inplace=False)["ucs_nuclei_types"]
     reference = pd.read_csv(folder / "sc_breast.csv", index_col=0).drop(columns=["ct_idx", "atlas"])
     by_profiles = ucs.tl.annotate_nuclei(
         breast, reference=reference, type_key="cell_type", scale="log1p", inplace=False

@@ -12,7 +12,7 @@ from calls import check, segment, train
 from interrupted import interrupt
 
 import ucs
-from ucs._kernels.windows import Window
+from ucs._kernels.labels.windows import Window
 from ucs._run import cluster as module
 from ucs._run.output import put_from_elsewhere
 from ucs.methods import TileCells

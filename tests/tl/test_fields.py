@@ -136,7 +136,7 @@ def test_a_turned_coordinate_system_turns_the_cells(result):
 
 
 def test_aggregate_counts_what_segment_counts(result):
-    table = ucs.tl.aggregate(result, "ucs_cells", platform="cosmx", um_per_unit=1.0, inplace=False)
+    table = ucs.tl.aggregate(result, "ucs_cells", platform="cosmx", um_per_unit=1.0, inplace=False)["ucs_cells_table"]
     cells = result["ucs_table"]
     np.testing.assert_array_equal(table.X.toarray(), cells.X.toarray())
     np.testing.assert_allclose(table.obsm["spatial"], cells.obsm["spatial"], atol=1e-9)

@@ -15,7 +15,7 @@ from spatialdata import SpatialData
 from spatialdata.transformations import get_transformation
 
 import ucs
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 
 FAST = {"max_steps": 60}
 
@@ -110,7 +110,7 @@ class TestResults:
     def test_nuclei_whose_ids_are_text_leave_them_empty(self):
         nuclei = scene().nuclei
         kept = np.where(nuclei % 4 == 0, 0, nuclei)
-        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)
+        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
         frame = frame[frame.index.isin(np.unique(kept))]
         frame.index = [f"n{k}" for k in frame.index]
         sdata = scene().sdata()

@@ -97,7 +97,7 @@ class TestPartitionsAndOrder:
         )
 
     def test_of_polygons_have_no_say(self):
-        outlines = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)
+        outlines = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
         results = []
         for order in (np.arange(31), np.random.default_rng(0).permutation(31)):
             frame = outlines.iloc[order].copy()
@@ -190,7 +190,7 @@ class TestFramesOfTheNuclei:
         assert_same_cells(segmented(sdata), cells)
 
     def test_as_polygons(self, cells):
-        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)
+        frame = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
         frame.attrs = {}
         sdata = make_sdata(frame, scene().points, labels_to_um=scene().to_um, um_to_global=AFFINES["all"])
         assert_same_cells(segmented(sdata), cells)

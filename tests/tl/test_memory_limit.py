@@ -19,8 +19,8 @@ import ucs
 from ucs._files import workspace as _workspace
 from ucs._files.workspace import Workspace
 from ucs._run import output as _output
-from ucs._run import place as _place
-from ucs._run.place import fit_tiles, place_of
+from ucs._run import scratch_dir as _place
+from ucs._run.scratch_dir import fit_tiles, place_of
 from ucs._utils import memory as _memory
 from ucs.methods import DensityMethod
 

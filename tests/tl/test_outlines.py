@@ -17,14 +17,16 @@ from spatialdata.models import Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation, set_transformation
 
 import ucs
-from ucs._kernels.measure import measure
+from ucs._kernels.labels.measure import measure
 from ucs._results.outlines import polygon_frame
 
 pytestmark = pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format")
 
 
 def outlines_of(labels, **options):
-    return ucs.tl.outlines(make_sdata(labels, scene().points), "nucleus_labels", inplace=False, **options)
+    return ucs.tl.outlines(make_sdata(labels, scene().points), "nucleus_labels", inplace=False, **options)[
+        "nucleus_labels_boundaries"
+    ]
 
 
 def filled(shapes, shape):
@@ -73,7 +75,7 @@ def test_vendors_cells(breast):
 
 
 def test_ours_are_those_of_the_segmentation(cells):
-    again = ucs.tl.outlines(cells, "ucs_cells", inplace=False)
+    again = ucs.tl.outlines(cells, "ucs_cells", inplace=False)["ucs_cells_boundaries"]
     ours = cells["ucs_boundaries"]
     np.testing.assert_array_equal(again.index, ours.index)
     moved = shapely.transform(again.geometry.to_numpy(), lambda xy: xy + [-37, -13])
@@ -83,7 +85,7 @@ def test_ours_are_those_of_the_segmentation(cells):
 @pytest.mark.parametrize("name", AFFINES)
 def test_they_carry_the_transformations_of_the_labels(name):
     sdata = scene().sdata(nuclei_systems={"global": AFFINES[name], "other": np.eye(3)})
-    shapes = ucs.tl.outlines(sdata, "nucleus_labels", inplace=False)
+    shapes = ucs.tl.outlines(sdata, "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
     transformations = get_transformation(shapes, get_all=True)
     assert set(transformations) == {"global", "other"}
     np.testing.assert_allclose(transformations["global"].to_affine_matrix(("x", "y"), ("x", "y")), AFFINES[name])
@@ -111,8 +113,8 @@ def test_parts_and_holes():
 
 class TestSimplify:
     def test_fewer_vertices_within_the_tolerance(self, cells):
-        exact = ucs.tl.outlines(cells, "ucs_cells", inplace=False)
-        simple = ucs.tl.outlines(cells, "ucs_cells", simplify=1.0, inplace=False)
+        exact = ucs.tl.outlines(cells, "ucs_cells", inplace=False)["ucs_cells_boundaries"]
+        simple = ucs.tl.outlines(cells, "ucs_cells", simplify=1.0, inplace=False)["ucs_cells_boundaries"]
         ShapesModel.validate_shapes_not_mixed_types(simple)
         assert shapely.is_valid(simple.geometry.to_numpy()).all()
         assert (
@@ -151,8 +153,8 @@ class TestKeys:
 
     def test_a_taken_key_is_of_no_concern_if_nothing_is_added(self, cells):
         sdata = cheap_copy(cells)
-        sdata["ucs_cells_boundaries"] = ucs.tl.outlines(sdata, "ucs_cells", inplace=False)
-        assert ucs.tl.outlines(sdata, "ucs_cells", inplace=False) is not None
+        sdata["ucs_cells_boundaries"] = ucs.tl.outlines(sdata, "ucs_cells", inplace=False)["ucs_cells_boundaries"]
+        assert ucs.tl.outlines(sdata, "ucs_cells", inplace=False)["ucs_cells_boundaries"] is not None
 
     def test_labels_that_are_not_there(self):
         with pytest.raises(KeyError, match=r"labels_key='cells' is not in .*; there are: 'nucleus_labels'"):

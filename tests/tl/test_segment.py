@@ -273,7 +273,7 @@ class TestIds:
 
     def test_of_shapes_are_kept_in_the_table(self, tmp_path):
         world = scene()
-        frame = ucs.tl.outlines(world.sdata(), "nucleus_labels", inplace=False)
+        frame = ucs.tl.outlines(world.sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
         names = np.array([f"cell-{k:02d}" for k in range(31, 0, -1)], dtype=object)
         frame = GeoDataFrame({"geometry": frame.geometry.to_numpy()}, index=names)
         result = segmented(make_sdata(frame, world.points, labels_to_um=world.to_um))

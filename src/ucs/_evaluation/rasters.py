@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ucs._kernels.ids import densify
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.resample import sample_labels
 from ucs._read.nuclei.onto_grid import areas_of, choose_level, fill_geometries, read_strips
 from ucs._utils.checks import listed
 

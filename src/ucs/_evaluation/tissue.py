@@ -211,7 +211,7 @@ class Tissue:
         import pandas as pd
         from anndata import AnnData
 
-        from ucs._kernels.measure import centroids, moments
+        from ucs._kernels.labels.measure import centroids, moments
 
         sums = moments(cells.labels, len(cells.ids))
         side = cells.um_per_px

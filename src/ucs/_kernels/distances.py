@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._kernels.labels.measure import add_pixel, second_moments
 from ucs._kernels.lattice import boxes_by_block
-from ucs._kernels.measure import add_pixel, second_moments
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ import numpy as np
 
 from ucs._kernels import entries as _entries
 from ucs._kernels.entries import EntriesInMemory, empty_entries, row_runs
+from ucs._kernels.labels.windows import Window
 from ucs._kernels.sorting import Segment, sort_segments
-from ucs._kernels.windows import Window
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:

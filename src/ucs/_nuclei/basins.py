@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numba import njit
 
-from ucs._kernels.measure import add_pixel
+from ucs._kernels.labels.measure import add_pixel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.components import flood
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs._kernels.lattice import bounding_boxes
 
 if TYPE_CHECKING:

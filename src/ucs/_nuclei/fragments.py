@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.components import lowest_connected
-from ucs._kernels.measure import second_moments
+from ucs._kernels.labels.measure import second_moments
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.windows import tiles
+from ucs._kernels.labels.windows import tiles
 from ucs._nuclei.basins import block_means
 from ucs._nuclei.tiles import MOST_THREADS
 from ucs._utils.parallel import in_order
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
     from ucs._nuclei.tiles import Raster
 
 _SAMPLE_UM = 1.0  # side of the squares that are averaged first, to suppress noise

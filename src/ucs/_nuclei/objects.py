@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.ids import densify
-from ucs._kernels.measure import moments
-from ucs._kernels.windows import tiles
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.measure import moments
+from ucs._kernels.labels.windows import tiles
 from ucs._nuclei.methods import checked_labels
 from ucs._nuclei.tiles import FoundNuclei, count_pixels, lazy_labels, new_store, renumbering
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
     from ucs._nuclei.tiles import Raster
 
 _MARGIN_UM = 40.0  # context around a tile: several nuclei

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
 
 MOST_THREADS = 8
 """Windows that are processed at a time: each needs about ten rasters of its size."""

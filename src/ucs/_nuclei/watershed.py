@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from ucs._kernels.windows import tiles
+from ucs._kernels.labels.windows import tiles
 from ucs._nuclei.basins import ascend, basin_quantiles, contacts, keep_above, normalise, sums
 from ucs._nuclei.clean import clean_labels
 from ucs._nuclei.fragments import Borders, Fragments, MergeLimits, group_fragments
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import zarr
     from numpy.typing import NDArray
 
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
     from ucs._nuclei.illumination import Illumination
     from ucs._nuclei.tiles import Raster
 

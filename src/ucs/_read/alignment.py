@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels import alignment
-from ucs._kernels.ids import pixels_of_ids
-from ucs._kernels.windows import Window
+from ucs._kernels.labels.ids import pixels_of_ids
+from ucs._kernels.labels.windows import Window
 from ucs._nuclei.find import NUCLEUS_AREA_UM2
 from ucs._utils.checks import reading_option
 from ucs._utils.log import logger

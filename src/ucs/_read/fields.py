@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._read.elements import place
+from ucs._read.lazy.row_groups import find_row_groups
 from ucs._read.platforms import FOV
-from ucs._read.row_groups import find_row_groups
 from ucs._read.unit import raster_size
 from ucs._utils.transformations import transformation_matrix
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from ucs._kernels.ids import renumbered
+from ucs._kernels.labels.ids import renumbered
 from ucs._read.nuclei.onto_grid import as_polygons, fill_geometries
 from ucs._utils.checks import listed, natural_order
 from ucs._utils.log import logger

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._kernels.ids import pixels_of_ids
+from ucs._kernels.labels.ids import pixels_of_ids
 from ucs._read.nuclei.make import stain_of, way_to_make
 from ucs._read.nuclei.stain import find_stain, pixel_size, working_level
 from ucs._read.platforms import GENERIC, recognise

@@ -11,7 +11,7 @@ import numpy as np
 
 from ucs._kernels.bands import chunk_shape
 from ucs._kernels.count import count_in_labels, row_sums, split_columns
-from ucs._kernels.measure import centroids, eccentricities, measure
+from ucs._kernels.labels.measure import centroids, eccentricities, measure
 from ucs._read.grid import planar
 from ucs._results.lookup import LabelLookup, PointColumns, with_label_column
 from ucs._results.outlines import polygon_frame
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from xarray import DataArray
 
     from ucs._kernels.bands import Raster
-    from ucs._kernels.measure import Measures
+    from ucs._kernels.labels.measure import Measures
     from ucs._read.sample import Sample
     from ucs._utils.progress import Stages
     from ucs.options import OutputKeys

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
 
-_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.resample: rounding of composed affines must not decide on a border
+_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.labels.resample: rounding of composed affines must not decide on a border
 
 
 @dataclass(frozen=True, eq=False)

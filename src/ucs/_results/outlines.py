@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.bands import Renumbered, bands, chunk_shape
-from ucs._kernels.ids import densify, ids_in
-from ucs._kernels.measure import measure
-from ucs._kernels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._kernels.labels.ids import densify, ids_in
+from ucs._kernels.labels.measure import measure
+from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
-    from ucs._kernels.windows import Window
+    from ucs._kernels.labels.windows import Window
 
 _HIGHEST_ID = 2**26  # ids below are renumbered by a table of at most 256 MiB
 
@@ -74,8 +74,8 @@ def polygon_frame(
     to_intrinsic
         ``(3, 3)`` from ``(column, row, 1)`` to the coordinates of the result.
     boxes
-        ``(n + 1, 4)`` bounding boxes by label, as in :class:`ucs._kernels.measure.Measures`; measured if None. Labels
-        with an empty box are left out.
+        ``(n + 1, 4)`` bounding boxes by label, as in :class:`ucs._kernels.labels.measure.Measures`; measured if None.
+        Labels with an empty box are left out.
     ids
         ``(n,)`` index of label ``k + 1`` in the result; the label itself if None.
     simplify

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._files.store import write_elements
-from ucs._utils.elements import put
+from ucs._utils.elements import put, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -49,3 +49,10 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
             elif key in sdata:
                 del sdata[key]
         raise
+
+
+def with_elements(sdata: SpatialData, elements: Elements, *, inplace: bool) -> SpatialData | None:
+    """Add elements to an object, or to a new one that shares its elements; return the new one, or None."""
+    target = sdata if inplace else shallow_copy(sdata)
+    add_elements(target, elements)
+    return None if inplace else target

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._kernels.labels.refine import influence, refine_cells
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
-from ucs._kernels.refine import influence, refine_cells
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,11 +17,11 @@ from ucs._results.write import add_elements
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
 from ucs._run.missing import MISSING, add_missing_cells
-from ucs._run.place import fit_tiles, place_of
 from ucs._run.predict import predict_cells
 from ucs._run.record import log_result, record_of
 from ucs._run.region_samples import raster_of
 from ucs._run.resume import begin_or_continue, drop_half_written, trained_once
+from ucs._run.scratch_dir import fit_tiles, place_of
 from ucs._run.training import Trained, train_model
 from ucs._utils.elements import shallow_copy
 from ucs._utils.memory import parse_limit, peak_memory, release_unused

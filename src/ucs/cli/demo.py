@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._files.new_store import check_new_store, write_new_store
-from ucs._kernels.resample import sample_labels
+from ucs._kernels.labels.resample import sample_labels
 from ucs._utils.transformations import transformation_matrix
 from ucs.datasets import simulate
 from ucs.metrics import expand_nuclei, match

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -58,6 +58,10 @@ class MethodParams(Options):
         default=False,
         text="Whether models of regions begin as a model of the whole tissue and take a third of the steps."
     )
+
+    def planned(self, n_patches: int) -> Self:
+        """Return parameters with numbers for what depends on the tissue, which ``n_patches`` training patches cover."""
+        return self
 
 
 @dataclass(frozen=True)

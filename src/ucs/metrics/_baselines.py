@@ -158,8 +158,8 @@ def _grown(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
 
 
 def _regions(labels: NDArray[np.integer], reach: np.int64) -> NDArray[np.integer]:
-    from ucs._kernels.ids import densify
-    from ucs._kernels.measure import centroids, moments
+    from ucs._kernels.labels.ids import densify
+    from ucs._kernels.labels.measure import centroids, moments
 
     dense, ids = densify(labels)
     column, row = np.floor(centroids(moments(dense, len(ids)))).astype(np.int64).T

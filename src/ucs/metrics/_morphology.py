@@ -10,8 +10,8 @@ import pandas as pd
 from ucs._evaluation.arguments import checked_image, checked_side, rasters_of
 from ucs._evaluation.contingency import contingency
 from ucs._evaluation.hull import hull_sizes
-from ucs._kernels.ids import densify
-from ucs._kernels.measure import eccentricities, moments
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.measure import eccentricities, moments
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

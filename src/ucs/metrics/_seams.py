@@ -9,7 +9,7 @@ import pandas as pd
 from numba import njit
 
 from ucs._evaluation.arguments import checked_image, rasters_of
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray

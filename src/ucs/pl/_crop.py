@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs._read.columns import check_frame
 from ucs._read.fields import find_fields
 from ucs._results.outlines import polygon_frame

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionsOption
-    from ucs._run.check_report import Check
+    from ucs._run.check.report import Check
     from ucs.methods import Method, MethodParams, UCSModel
     from ucs.methods.markers import Markers
     from ucs.options import ComputeOptions, OutputKeys, ReadOptions
@@ -77,7 +77,7 @@ find_missing, threshold, params, read, compute, key_added, seed
         If there is no model at the path given.
     """
     from ucs._run.arguments import check_arguments
-    from ucs._run.check import InputChecker
+    from ucs._run.check.checker import InputChecker
 
     asked = check_arguments(
         sdata,

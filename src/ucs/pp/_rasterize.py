@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ucs._read.lazy_map import lazy_counts
+from ucs._read.lazy.extent import survey
+from ucs._read.lazy.map import lazy_counts
 from ucs._read.source import find_source
-from ucs._read.survey import survey
 from ucs._run.genes import choose_genes, is_by_variability
 from ucs._utils.checks import check_at_least
 

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
-from ucs._kernels.measure import centroids, eccentricities, moments
+from ucs._kernels.labels.measure import centroids, eccentricities, moments
 from ucs._read.columns import check_frame, counts_of, encode_features, order_features
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
 from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column
 from ucs._results.outlines import dense_view, finest_level
 from ucs._results.table import at_home, build_table
-from ucs._results.write import Elements, add_elements
+from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, choose_one
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from anndata import AnnData
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
     from spatialdata import SpatialData
@@ -44,7 +43,7 @@ def aggregate(
     points_column_added: str | None = None,
     overwrite: bool = False,
     inplace: bool = True,
-) -> AnnData | None:
+) -> SpatialData | None:
     """Count the transcripts in every label of a labels element, whichever program made it.
 
     Parameters
@@ -58,16 +57,16 @@ def aggregate(
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
     points_column_added
-        Column of the points to add, with the label under each transcript (0 = none); needs ``inplace``. None to add
-        none.
+        Column of the points to add, with the label under each transcript (0 = none); none if None.
     overwrite
         Whether an existing table or column of these names may be replaced.
     inplace
-        Whether to add the results to ``sdata`` or to return the table.
+        Whether to add the results to ``sdata``, or to return a new object that shares its elements.
 
     Returns
     -------
-    None, or the table: CSR int counts, labels x genes (in alphabetical order), a row for each label that occurs. Its
+    None, or the new object. The table has CSR int counts, labels x genes (in alphabetical order), a row for each label
+    that occurs. Its
     rows annotate the labels. ``obs`` has the instance id, ``area_um2``, ``n_transcripts``, ``n_genes``, ``density``
     (transcripts per um2) and ``eccentricity``; ``obsm["spatial"]`` the centroids in um along the points' intrinsic axes
     (those of the common coordinate system of several points elements); ``obsm["controls"]`` counts of controls.
@@ -88,11 +87,7 @@ def aggregate(
     """
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     table_key_added = table_key_added or f"{labels_key}_table"
-    if inplace:
-        check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
-    elif points_column_added is not None:
-        msg = f"points_column_added={points_column_added!r} needs inplace=True: only the table is returned."
-        raise ValueError(msg)
+    check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
     source = find_source(
         sdata,
         points_key,
@@ -128,8 +123,6 @@ def aggregate(
         layers={},
         uns={"labels_key": labels_key, "points_key": source.points_key},
     )
-    if not inplace:
-        return table
     replaced = {}
     if points_column_added is not None:
         original = LabelLookup(labels, to_labels)
@@ -137,8 +130,7 @@ def aggregate(
             owner = None if fields is None else fields.owner(k)
             columns = PointColumns(part, owner, original, points_column_added)
             replaced[part.key] = with_label_column(sdata, columns)
-    add_elements(sdata, Elements({table_key_added: table}, replaced))
-    return None
+    return with_elements(sdata, Elements({table_key_added: table}, replaced), inplace=inplace)
 
 
 def _count(

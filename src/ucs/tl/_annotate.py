@@ -10,11 +10,11 @@ import pandas as pd
 from ucs._evaluation.reference import as_reference
 from ucs._evaluation.types import type_probabilities
 from ucs._kernels.count import count_in_labels, split_columns
-from ucs._kernels.measure import centroids, moments
+from ucs._kernels.labels.measure import centroids, moments
 from ucs._read.platforms import FOV
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.table import build_table
-from ucs._results.write import Elements, add_elements
+from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_free_keys
 from ucs._utils.log import logger
 from ucs.methods.cell_types import types_by_markers
@@ -56,7 +56,7 @@ def annotate_nuclei(
     table_key_added: str = "ucs_nuclei_types",
     overwrite: bool = False,
     inplace: bool = True,
-) -> AnnData | None:
+) -> SpatialData | None:
     """Return the cell type of each nucleus, from the transcripts in it, with its probability.
 
     With a reference, it is the type whose profile makes the transcripts most likely, a tenth of which are taken as
@@ -85,11 +85,12 @@ def annotate_nuclei(
     overwrite
         Whether a table under that key may be replaced.
     inplace
-        Whether to add the table to ``sdata`` or to return it.
+        Whether to add the results to ``sdata``, or to return a new object that shares its elements.
 
     Returns
     -------
-    None, or the table: CSR int counts, nuclei x genes. Its rows annotate the nuclei, unless these are one element for
+    None, or the new object. The table has CSR int counts, nuclei x genes. Its rows annotate the nuclei, unless these
+    are one element for
     each field of view. ``obs`` has ``cell_type`` (categorical, with ``"unknown"``), ``cell_type_confidence`` (the
     probability of the most likely type, even if too low; NaN without transcripts) and areas in um2;
     ``obsm["cell_type_probability"]`` the probability of each type, ``obsm["spatial"]`` the centroids in um.
@@ -119,8 +120,7 @@ def annotate_nuclei(
     if not 0 <= min_confidence <= 1:
         msg = f"min_confidence={min_confidence!r} must lie between 0 and 1."
         raise ValueError(msg)
-    if inplace:
-        check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
+    check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
     if reference is not None:
         reference = as_reference(reference, type_key=type_key, scale=scale)  # before the data is read
     source = find_source(
@@ -149,10 +149,7 @@ def annotate_nuclei(
     table = _table(sample, counts, probability, min_confidence)
     known = table.obs["cell_type"] != _UNKNOWN
     logger.info("Annotated %d of %d nuclei: %s.", known.sum(), len(known), _frequencies(table.obs["cell_type"]))
-    if not inplace:
-        return table
-    add_elements(sdata, Elements({**sample.found, table_key_added: table}, {}))
-    return None
+    return with_elements(sdata, Elements({**sample.found, table_key_added: table}), inplace=inplace)
 
 
 def _marked_types(counts: csr_matrix, genes: pd.Index, markers: Markers) -> pd.DataFrame:

@@ -8,11 +8,10 @@ import numpy as np
 
 from ucs._read.grid import planar
 from ucs._results.outlines import dense_view, finest_level, polygon_frame
-from ucs._results.write import Elements, add_elements
+from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, check_positive, choose_one
 
 if TYPE_CHECKING:
-    from geopandas import GeoDataFrame
     from spatialdata import SpatialData
 
 
@@ -24,7 +23,7 @@ def outlines(
     simplify: float = 0.0,
     overwrite: bool = False,
     inplace: bool = True,
-) -> GeoDataFrame | None:
+) -> SpatialData | None:
     """Return the outline of every label of a labels element as one valid polygon.
 
     The outline runs along the edges of the pixels: its area is the number of pixels, and filling it gives the label
@@ -44,12 +43,12 @@ def outlines(
     overwrite
         Whether existing shapes of this key may be replaced.
     inplace
-        Whether to add the shapes to ``sdata`` or to return them.
+        Whether to add the results to ``sdata``, or to return a new object that shares its elements.
 
     Returns
     -------
-    None, or a GeoDataFrame in the intrinsic pixel coordinates ``(x, y)`` of the labels, index = id, with their
-    transformations.
+    None, or the new object. The shapes are in the intrinsic pixel coordinates ``(x, y)`` of the labels, index = id,
+    with their transformations.
 
     Raises
     ------
@@ -71,8 +70,7 @@ def outlines(
 
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     shapes_key_added = shapes_key_added or f"{labels_key}_boundaries"
-    if inplace:
-        check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
+    check_free_keys(sdata, {"shapes_key_added": ("shapes", shapes_key_added)}, overwrite=overwrite)
     if simplify != 0:
         check_positive(simplify, "simplify")
     element = sdata.labels[labels_key]
@@ -82,7 +80,4 @@ def outlines(
     frame = polygon_frame(dense, np.eye(3), ids=ids, simplify=simplify)
     transformations = get_transformation(element, get_all=True)
     shapes = ShapesModel.parse(frame, transformations=planar(transformations))
-    if not inplace:
-        return shapes
-    add_elements(sdata, Elements({shapes_key_added: shapes}))
-    return None
+    return with_elements(sdata, Elements({shapes_key_added: shapes}), inplace=inplace)

@@ -11,8 +11,8 @@ from rasters import grid_of_discs, random_map
 
 import ucs
 from ucs._files.workspace import Workspace
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._kernels.transcripts import TranscriptMap
 from ucs._read.sample import find_source, prepare
 from ucs._run.region_samples import raster_of

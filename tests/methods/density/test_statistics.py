@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rasters import random_map, random_nuclei
 
 from ucs._kernels.distances import nearest_nuclei
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import Window
 from ucs.methods.density.levels import distance_bins, measure_levels

@@ -170,7 +170,8 @@ def test_going_on_from_a_trained_net(data):
     assert equal(start, before)
     assert not equal(net, start)
     still, _ = train(data, replace(PARAMS, learning_rate=1e-30), start=start)
-    assert equal(still, start)
+    for name, value in start.state_dict().items():
+        torch.testing.assert_close(still.state_dict()[name], value, rtol=0, atol=1e-25)  # zeros move by the rate
     assert not start.training
 
 

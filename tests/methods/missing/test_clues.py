@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from ucs.methods.missing.clues import keep_candidates, smoothed_density, to_drop
+from ucs.methods.missing.candidates import keep_candidates, to_drop
+from ucs.methods.missing.clues import smoothed_density
 
 RADIUS = 7.0
 

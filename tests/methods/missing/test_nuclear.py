@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 
 from ucs._kernels.count import count_in_labels
-from ucs._kernels.ids import pixels_of_ids
+from ucs._kernels.labels.ids import pixels_of_ids
 from ucs._kernels.transcripts import TranscriptMap
 from ucs.methods.missing.nuclear import NuclearSignature
 

@@ -9,7 +9,7 @@ from scipy.special import logit as logit_of
 from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.lattice import BLOCK, bounding_boxes
 from ucs.methods.paper.assign import assign_pixels
-from ucs.methods.paper.block_values import BlockValues
+from ucs.methods.paper.inference import BlockValues
 
 TAU, REACH = 5.0, 12
 

@@ -5,7 +5,7 @@ import pytest
 from rasters import block_values
 
 from ucs._kernels.lattice import BLOCK, count_blocks
-from ucs.methods.paper.block_values import BlockValues
+from ucs.methods.paper.inference import BlockValues
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (BLOCK, BLOCK), (BLOCK + 1, BLOCK - 1), (3 * BLOCK - 5, 2 * BLOCK + 7)])

@@ -83,3 +83,12 @@ def test_without_markers_a_mark_has_no_weight(net):
     assert net.mark_weight().item() == 0
     f, softmask = torch.randn(7), torch.rand(7)
     torch.testing.assert_close(net.pair_logits(f, softmask, torch.ones(7)), net.pair_logits(f, softmask))
+
+
+@pytest.mark.parametrize("marked", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_training_starts_where_pixels_far_from_a_nucleus_are_background(seed, marked):
+    torch.manual_seed(seed)
+    net = CellNet(marked=marked)
+    assert net.weight_bias()[1].item() == -2
+    assert net.temperature == 1

@@ -97,9 +97,7 @@ class Setting:
         """The oracle: all blocks scored, then all pixels assigned."""
         raster, models, params = self.raster, self.models, self.models[0].params
         boxes = bounding_boxes(raster.nuclei, raster.n)
-        scores = PixelScores.empty(
-            raster.shape, boxes, self.model_of_nucleus, n_models=len(models), reach=params.reach
-        )
+        scores = PixelScores.empty(raster.shape, boxes, self.model_of_nucleus, n_models=len(models), reach=params.reach)
         for number, model in enumerate(models):
             transcripts = model.select_genes(raster.transcripts, raster.features)
             score_pixels(scores, transcripts, model.foreground, model.cell, model=number, device=CPU)

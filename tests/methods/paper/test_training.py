@@ -16,7 +16,7 @@ from ucs.methods.paper.background import beyond_distance
 from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.params import PaperParams
 from ucs.methods.paper.patches import IGNORED, Patch, PatchSource, Squares, TrainingData, read_transcripts
-from ucs.methods.paper.training import Schedule, cell_loss, foreground_loss, marker_loss, train_nets
+from ucs.methods.paper.training import cell_loss, foreground_loss, marker_loss, train_nets
 
 CPU = torch.device("cpu")
 LN = np.log
@@ -179,18 +179,6 @@ def test_learning_rate_rises_and_falls():
 # Both nets
 
 
-def test_steps_grow_with_the_tissue():
-    plans = [Schedule.plan(PaperParams(), n) for n in (1, 40, 150, 300, 20_000)]
-    assert [plan.steps for plan in plans] == [120, 120, 150, 300, 480]
-    assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
-    assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
-    assert Schedule.plan(PaperParams(batch_size=4), 800).steps == 200
-    assert Schedule.plan(PaperParams(), 300, warm_start=True) == Schedule(100, 134, 192)
-    named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
-    assert Schedule.plan(named, 500) == Schedule(7, 8, 9)
-    assert Schedule.plan(named, 500, warm_start=True) == Schedule(3, 3, 9)
-
-
 @pytest.fixture
 def two_threads():
     torch.set_num_threads(2)
@@ -236,6 +224,20 @@ def test_training_learns_and_reports(data, small_net):
     done = [d for d, _ in calls]
     assert done == sorted(done)
     assert {total for _, total in calls} == {100}
+
+
+def test_steps_grow_with_the_tissue_and_are_a_third_after_a_start(data, small_net):
+    totals = []
+    params = PaperParams(patch_size=16, evaluate_every=60, held_out=0)
+    first = train_nets([data], params, device=CPU, progress=lambda _, total: totals.append(total))
+    train_nets([data], params, device=CPU, start=(first.foreground, first.cell), progress=lambda _, t: totals.append(t))
+    assert set(totals) == {120 + 200, 40 + 67}
+
+
+def test_temperature_is_the_spread_of_the_logits(data, small_net):
+    trained = train_nets([data], PARAMS, device=CPU)
+    assert trained.cell.temperature > 0
+    assert "cell.temperature" in weights(trained)
 
 
 def test_held_out_pixels_do_not_move_the_foreground_net(data, small_net, monkeypatch):
@@ -301,6 +303,8 @@ def test_a_start_from_trained_nets(data, small_net):
     assert equal(before, weights(first))
     assert not equal(before, weights(again))
     for name, value in weights(again).items():
+        if name == "cell.temperature":  # no weight: it is measured anew
+            continue
         torch.testing.assert_close(value, before[name], atol=0.05, rtol=0.05)
     fresh = train_nets([data], few, device=CPU, seed=0)
     assert again.foreground_curve.held_out_loss[0] < fresh.foreground_curve.held_out_loss[0] - 0.02

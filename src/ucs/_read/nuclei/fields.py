@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.stitch import Sightings, contacts, stitch
+from ucs._kernels.labels.stitch import Sightings, contacts, stitch
 from ucs._read.fields import Field, pixel_centres
 from ucs._read.nuclei.onto_grid import Nuclei, sample_nuclei
 from ucs._read.unit import raster_size
@@ -39,8 +39,8 @@ def read_nuclei_of_fields(
     """Return the nuclei of several fields of view on a grid.
 
     Every pixel has the label of its own field. Nuclei that are cut by a border between fields, or seen by two fields in
-    an overlap, are joined: see :mod:`ucs._kernels.stitch`. A nucleus that lies mostly in another field is dropped if
-    that field does not see it.
+    an overlap, are joined: see :mod:`ucs._kernels.labels.stitch`. A nucleus that lies mostly in another field is
+    dropped if that field does not see it.
 
     Parameters
     ----------

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.fill import fill_polygons
-from ucs._kernels.ids import densify, ids_in, pixels_of_ids, renumbered
-from ucs._kernels.resample import sample_labels, source_window
+from ucs._kernels.labels.fill import fill_polygons
+from ucs._kernels.labels.ids import densify, ids_in, pixels_of_ids, renumbered
+from ucs._kernels.labels.resample import sample_labels, source_window
 from ucs._utils.checks import check_ids, listed
 from ucs._utils.elements import shallow_copy
 from ucs._utils.log import logger

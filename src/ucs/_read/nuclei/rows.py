@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.fill import fill_polygons
+from ucs._kernels.labels.fill import fill_polygons
 from ucs._nuclei.find import NoNucleiError
 from ucs._utils.transformations import affine_matrix, transformation_matrix
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._kernels.count import count_in_labels
 from ucs._kernels.distances import nearest_nuclei
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import bounding_boxes
 
 if TYPE_CHECKING:

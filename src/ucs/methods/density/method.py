@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ucs._kernels.ids import ids_in, renumber
+from ucs._kernels.labels.ids import ids_in, renumber
 from ucs._kernels.lattice import bounding_boxes, tiles_of
 from ucs._utils.log import logger
 from ucs._utils.memory import release_unused

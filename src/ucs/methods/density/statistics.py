@@ -16,7 +16,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.distances import nearest_nuclei, nucleus_axes
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.density.levels import Levels, distance_bins, levels_of_strips

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.ids import pixels_of_ids
+from ucs._kernels.labels.ids import pixels_of_ids
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.count import count_in_labels
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
+from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import refine_cells
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs._utils.log import logger
 from ucs.methods.density.cores import count_in_cores
@@ -22,15 +22,8 @@ from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.ownership import Evidence, choose_owners
 from ucs.methods.density.statistics import look_over
 from ucs.methods.density.surroundings import cell_probability, survey
-from ucs.methods.missing.clues import (
-    Clues,
-    TypicalCells,
-    gather_clues,
-    keep_candidates,
-    plausibility,
-    propose,
-    to_drop,
-)
+from ucs.methods.missing.candidates import keep_candidates, plausibility, propose, to_drop
+from ucs.methods.missing.clues import Clues, TypicalCells, gather_clues
 from ucs.methods.model import Selection
 
 if TYPE_CHECKING:

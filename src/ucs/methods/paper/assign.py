@@ -34,7 +34,7 @@ from ucs.methods.paper.softmask import sigmoid, softmask
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs.methods.paper.block_values import BlockValues
+    from ucs.methods.paper.inference import BlockValues
     from ucs.methods.paper.marks import Marks
 
 

@@ -7,6 +7,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+_FIRST_BIAS = -2.0
+
 
 class CellNet(nn.Module):
     """Cell Predict Net: a scalar per pixel, gated by the softmask of each nucleus (paper, equation 4).
@@ -30,6 +32,10 @@ class CellNet(nn.Module):
             nn.Conv2d(width, 32, 1), nn.ReLU(), nn.Conv2d(32, 16, 1), nn.ReLU(), nn.Conv2d(16, 1, 1)
         )
         self.head = nn.Conv2d(1 + marked, 2, 1)
+        # Far from the nucleus, where s is 0, a pixel is background to begin with. From a bias that is above 0 by chance
+        # training takes long, or ends far from the optimum.
+        with torch.no_grad():
+            cast("Tensor", self.head.bias).copy_(torch.tensor([-_FIRST_BIAS / 2, _FIRST_BIAS / 2]))
         self.temperature: Tensor
         self.register_buffer("temperature", torch.ones(()))
         """Root mean square of ``logit q`` over the training pairs: what the threshold's margins are measured in."""

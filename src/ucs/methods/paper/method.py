@@ -13,7 +13,7 @@ from ucs.methods.base import Method, RasterSample, TrainingSet, register
 from ucs.methods.cell_types import NucleusTypes, nucleus_types
 from ucs.methods.model import Selection
 from ucs.methods.optimize import provenance
-from ucs.methods.paper.find_background import find_background
+from ucs.methods.paper.calibrate import find_background
 from ucs.methods.paper.marks import Marks, mark_pixels
 from ucs.methods.paper.model import PaperModel
 from ucs.methods.paper.params import PaperParams
@@ -105,7 +105,7 @@ class PaperMethod(Method):
             params.reach,
             threshold,
         )
-        axes = nucleus_axes(raster.nuclei, raster.n, strength=params.softmask_strength)
+        axes = nucleus_axes(raster.nuclei, raster.n, strength=params.shape_exponent)
         return PaperPlan(predictor, raster, model_of_nucleus, type_of, axes)
 
 

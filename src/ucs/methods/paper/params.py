@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+import math
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
-from ucs._utils.checks import check_positive
+from ucs._utils.checks import check_positive, is_number
 from ucs._utils.options import documented, option
 from ucs.methods.base import MethodParams
-from ucs.methods.paper.softmask import SOFTMASKS
+
+STEPS, CELL_STEPS, CELL_PATCHES = (120, 480), (200, 400), (48, 192)
+"""Fewest and most steps of both nets, and patches of the second, where they grow with the tissue: small samples need so
+many steps to converge, and with the most of them a slide trains in some minutes on one core."""
 
 
 def check_background(background: Any, name: str) -> None:
@@ -19,6 +23,13 @@ def check_background(background: Any, name: str) -> None:
         msg = f"{name}={background!r} is unknown; valid are 'auto', 'paper' or a distance in um."
         raise ValueError(msg)
     check_positive(background, name)
+
+
+def check_shape_exponent(value: Any, name: str) -> None:
+    """Raise ``ValueError`` unless it is ``"literal"`` or a number from 0 to 1."""
+    if value != "literal" and not (is_number(value) and 0 <= value <= 1):
+        msg = f"{name}={value!r} must be a number from 0 (plain distances) to 1, or 'literal'."
+        raise ValueError(msg)
 
 
 @documented
@@ -45,11 +56,12 @@ class PaperParams(MethodParams):
         least=1,
         most=2,
     )
-    softmask: str = option(
-        "scaled",
-        "How softmasks follow the shape of nuclei (paper, equation 11), in training and prediction: 'scaled' with "
-        "shape_exponent, 'literal' by the root of the eccentricity as the paper writes it, 'plain' not at all.",
-        choices=SOFTMASKS,
+    shape_exponent: float | str = option(  # type: ignore[assignment]
+        0.3,
+        "How far the softmasks' distances follow the shape of nuclei (paper, equation 11), in training and prediction: "
+        "exponent of the ratio of the axes of the nucleus' ellipse, 0 for plain distances, or 'literal' for the root "
+        "of the eccentricity, as the paper writes it.",
+        check=check_shape_exponent,
     )
     max_steps: int = option(
         0,
@@ -101,7 +113,15 @@ class PaperParams(MethodParams):
     )
     tau: float = option(5.0, "Softness of the softmask in pixels (paper, equation 2).", above=0)
 
-    @property
-    def softmask_strength(self) -> float | str:
-        """What :func:`ucs._kernels.distances.nucleus_axes` is to be asked for."""
-        return {"scaled": self.shape_exponent, "plain": 0.0}.get(self.softmask, self.softmask)
+    def planned(self, n_patches: int) -> Self:
+        """Return parameters with numbers of steps and patches for a tissue that ``n_patches`` cover."""
+
+        def within(n: float, bounds: tuple[int, int]) -> int:
+            return math.ceil(min(max(n, bounds[0]), bounds[1]))
+
+        return replace(
+            self,
+            max_steps=self.max_steps or within(n_patches / self.batch_size, STEPS),
+            cell_steps=self.cell_steps or within(4 * n_patches, CELL_STEPS),
+            cell_patches=self.cell_patches or within(n_patches, CELL_PATCHES),
+        )

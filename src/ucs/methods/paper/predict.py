@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs._kernels.ids import renumber
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, count_blocks
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
 from ucs.methods.paper.assign import assign_pixels
@@ -110,9 +110,7 @@ class PaperPredictor(TilePredictor):
 
     def on(self, device: torch.device) -> PaperPredictor:
         """Return the predictor with its nets on a device; those of this object may move there, too."""
-        moved = tuple(
-            replace(one, foreground=one.foreground.to(device), cell=one.cell.to(device)) for one in self.nets
-        )
+        moved = tuple(replace(one, foreground=one.foreground.to(device), cell=one.cell.to(device)) for one in self.nets)
         return replace(self, nets=moved)
 
     def forward(self, task: PaperTask, *, device: torch.device, tile_size: int) -> PaperScores:

@@ -5,9 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-SOFTMASKS = ("scaled", "literal", "plain")
-"""How distances follow the shape of nuclei: as :mod:`ucs._kernels.distances` tells, literally as in the paper, not."""
-
 
 @njit(cache=True, nogil=True)
 def sigmoid(x: float) -> float:

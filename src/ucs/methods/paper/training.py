@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,44 +30,6 @@ if TYPE_CHECKING:
     Progress = Callable[[int, int], None]
 
 _LEAST_TEMPERATURE = 1e-3  # of a net that says the same of every pair
-
-STEPS_PER_PATCH = 1.0
-STEPS = (120, 480)
-"""Steps of the first net: so many for each patch that covers the tissue, within these bounds."""
-
-CELL_PATCHES = (48, 192)
-CELL_STEPS = (200, 400)
-"""Patches that the second net learns from, one for each of the tissue, and steps, four a patch, within these bounds."""
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long both nets learn.
-
-    Attributes
-    ----------
-    steps, cell_steps
-        Steps at most.
-    cell_patches
-        Patches from which the Cell Predict Net learns.
-    """
-
-    steps: int
-    cell_steps: int
-    cell_patches: int
-
-    @classmethod
-    def plan(cls, params: PaperParams, n_patches: int, *, warm_start: bool = False) -> Schedule:
-        """Plan for a tissue that ``n_patches`` cover, as far as ``params`` leave it open."""
-
-        def within(n: float, bounds: tuple[int, int]) -> int:
-            return math.ceil(min(max(n, bounds[0]), bounds[1]))
-
-        steps = params.max_steps or within(STEPS_PER_PATCH * n_patches / params.batch_size, STEPS)
-        cell_steps = params.cell_steps or within(4 * n_patches, CELL_STEPS)
-        if warm_start:
-            steps, cell_steps = math.ceil(FINE_TUNING * steps), math.ceil(FINE_TUNING * cell_steps)
-        return cls(steps, cell_steps, params.cell_patches or within(n_patches, CELL_PATCHES))
 
 
 @dataclass
@@ -134,18 +96,21 @@ def train_nets(
     foreground.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     cell.to(device)
     patches = PatchSource(data, size=params.patch_size, halo=foreground.halo, held_out=params.held_out, seed=seed)
-    schedule = Schedule.plan(params, len(patches), warm_start=start is not None)
-    total = schedule.steps + schedule.cell_steps
+    params = params.planned(len(patches))
+    if start is not None:
+        steps, cell_steps = (math.ceil(FINE_TUNING * n) for n in (params.max_steps, params.cell_steps))
+        params = replace(params, max_steps=steps, cell_steps=cell_steps)
+    total = params.max_steps + params.cell_steps
 
     def foreground_progress(done: int) -> None:
         progress(done, total)
 
     def cell_progress(done: int) -> None:
-        progress(schedule.steps + done, total)
+        progress(params.max_steps + done, total)
 
     with one_thread(device):
-        foreground_curve = _train_foreground(foreground, patches, params, schedule.steps, device, foreground_progress)
-        cell_curve = _train_cell(cell, foreground, patches, params, schedule, device, cell_progress)
+        foreground_curve = _train_foreground(foreground, patches, params, device, foreground_progress)
+        cell_curve = _train_cell(cell, foreground, patches, params, device, cell_progress)
     progress(total, total)
     return Trained(foreground.eval(), cell.eval(), foreground_curve, cell_curve)
 
@@ -162,7 +127,6 @@ def _train_foreground(
     net: ForegroundNet,
     patches: PatchSource,
     params: PaperParams,
-    steps: int,
     device: torch.device,
     progress: Callable[[int], None],
 ) -> Curve:
@@ -185,6 +149,7 @@ def _train_foreground(
             losses = [foreground_loss(net(t).float(), y, params.foreground_weights) for t, y in held_out]
         return float(torch.stack(losses).mean())
 
+    steps = params.max_steps
     adam = _adam(net, params.learning_rate, steps, params)
     return _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
 
@@ -194,18 +159,17 @@ def _train_cell(
     foreground: ForegroundNet,
     patches: PatchSource,
     params: PaperParams,
-    schedule: Schedule,
     device: torch.device,
     progress: Callable[[int], None],
 ) -> Curve:
     foreground.eval()
     axes = [
-        nucleus_axes(sample.data.nuclei, len(sample.boxes) - 1, strength=params.softmask_strength)
+        nucleus_axes(sample.data.nuclei, len(sample.boxes) - 1, strength=params.shape_exponent)
         for sample in patches.samples
     ]
     training = [
         _cell_examples(patch, foreground, patches, axes, params, device, training=True)
-        for patch in _inside(patches, patches.draw(schedule.cell_patches, with_nuclei=True))
+        for patch in _inside(patches, patches.draw(params.cell_patches, with_nuclei=True))
     ]
     held_out = [
         _cell_examples(patch, foreground, patches, axes, params, device, training=False)
@@ -238,7 +202,7 @@ def _train_cell(
 
     if not training:
         return Curve()
-    steps = schedule.cell_steps
+    steps = params.cell_steps
     adam = _adam(net, params.cell_learning_rate, steps, params)
     curve = _optimise(net, adam, draw_loss, held_out_loss if held_out else None, steps, params, progress)
     with torch.no_grad():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._kernels.windows import Window
+from ucs._kernels.labels.windows import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._read.nuclei.onto_grid import Nuclei
 from ucs._read.sample import Sample
-from ucs._run.rehearsal import rehearse
+from ucs._run.check.runtime import rehearse
 from ucs._utils.memory import (
     BYTES_PER_PIXEL_OF_NUCLEI,
     BYTES_PER_TRANSCRIPT,

@@ -19,7 +19,7 @@ import numpy as np
 from dask.delayed import Delayed
 
 from ucs._kernels.binning import add_counts, group_by_tile
-from ucs._read.survey import window_of
+from ucs._read.lazy.extent import window_of
 from ucs._read.transcripts import read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.pages import own_pages
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
     from ucs._read.grid import Grid
-    from ucs._read.survey import PointsPartition
+    from ucs._read.lazy.extent import PointsPartition
     from ucs._read.transcripts import Transcripts
 
     Entries = tuple[NDArray[np.unsignedinteger], NDArray[np.unsignedinteger], NDArray[np.int32]]
@@ -60,7 +60,7 @@ def lazy_counts(
     Parameters
     ----------
     transcripts, partitions
-        Of :func:`ucs._read.survey.survey`.
+        Of :func:`ucs._read.lazy.extent.survey`.
     genes
         Names, in the order of the first axis.
     tile_size

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ucs._kernels.windows import tiles
+from ucs._kernels.labels.windows import tiles
 
 
 def test_tiles_share_out_the_pixels():

@@ -5,8 +5,8 @@ import pytest
 from rasters import random_nuclei, squared_distances
 from scipy import ndimage
 
+from ucs._kernels.labels.refine import CLOSINGS, ELLIPSE, refine_cells
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.refine import CLOSINGS, ELLIPSE, refine_cells
 
 SHAPE = (48, 52)
 PAD = 12
@@ -141,7 +141,7 @@ def test_the_order_of_ids_has_no_say(seed):
 def test_the_size_of_groups_has_no_say(group, monkeypatch):
     labels, nuclei = random_decisions(1)
     refined = refine(labels, nuclei)
-    monkeypatch.setattr("ucs._kernels.refine._CELLS_AT_ONCE", group)
+    monkeypatch.setattr("ucs._kernels.labels.refine._CELLS_AT_ONCE", group)
     np.testing.assert_array_equal(refine(labels, nuclei), refined)
 
 

@@ -9,8 +9,8 @@ from scenes import PAPER_TINY, TINY, make_sdata, model, scene
 import ucs
 from ucs._kernels.transcripts import Window
 from ucs._read.sample import find_source, prepare
-from ucs._run.estimate import stand_ins
-from ucs._run.rehearsal import cut, n_blocks, rehearse, typical_part
+from ucs._run.check.estimate import stand_ins
+from ucs._run.check.runtime import cut, n_blocks, rehearse, typical_part
 from ucs._run.training import TrainingOptions
 from ucs.methods.base import resolve_method
 

@@ -6,8 +6,8 @@ import zarr
 from rasters import random_nuclei
 from skimage.measure import regionprops
 
+from ucs._kernels.labels.measure import centroids, eccentricities, measure, moments
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.measure import centroids, eccentricities, measure, moments
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -22,7 +22,7 @@ from ucs._read.columns import MISSING_AS_TEXT, order_features
 from ucs._read.elements import read_partition
 from ucs._read.fields import find_fields
 from ucs._read.grid import Grid, pixel_index
-from ucs._read.row_groups import find_categories, find_row_groups
+from ucs._read.lazy.row_groups import find_categories, find_row_groups
 from ucs._read.transcripts import TranscriptAccumulator, Transcripts, on_grid, read_chunk
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ucs._read.chunks import TranscriptChunk
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
-    from ucs._read.row_groups import RowGroups
+    from ucs._read.lazy.row_groups import RowGroups
     from ucs._read.source import Source
 
 _NOWHERE = Window(0, 0, 0, 0)

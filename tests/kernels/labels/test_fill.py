@@ -6,7 +6,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ucs._kernels.fill import fill_polygons
+from ucs._kernels.labels.fill import fill_polygons
 
 
 def ragged(geometries):

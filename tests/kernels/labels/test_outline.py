@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from ucs._kernels.fill import fill_polygons
+from ucs._kernels.labels.fill import fill_polygons
+from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._kernels.labels.windows import Window
 from ucs._kernels.lattice import bounding_boxes
-from ucs._kernels.outline import outlines_to_polygons, trace_window, windows_of_boxes
-from ucs._kernels.windows import Window
 
 # Few labels on few pixels: diagonal contacts, rings, nested labels and contacts with the border are everywhere.
 label_images = st.integers(1, 3).flatmap(

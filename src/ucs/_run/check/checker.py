@@ -25,8 +25,8 @@ from ucs._read.summary import (
 )
 from ucs._results.keys import check_keys
 from ucs._run.cell_types import with_given_types
-from ucs._run.check_report import Check
-from ucs._run.estimate import Workload, estimate
+from ucs._run.check.estimate import Workload, estimate
+from ucs._run.check.report import Check
 from ucs._run.genes import N_HIGHLY_VARIABLE, choose_genes, import_scanpy
 from ucs._run.predict import models_of_nuclei
 from ucs._run.region_samples import raster_of

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._files.workspace import Workspace
-from ucs._kernels.ids import densify
+from ucs._kernels.labels.ids import densify
 from ucs._kernels.lattice import BLOCK, bounding_boxes, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
 from ucs._read.nuclei.onto_grid import Nuclei
@@ -67,7 +67,9 @@ def rehearse(sample: Sample, training: TrainingOptions, model: UCSModel | None, 
     seconds = 0.0
     with collected():
         if model is None:
-            model, seconds = _training(part, training)
+            n_patches = round(sample.nuclei.labels.size / training.params.patch_size**2)
+            planned = replace(training, params=training.params.planned(n_patches))
+            model, seconds = _training(part, planned)
         for _ in range(2):
             stages = Stages()
             predict_cells(

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from ucs._kernels import ids as module
-from ucs._kernels.ids import densify, ids_in, pixels_of_ids
+from ucs._kernels.labels import ids as module
+from ucs._kernels.labels.ids import densify, ids_in, pixels_of_ids
 
 shapes = st.sampled_from([(0,), (7,), (3, 4), (0, 5), (2, 3, 2)])
 

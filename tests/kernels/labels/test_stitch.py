@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import ucs
-from ucs._kernels.ids import densify
-from ucs._kernels.resample import sample_labels
-from ucs._kernels.stitch import Sightings, contacts, stitch
+from ucs._kernels.labels.ids import densify
+from ucs._kernels.labels.resample import sample_labels
+from ucs._kernels.labels.stitch import Sightings, contacts, stitch
 
 CHIP = 20
 

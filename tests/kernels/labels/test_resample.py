@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ucs._kernels import resample as sample
-from ucs._kernels.resample import sample_labels, source_window
+from ucs._kernels.labels import resample as sample
+from ucs._kernels.labels.resample import sample_labels, source_window
 from ucs._utils import parallel
 
 

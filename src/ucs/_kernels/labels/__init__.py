@@ -1,0 +1,1 @@
+"""Kernels on label rasters: ids, filling, measuring, outlines, refinement, sampling, joining."""

@@ -1,0 +1,1 @@
+"""Whether a segmentation would get as far as training, and how much memory and time it would take."""
