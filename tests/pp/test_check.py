@@ -206,7 +206,6 @@ BAD = {
     "no such region": (lambda: scene().sdata(), {"regions": "lobe"}),
     "another resolution": (lambda: scene().sdata(), {"model": scenes.model, "resolution": 2.0}),
     "another panel": (lambda: changed(feature_name=pd.Categorical(["A", "B"] * 2100 + ["A"])), {"model": scenes.model}),
-    "one model for regions": (lambda: scene().sdata(), {"model": scenes.model, "regions": 48}),
 }
 
 
@@ -262,11 +261,13 @@ class TestProblems:
             ({"model": 3}, TypeError, "model=3 must be"),
             ({"model": "nowhere"}, FileNotFoundError, "holds no model"),
             ({"regions": 1.5}, TypeError, "regions=1.5 must be"),
+            ({"regions": 48, "model": scenes.model}, ValueError, "regions=48 needs one model for each region"),
             ({"params": {"ownership": "near"}}, ValueError, r"params\['ownership'\]='near' is unknown"),
             ({"method": "paper", "params": {"background": "far"}}, ValueError, r"\['background'\]='far' is unknown"),
         ],
     )
     def test_wrong_arguments_are_errors(self, sdata, options, error, message):
+        options = {name: value() if callable(value) else value for name, value in options.items()}
         with pytest.raises(error, match=message):
             check(sdata, **options)
 

@@ -10,7 +10,7 @@ from ucs._read.platforms import resolve_platform
 from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
-from ucs._utils.checks import check_at_least, check_one_object, is_number, listed
+from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
@@ -124,6 +124,8 @@ def check_arguments(
         }
         refuse(given, "with model=, which is trained already")
         check_regions_of_model(trained, regions)
+    if resolution is not None:
+        check_positive(resolution, "resolution")
     if find_missing not in FIND_MISSING:
         msg = f"find_missing={find_missing!r} is unknown; valid are {listed(FIND_MISSING)}."
         raise ValueError(msg)

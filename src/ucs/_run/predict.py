@@ -142,7 +142,8 @@ def models_of_nuclei(
     Raises
     ------
     ValueError
-        If there is no model for a region, or for nuclei that lie in none, or the resolution is another.
+        If there is no model for a region, or for nuclei that lie in none, the resolution is another, or the data lacks
+        genes.
     """
     if isinstance(model, UCSModel):
         number = np.zeros(raster.n + 1, dtype=np.int64)
@@ -157,6 +158,8 @@ def models_of_nuclei(
             f"resolution={models[0].um_per_px:g}, or train a model at this resolution."
         )
         raise ValueError(msg)
+    for one in models:
+        one.check_overlap(raster.features)
     return models, number
 
 

@@ -275,11 +275,6 @@ def test_models_of_another_method_are_refused(raster):
         Setting(raster, [other])
 
 
-def test_too_few_genes_are_refused(raster):
-    with pytest.raises(ValueError, match=r"The model knows 3 genes, of which the data \(7 features\) has 1 \(33%\)"):
-        Setting(raster, [make_model(), make_model(("a", "x", "y"))], np.arange(raster.n + 1) % 2)
-
-
 @pytest.mark.gpu
 def test_on_a_gpu(setting):
     device = torch.device("cuda")

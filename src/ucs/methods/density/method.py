@@ -118,7 +118,6 @@ class DensityMethod(Method):
         groups = model_of_nucleus if len(models) > 1 else None
         surveys = {models[0].genes: survey}
         for model in models:
-            model.check_overlap(raster.features)
             if model.genes not in surveys:
                 surveys[model.genes] = self.survey(raster, model.genes, model.params, model_of_nucleus=groups)
         nets = []

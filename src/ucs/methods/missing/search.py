@@ -67,7 +67,6 @@ def find_missing_nuclei(
     """
     params = model.params
     found = np.zeros(raster.shape, dtype=np.int32)
-    model.check_overlap(raster.features)
     selection = Selection.of_genes(model.genes, raster.features)
     levels = look_over(
         raster.transcripts,

@@ -91,8 +91,6 @@ class PaperMethod(Method):
     ) -> PaperPlan:
         """Select the genes of each model and find where markers are."""
         own = [_paper_model(model) for model in models]
-        for model in own:
-            model.check_overlap(raster.features)
         nets = tuple(
             NetsOnSample(one.foreground, one.cell, Selection.of_genes(one.genes, raster.features)) for one in own
         )
