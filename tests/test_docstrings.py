@@ -25,7 +25,7 @@ def examples():
 @pytest.mark.parametrize("test", list(examples()))
 def test_examples(test):
     said = []
-    doctest.DocTestRunner().run(test, out=said.append)
+    doctest.DocTestRunner(verbose=False).run(test, out=said.append)
     plt.close("all")
     assert not said, "".join(said)
 

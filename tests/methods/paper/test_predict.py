@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import pickle
 from dataclasses import replace
 from functools import cached_property
@@ -13,6 +12,7 @@ import pytest
 import torch
 from rasters import random_map, random_nuclei
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import Window
 from ucs.methods import DensityModel, DensityParams, PaperModel, PaperParams, RasterSample
@@ -108,9 +108,10 @@ class Setting:
         heads = [[float(x.detach()) for x in (*one.cell.weight_bias(), one.cell.mark_weight())] for one in models]
         weight, bias, mark_weight = np.array(heads).T
         labels, probability = assign_pixels(
-            raster.nuclei, boxes, scores.scalar, model=self.model_of_nucleus, weight=weight, bias=bias, marks=marks,
-            mark_weight=mark_weight, tau=params.tau, reach=params.reach,
-            threshold=math.log(self.threshold / (1 - self.threshold)),
+            raster.nuclei, boxes, nucleus_axes(raster.nuclei, raster.n, strength=params.shape_exponent), scores.scalar,
+            model=self.model_of_nucleus, weight=weight, bias=bias, marks=marks, mark_weight=mark_weight, tau=params.tau,
+            temperature=np.array([float(one.cell.temperature) for one in models]), reach=params.reach,
+            threshold=self.threshold,
         )  # fmt: skip
         return {"labels": labels, "confidence": probability, "foreground": scores.foreground_probability()}
 
