@@ -74,13 +74,15 @@ def test_stereoseq_states_its_unit_and_the_weights_of_the_paper(sdata):
     sdata.attrs["stereoseq"] = {"um_per_unit": 0.715}
     assert find_source(sdata).um_per_unit == 0.715
     assert find_source(sdata, um_per_unit=1.0).um_per_unit == 1.0
-    assert dict(source.platform.train) == {"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)}
+    assert source.platform.params == {"paper": {"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)}}
 
 
 def test_platforms_are_listed():
     table = ucs.platforms()
     assert list(table.index) == list(PLATFORMS)
-    assert table.loc["xenium", "minimum_quality"] == 20
+    assert table.loc["xenium", "quality"] == "qv >= 20"
+    assert table.loc["cosmx", "transcripts"] == "{fov}_points"
+    assert not table.astype(str).apply(lambda column: column.str.contains(r"\\|\(\?", regex=True)).to_numpy().any()
 
 
 def test_anything_else_is_generic(sdata):

@@ -151,10 +151,14 @@ class TestKeys:
         ucs.tl.outlines(sdata, "nucleus_labels", shapes_key_added="rings", overwrite=True)
         assert sdata["rings"] is not first
 
-    def test_a_taken_key_is_of_no_concern_if_nothing_is_added(self, cells):
+    def test_a_new_object_has_the_elements_and_the_shapes(self, cells):
         sdata = cheap_copy(cells)
-        sdata["ucs_cells_boundaries"] = ucs.tl.outlines(sdata, "ucs_cells", inplace=False)["ucs_cells_boundaries"]
-        assert ucs.tl.outlines(sdata, "ucs_cells", inplace=False)["ucs_cells_boundaries"] is not None
+        before = {name for _, name, _ in sdata.gen_elements()}
+        made = ucs.tl.outlines(sdata, "ucs_cells", inplace=False)
+        assert {name for _, name, _ in sdata.gen_elements()} == before
+        assert {name for _, name, _ in made.gen_elements()} == before | {"ucs_cells_boundaries"}
+        with pytest.raises(ValueError, match="overwrite=True"):
+            ucs.tl.outlines(made, "ucs_cells", inplace=False)
 
     def test_labels_that_are_not_there(self):
         with pytest.raises(KeyError, match=r"labels_key='cells' is not in .*; there are: 'nucleus_labels'"):
