@@ -22,7 +22,7 @@ from ucs.methods.density.net import DensityNet
 from ucs.methods.model import Selection
 from ucs.methods.paper.assign import assign_pixels
 from ucs.methods.paper.cell import CellNet
-from ucs.methods.paper.foreground import HALO, ForegroundNet
+from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.marks import Marks, mark_pixels
 from ucs.methods.paper.method import PAPER
@@ -233,7 +233,9 @@ def test_foreground_is_the_probability_of_the_foreground_net(raster):
     """Equation 1, where nuclei reach the block."""
     model = make_model()
     core = Window(96, 96, 192, 192)
-    batch = read_transcripts(model.select_genes(raster.transcripts, raster.features), [core.grown(HALO)])
+    batch = read_transcripts(
+        model.select_genes(raster.transcripts, raster.features), [core.grown(model.foreground.halo)]
+    )
     with torch.inference_mode():
         logit = model.foreground.logits(model.foreground.features(batch))[0].numpy()
     made = Setting(raster, [model]).tile(core).foreground
