@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from rasters import block_values, random_map
 
+from ucs._kernels.distances import nucleus_axes
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.paper.assign import assign_pixels
@@ -56,9 +57,11 @@ class TestAssign:
         marks = Marks(mark_pixels(transcripts, np.eye(2, dtype=bool), "ab"), np.array([-1, *types], dtype=np.int16))
         f = block_values(np.ones(nuclei.shape, dtype=np.float32))
         options = {"model": np.zeros(3, dtype=int), "weight": np.ones(1), "bias": np.zeros(1), "tau": 5.0, "reach": 12}
-        plain, _ = assign_pixels(nuclei, bounding_boxes(nuclei, 2), f, **options)
+        given = nuclei, bounding_boxes(nuclei, 2), nucleus_axes(nuclei, 2, strength=0.0), f
+        options["temperature"] = np.ones(1)
+        plain, _ = assign_pixels(*given, **options)
         options |= {"marks": marks, "mark_weight": np.array([weight])}
-        return plain, assign_pixels(nuclei, bounding_boxes(nuclei, 2), f, **options)[0]
+        return plain, assign_pixels(*given, **options)[0]
 
     def test_markers_decide_where_distance_does_not(self):
         plain, labels = self.assign((0, 1))
