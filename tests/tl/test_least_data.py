@@ -83,7 +83,7 @@ class TestLeast:
         points = self.points(rng.uniform(0, 30, 500), rng.uniform(0, 30, 500), ["A", "B"] * 250)
         sdata = self.run(nuclei, points)
         np.testing.assert_array_equal(labels_of(sdata), nuclei)
-        assert "density does not tell" in caplog.text
+        assert "the density around the nuclei does not fall" in caplog.text
 
     def test_touching_nuclei_and_nuclei_in_parts(self):
         nuclei = np.zeros((40, 40), dtype=np.int32)

@@ -79,7 +79,6 @@ def test_all_that_decides_the_cells_is_compared(begun, tissue, caplog):
         ("training", {"genes": genes[:9]}),
         ("training", {"markers": {"a": genes[:2], "b": genes[2:4]}}),
         ("threshold", {"threshold": 0.4}),
-        ("foreground", {"foreground": "p_fg"}),
         ("find_missing", {"find_missing": True}),
         ("grid", {"resolution": 2.0}),
         ("regions", {"regions": 80}),

@@ -63,7 +63,7 @@ def run_segmentation(
     if write:
         kinds = {key: kind for kind, key in new_elements(asked.keys, find_missing=find_missing).values()}
         check_store(sdata, kinds, overwrite=asked.overwrite)
-    resume = asked.compute.resume
+    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0)  # which decides no tile
     run = Run(
         asked=asked,
         source=source,
@@ -73,7 +73,7 @@ def run_segmentation(
         progress=progress,
         place=place_of(asked.compute.scratch, sdata, resume=resume),
         limit=parse_limit(asked.compute.memory_limit),
-        resume_name=f"{sdata.path} {source.points_key} {asked.keys.as_dict()}" if resume else None,
+        resume_name=f"{sdata.path} {source.points_key} {names.as_dict()}" if resume else None,
     )
     target = sdata if inplace else shallow_copy(sdata)
     run.add_cells(sdata, target)
@@ -192,7 +192,6 @@ class Run:
             "training": training,
             "find_missing": self.asked.find_missing,
             "threshold": self.asked.threshold,
-            "foreground": self.asked.keys.foreground is not None,
         }
         return begin_or_continue(
             workspace, sample, regions, self.asked.model, device=training.device, tile_size=tile, options=decisive
