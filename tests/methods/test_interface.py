@@ -236,7 +236,7 @@ def test_what_the_method_does_not_know_is_refused(tissue):
         run(tissue, params={"max_steps": 5})
     with pytest.raises(ValueError, match=r"params\['share'\]=1.5 must be above 0 and below 1"):
         run(tissue, params={"share": 1.5})
-    with pytest.raises(ValueError, match=r"markers has no effect with method='nearest'"):
+    with pytest.raises(ValueError, match=r"^markers= has no effect with method='nearest'"):
         run(tissue, markers={"T": ["GENE0001"]})
     with pytest.raises(ValueError, match=r"method='density', but the model is of the method 'nearest'"):
         run(tissue, method="density", model=train(tissue))

@@ -86,7 +86,7 @@ class TestUnit:
 
     def test_that_nothing_tells_is_said(self, sdata, caplog):
         find_source(sdata)
-        assert "the size of pixels cannot be inferred from this object; 0.12028 um is assumed" in caplog.text
+        assert "nothing in the object tells the size of its pixels; 0.12028 um is assumed" in caplog.text
         caplog.clear()
         assert find_source(sdata, um_per_unit=0.18).um_per_unit == 0.18
         sdata.attrs["cosmx"] = {"um_per_unit": 0.17}

@@ -37,7 +37,7 @@ def sample(tissue):
 
 @pytest.fixture(scope="module")
 def regions(tissue, sample):
-    return read_regions(tissue, sample, find_regions(tissue, sample.source, REGIONS, genes_per_region=False))
+    return read_regions(tissue, sample, find_regions(tissue, sample.source, REGIONS))
 
 
 @pytest.fixture

@@ -169,7 +169,7 @@ def test_breast():
     reference = pd.read_csv(folder / "sc_breast.csv", index_col=0).drop(columns=["ct_idx", "atlas"])
     by_profiles = ucs.tl.annotate_nuclei(
         breast, reference=reference, type_key="cell_type", scale="log1p", inplace=False
-    )
+    )["ucs_nuclei_types"]
     a, b = by_markers.obs["cell_type"].astype(str), by_profiles.obs["cell_type"].astype(str)
     both = (a != "unknown") & (b != "unknown")
     assert both.mean() > 0.5

@@ -55,7 +55,7 @@ def test_defaults_are_valid_and_nothing_is_shown_of_them():
         ("minutes", None, TypeError, "must be a whole number"),
         ("salt", 0.0, ValueError, r"^baking\['salt'\]=0.0 must be above 0 and below 0.1\.$"),
         ("salt", 0.1, ValueError, "must be above 0 and below 0.1"),
-        ("salt", float("nan"), TypeError, "must be a number"),
+        ("salt", float("nan"), ValueError, "must be a number, above 0 and below 0.1"),
         ("crust", "soft", ValueError, r"^baking\['crust'\]='soft' is unknown; valid are 'thin', 'thick'\.$"),
         ("seeded", 1, TypeError, r"^baking\['seeded'\]=1 must be True or False\.$"),
         ("heat", (250.0,), ValueError, "must be 2 numbers"),
