@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionsOption
     from ucs._run.predict import Model
-    from ucs.methods.base import Method, MethodParams
+    from ucs.methods.base import Method
     from ucs.methods.markers import Markers
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 DEFAULT_METHOD = "density"
 
