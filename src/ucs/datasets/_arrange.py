@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs.datasets._growth import grown, lay_processes, pack
-from ucs.datasets._layouts import Ground
+from ucs.datasets._layout import Ground
 from ucs.datasets._raster import Outlines, draw, keep_whole
 from ucs.datasets._tissue import MIN_NUCLEUS_UM2, Tissue, spread_over_types
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs.datasets._layouts import Kind, Layout, Maps
+    from ucs.datasets._layout import Kind, Layout, Maps
     from ucs.datasets._params import SimulationParams
 
 _STEP = 2  # cells grow on a raster coarser than that of the truth by this: two pixels of 0.2125 um

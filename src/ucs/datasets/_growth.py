@@ -100,10 +100,10 @@ def grow(
     done = np.zeros((rows, columns), np.bool_)
     front = [(np.float32(0.0), np.int64(0), np.int64(0))]
     front.pop()
-    for k in range(x.size):
-        i, j = int(y[k]), int(x[k])
+    for seed in range(x.size):
+        i, j, k = np.int64(y[seed]), np.int64(x[seed]), np.int64(seed)
         if 0 <= i < rows and 0 <= j < columns and (owner[i, j] == 0 or owner[i, j] == k + 1):
-            heapq.heappush(front, (np.float32(0.0), i * columns + j, np.int64(k)))
+            heapq.heappush(front, (np.float32(0.0), i * columns + j, k))
     while len(front):
         time, at, k = heapq.heappop(front)
         i, j = at // columns, at % columns

@@ -136,7 +136,7 @@ def _of_layout(
     """Return cell, gene, x and y: from pixels with levels of their own, in part clumped, moved with heavy tails."""
     nuclear = tissue.nuclei > 0
     x, y, pixel = _scattered(np.where(nuclear, params.nuclear_enrichment, 1) * tissue.from_cells, tissue.um_per_px, rng)
-    cell, in_nucleus = tissue.cells.ravel()[pixel] - 1, nuclear.ravel()[pixel]
+    cell, in_nucleus = tissue.cells.ravel()[pixel].astype(np.intp) - 1, nuclear.ravel()[pixel]
     gene = np.empty(cell.size, np.int64)
     of = 2 * tissue.cell_type[cell] + in_nucleus
     for k in np.unique(of):

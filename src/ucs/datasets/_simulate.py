@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray import DataArray, DataTree
 
-    from ucs.datasets._layouts import Layout
+    from ucs.datasets._layout import Layout
 
 UM_PER_PX = 0.2125  # side of a Xenium pixel
 _VENDOR_EXPANSION_UM = 5.0  # the vendor's cells: nuclei grown by this much (Xenium without a membrane stain)
