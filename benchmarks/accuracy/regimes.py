@@ -67,12 +67,17 @@ class Field:
 def make_field(regime: str, seed: int, size: float, resolution: float) -> Field:
     """Simulate a field and bring its truth onto the raster."""
     sdata = ucs.datasets.simulate(width_um=size, height_um=size, seed=seed, **ucs.datasets.REGIMES[regime])
-    sample = prepare(sdata, find_source(sdata, resolution=resolution))
     obs = sdata.tables["true_table"].obs.set_index("cell_id")
+    return field_of(sdata, obs["cell_class"].astype(str), resolution)
+
+
+def field_of(sdata: SpatialData, classes: pd.Series, resolution: float) -> Field:
+    """Bring a tissue with the elements of :func:`ucs.datasets.simulate` onto a raster; ``classes`` of cells by id."""
+    sample = prepare(sdata, find_source(sdata, resolution=resolution))
     nuclei = np.concatenate([[0], sample.nuclei.ids])[sample.nuclei.labels]
-    classes = obs["cell_class"].astype(str).loc[np.unique(nuclei[nuclei > 0])]
+    seen = classes.loc[np.unique(nuclei[nuclei > 0])]
     points = sdata.points["transcripts"].compute()
-    return Field(sdata, sample, truth_on_grid(sdata, sample), nuclei, classes, points[is_kept(points, sample)])
+    return Field(sdata, sample, truth_on_grid(sdata, sample), nuclei, seen, points[is_kept(points, sample)])
 
 
 def is_kept(points: pd.DataFrame, sample: Sample) -> NDArray[np.bool_]:
