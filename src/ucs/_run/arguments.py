@@ -11,7 +11,7 @@ from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
 from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed
-from ucs.methods.base import resolve_method
+from ucs.methods.base import TrainingParams, resolve_method
 from ucs.methods.markers import markers_by_type
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 
@@ -178,6 +178,9 @@ def check_training(
     settings = chosen.params.resolve(params, **platform.params.get(chosen.name, {}))
     if seed is not None:
         check_at_least(seed, 0, "seed")
+    if not isinstance(settings, TrainingParams):
+        where = f"with method={chosen.name!r}, whose net is trained before and adapts to each place"
+        refuse({"regions=": regions is not None}, where)
     if regions is None:
         changed = settings.changed()
         given = {f"params[{name!r}]": name in changed for name in ("warm_start", "min_nuclei")}

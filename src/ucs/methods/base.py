@@ -38,19 +38,34 @@ if TYPE_CHECKING:
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
 class MethodParams(Options):
-    """What every method has: which nuclei a pixel may belong to, and when a region has a model of its own."""
+    """What every method has: how distances follow the shape of nuclei."""
 
     argument: ClassVar[str] = "params"
 
-    reach: int = option(
-        24, "Distance in pixels up to which a nucleus is a candidate owner of a pixel: half the paper's patch.", least=1
-    )
     shape_exponent: float = option(
         0.3,
         "How far distances follow the shape of nuclei (the paper's scaled softmask): exponent of the ratio of the axes "
         "of the nucleus' ellipse. 0: plain distances.",
         least=0,
         most=1,
+    )
+
+    @abstractmethod
+    def reach_px(self, um_per_px: float) -> int:
+        """Return the distance in pixels up to which a nucleus is a candidate owner of a pixel."""
+
+    def planned(self, n_pixels: int) -> Self:
+        """Return parameters with numbers for what depends on the tissue, a raster of so many pixels."""
+        return self
+
+
+@documented
+@dataclass(frozen=True, kw_only=True, repr=False)
+class TrainingParams(MethodParams):
+    """What methods have whose nets learn from the sample: training patches, and when a region has a model of its own."""
+
+    reach: int = option(
+        24, "Distance in pixels up to which a nucleus is a candidate owner of a pixel: half the paper's patch.", least=1
     )
     patch_size: int = option(48, "Side of a training patch in pixels (paper: 48).", least=8)
     min_nuclei: int = option(50, "Nuclei that a region must have for a model of its own.", least=1)
@@ -59,9 +74,9 @@ class MethodParams(Options):
         text="Whether models of regions begin as a model of the whole tissue and take a third of the steps."
     )
 
-    def planned(self, n_patches: int) -> Self:
-        """Return parameters with numbers for what depends on the tissue, which ``n_patches`` training patches cover."""
-        return self
+    def reach_px(self, um_per_px: float) -> int:
+        """Return :attr:`reach`."""
+        return self.reach
 
 
 @dataclass(frozen=True)
@@ -227,6 +242,8 @@ class Method(ABC):
     """Its trained models."""
     threshold: ClassVar[float] = 0.5
     """Default of the probability of lying in a cell above which a pixel does."""
+    finest_um: ClassVar[float | None] = None
+    """Side of a pixel in um that its cells have by default where the platform's is coarser; None for the platform's."""
     types_need_markers: ClassVar[bool] = False
     """Whether given cell types have an effect with marker genes only."""
 
