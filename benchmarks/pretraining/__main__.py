@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from benchmarks.pretraining.tissue import Field, random_tissue
@@ -161,7 +161,7 @@ def losses(net: OwnerNet, features: torch.Tensor, targets: torch.Tensor, weights
     return (each * weights).sum(dim=(0, 2, 3)) / weights.sum(dim=(0, 2, 3)).clamp_min(1)
 
 
-def train(folder: Path, steps: int, *, seed: int, width: int, out: Path, crop: int, n: int, rate: float) -> OwnerNet:
+def train(folder: Path, steps: int, *, seed: int, width: int, out: Path, crop: int, n: int, rate: float, start: Path | None) -> OwnerNet:
     """Train a net on the fields of a folder; write it with the record of its training."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -169,6 +169,8 @@ def train(folder: Path, steps: int, *, seed: int, width: int, out: Path, crop: i
     learned = Fields(folder, [])
     held = Fields(folder, [one for one in seeds if one >= HELD_OUT])
     net = OwnerNet(width)
+    if start is not None:
+        net.load_state_dict(load_file(start))
     net.to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.1)
@@ -221,6 +223,7 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--start", type=Path, help="a net to go on with")
     parser.add_argument("--only", choices=("fields", "train"))
     parser.add_argument("--out", type=Path, default=Path("owner_net.safetensors"))
     asked = parser.parse_args()
@@ -229,7 +232,7 @@ def main() -> None:
         make(asked.folder, HELD_OUT, asked.held_out, asked.processes)
         make(asked.folder, asked.first, asked.fields, asked.processes)
     if asked.only != "fields":
-        train(asked.folder, asked.steps, seed=asked.seed, width=asked.width, out=asked.out, crop=asked.crop, n=asked.batch, rate=asked.rate)
+        train(asked.folder, asked.steps, seed=asked.seed, width=asked.width, out=asked.out, crop=asked.crop, n=asked.batch, rate=asked.rate, start=asked.start)
 
 
 if __name__ == "__main__":

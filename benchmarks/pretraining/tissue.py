@@ -132,9 +132,15 @@ class _Kinds:
             elongation = random.uniform(0.12, 0.5, n)
         share = random.dirichlet(np.full(n, 0.8)) + 0.03
         tight = random.random()
-        extent = (
-            random.uniform(0.8, 1.25, n) if tight < 0.6 else random.uniform(1.2, 1.8, n) if tight < 0.8 else np.full(n, 3.0)
-        )
+        if tight < 0.6:
+            extent = random.uniform(0.8, 1.25, n)
+        elif tight < 0.8:
+            extent = random.uniform(1.2, 1.8, n)
+        else:  # cells fill what there is between them
+            extent = np.full(n, 3.0)
+        if random.random() < 0.12:  # large cells with small nuclei that touch each other
+            radius, area = _between(random, 7, 22, n), random.uniform(0.04, 0.25, n)
+            elongation, extent = random.uniform(0.6, 1, n), np.full(n, 3.0)
         return cls(
             radius, np.sqrt(area), elongation, np.exp(random.normal(0, 0.2, n)),
             np.exp(random.normal(0, random.uniform(0, 0.9), n)), share / share.sum(), extent,
@@ -250,7 +256,8 @@ def _processes(random: np.random.Generator, kinds: _Kinds, cells: NDArray, nucle
 def _draw(random: np.random.Generator, side: int, um_per_px: float) -> Field | None:
     kinds = _Kinds.draw(random)
     side_um, px_um2 = side * um_per_px, um_per_px**2
-    gap = 0.0 if random.random() < 0.4 else random.uniform(0, 0.6)
+    filled = (kinds.extent == 3).all()
+    gap = 0.0 if random.random() < (0.8 if filled else 0.4) else random.uniform(0, 0.6)
     tissue = _wave(random, side, random.uniform(20, 80) / um_per_px)
     allowed = tissue >= np.quantile(tissue, gap)
     at, radius, kind = _place(random, kinds, side_um, allowed, um_per_px)

@@ -62,7 +62,7 @@ class MethodParams(Options):
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
 class TrainingParams(MethodParams):
-    """What methods have whose nets learn from the sample: training patches, and when a region has a model of its own."""
+    """What methods have whose nets learn from the sample."""
 
     reach: int = option(
         24, "Distance in pixels up to which a nucleus is a candidate owner of a pixel: half the paper's patch.", least=1

@@ -52,7 +52,8 @@ def test_they_are_the_two_nearest(seed, factor, um_per_px):
 def test_ties_go_to_the_lower_id():
     nuclei = np.zeros((3, 9), dtype=np.int32)
     nuclei[1, 1], nuclei[1, 7] = 2, 1
-    found = find_candidates(nuclei, bounding_boxes(nuclei, 2), nucleus_axes(nuclei, 2, strength=0), factor=1, um_per_px=1.0)
+    axes = nucleus_axes(nuclei, 2, strength=0)
+    found = find_candidates(nuclei, bounding_boxes(nuclei, 2), axes, factor=1, um_per_px=1.0)
     assert found.owner[:, 1, 4].tolist() == [1, 2]
 
 

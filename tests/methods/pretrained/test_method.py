@@ -88,7 +88,7 @@ def test_cells_do_not_depend_on_tiles(model, um_per_px):
     raster = make_raster(2, um_per_px=um_per_px)
     plan = plan_of(raster, model)
     whole = cells_of(plan, raster.shape, 11 * BLOCK)
-    assert 0.05 < (whole[0] > 0).mean() < 1
+    assert len(np.unique(whole[0])) > raster.n / 2
     for side in (BLOCK, 2 * BLOCK):
         np.testing.assert_array_equal(cells_of(plan, raster.shape, side), whole)
 

@@ -38,7 +38,8 @@ class Candidates:
     Attributes
     ----------
     owner
-        ``(2, h, w)`` int32: the nearest and the second nearest nucleus within reach, 0 for none. Ties go to the lower id.
+        ``(2, h, w)`` int32: the nearest and the second nearest nucleus within reach, 0 for none. Ties go to the lower
+        id.
     distance
         ``(2, h, w)`` float32, stretched distance in um to the nucleus' border; 0 in the nucleus, ``inf`` for none.
     """
@@ -136,7 +137,7 @@ def _find_in_blocks(
 
 
 @njit(cache=True, nogil=True)
-def _enter(owner: NDArray, distance: NDArray, i: int, j: int, nucleus: int, found: float) -> None:
+def _enter(owner: NDArray, distance: NDArray, i: int, j: int, nucleus: int, found: np.float32) -> None:
     """Enter a nucleus among the two nearest; ties go to the lower id."""
     if found < distance[0, i, j] or (found == distance[0, i, j] and nucleus < owner[0, i, j]):
         owner[1, i, j], distance[1, i, j] = owner[0, i, j], distance[0, i, j]

@@ -12,6 +12,8 @@ from scipy.ndimage import gaussian_filter1d
 from ucs.methods.pretrained.survey import BIN, N_MAPS, N_RINGS, pooled
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
     from ucs._kernels.transcripts import TranscriptMap
@@ -93,7 +95,8 @@ def net_features(
     net_um = factor * um_per_px
     shape = candidates.owner.shape[1:]
     count = pooled(transcripts.totals(), factor).astype(np.float32)
-    full = pooled(np.ones(nuclei.shape, dtype=np.uint8), factor) / factor**2  # less than 1 at the raster's end
+    # Less than 1 at the raster's end.
+    full = (pooled(np.ones(nuclei.shape, dtype=np.uint8), factor) / factor**2).astype(np.float32)
     nuclear = (pooled(nuclei > 0, factor) / factor**2).astype(np.float32)
     first, second = candidates.owner
     level, other = table.level[first], table.level[second]
@@ -135,25 +138,33 @@ def net_features(
     add(_log_area(table.area[first]) * has)
     add(_log_area(table.area[second]) * has_other)
     add((other - level) * has_other)
-    _add_expression(add, transcripts, candidates, table.membership, log_ratio, has, has_other, factor, net_um)
+    _add_expression(add, transcripts, candidates, table.membership, log_ratio, factor, net_um)
     return out
 
 
 def _log_area(area: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.log(np.maximum(area, 2)) / 2 - 1.7  # 0 at 30 um2
+    return (np.log(np.maximum(area, np.float32(2))) / 2 - np.float32(1.7)).astype(np.float32)  # 0 at 30 um2
 
 
 def _add_expression(
-    add, transcripts, candidates, membership, log_ratio, has, has_other, factor, net_um
-) -> None:  # fmt: skip
+    add: Callable[[NDArray], None],
+    transcripts: TranscriptMap,
+    candidates: Candidates,
+    membership: NDArray[np.float32],
+    log_ratio: NDArray[np.float32],
+    factor: int,
+    net_um: float,
+) -> None:
     """Add how the transcripts around fit the clusters of either candidate, against ambient RNA and each other."""
     first, second = candidates.owner
+    has, has_other = (first > 0).astype(np.float32), (second > 0).astype(np.float32)
     h, w = first.shape
     n_clusters = len(log_ratio) - 1
     fit = np.zeros((n_clusters, h, w), dtype=np.float32)
     if n_clusters:
         against = np.ascontiguousarray((log_ratio[:-1] - log_ratio[-1]).T)  # (genes, clusters)
-        _sum_fit(transcripts.row_start, transcripts.column, transcripts.feature, transcripts.count, against, factor, fit)
+        entries = transcripts.row_start, transcripts.column, transcripts.feature, transcripts.count
+        _sum_fit(*entries, against, factor, fit)
     count = np.zeros((h, w), dtype=np.float32)
     count[:] = pooled(transcripts.totals(), factor)
     of_first, of_second = membership[first], membership[second]

@@ -117,7 +117,8 @@ def measure_tissue(
     progress
         Called with ``(tiles done, tiles)``.
     """
-    axes, boxes, factor = nucleus_axes(nuclei, n, strength=shape_exponent), bounding_boxes(nuclei, n), net_factor(um_per_px)
+    axes, boxes = nucleus_axes(nuclei, n, strength=shape_exponent), bounding_boxes(nuclei, n)
+    factor = net_factor(um_per_px)
     bin_px = BIN * factor
     shape = -(-nuclei.shape[0] // bin_px), -(-nuclei.shape[1] // bin_px)
     binned = np.zeros((2, N_RINGS + 1, *shape))  # counts and net pixels, of rings and nuclei
@@ -137,15 +138,16 @@ def measure_tissue(
         totals = of_genes.totals()
         inside[0] += np.bincount(fine_nuclei.ravel(), weights=totals.ravel(), minlength=n + 1).astype(np.int64)
         inside[1] += np.bincount(fine_nuclei.ravel(), minlength=n + 1)
-        coarse = np.s_[inner.row0 // factor : -(-inner.row1 // factor), inner.column0 // factor : -(-inner.column1 // factor)]
+        coarse = _cells_of_grid(inner, factor)
         ring, owner = np.digitize(found.distance[0][coarse], RINGS_UM), ids[found.owner[0][coarse]]
         count, touched = pooled(totals, factor), pooled(fine_nuclei > 0, factor) > 0
         pixels = pooled(np.ones(totals.shape, dtype=np.uint8), factor) / factor**2
         ring[touched] = N_RINGS
         is_far = (ring >= _OWN_RINGS) & (ring < N_RINGS)
         lies_far = is_far[of_genes.rows() // factor, of_genes.column // factor]
-        far += np.bincount(of_genes.feature[lies_far], weights=of_genes.count[lies_far], minlength=len(far)).astype(np.int64)
-        at = np.s_[core.row0 // bin_px : -(-core.row1 // bin_px), core.column0 // bin_px : -(-core.column1 // bin_px)]
+        counted = np.bincount(of_genes.feature[lies_far], weights=of_genes.count[lies_far], minlength=len(far))
+        far += counted.astype(np.int64)
+        at = _cells_of_grid(core, bin_px)
         for number in range(N_RINGS + 1):
             here = ring == number
             binned[0, number][at] = pooled(np.where(here, count, 0), BIN)
@@ -159,6 +161,14 @@ def measure_tissue(
     area = (inside[1] * um_per_px**2).astype(np.float32)
     level, rings = _of_nuclei(inside[0], area, own[0], own[1] * net_um2, maps, boxes, bin_px)
     return TissueSurvey(transcripts, selection, nuclei, boxes, axes, factor, um_per_px, level, area, rings, far, maps)
+
+
+def _cells_of_grid(window: Window, side: int) -> tuple[slice, slice]:
+    """Return the squares of ``side`` pixels that a window touches; it begins with a whole one."""
+    return (
+        slice(window.row0 // side, -(-window.row1 // side)),
+        slice(window.column0 // side, -(-window.column1 // side)),
+    )
 
 
 def pooled(values: NDArray, factor: int) -> NDArray:
@@ -200,7 +210,8 @@ def _maps(count: NDArray[np.float64], area: NDArray[np.float64], *, bin_um: floa
     areas = [smooth(one, _NEIGHBOURHOOD_UM) for one in area[:-1]]
     for one, its_area, near in zip(count, area, areas, strict=False):
         before = (one.sum() + 50 * before) / (its_area.sum() + 50)  # rings that do not occur are like the one before
-        out.append(np.log((smooth(one, _NEIGHBOURHOOD_UM) + _PRIOR_RING_UM2 * before) / (near + _PRIOR_RING_UM2) + _LEAST))
+        counted = smooth(one, _NEIGHBOURHOOD_UM) + _PRIOR_RING_UM2 * before
+        out.append(np.log(counted / (near + _PRIOR_RING_UM2) + _LEAST))
     whole = np.maximum(np.sum(areas, axis=0), 1e-9)
     out += [one / whole for one in areas]
     local = (smooth(count[-1], _NUCLEAR_UM) + 50 * nuclear) / (smooth(area[-1], _NUCLEAR_UM) + 50)
