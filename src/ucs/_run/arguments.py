@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ucs.methods.markers import Markers
     from ucs.methods.model import UCSModel
 
-DEFAULT_METHOD = "density"
+DEFAULT_METHOD = "pretrained"
 
 FIND_MISSING = (False, True, "paper")
 """Values of ``find_missing``."""

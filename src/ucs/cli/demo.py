@@ -56,7 +56,6 @@ def run(
     output: Path,
     *,
     size_um: float | None = None,
-    params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -76,7 +75,7 @@ def run(
         raise FileExistsError(msg)
     size = SIZE_UM if size_um is None else size_um
     sdata = simulate(width_um=size, height_um=size, seed=seed)
-    segment(sdata, params=params, compute={"device": device}, seed=seed, progress=progress)
+    segment(sdata, compute={"device": device}, seed=seed, progress=progress)
     scores = agreement(sdata)
     write_new_store(sdata, store)
     draw(sdata, picture)

@@ -16,6 +16,7 @@ from ucs.methods.model import Selection
 from ucs.methods.optimize import provenance
 from ucs.methods.pretrained.clusters import Clusters
 from ucs.methods.pretrained.features import NucleusTable
+from ucs.methods.pretrained.limits import warn_of_unknown
 from ucs.methods.pretrained.model import PretrainedModel, pretrained_net
 from ucs.methods.pretrained.params import PretrainedParams
 from ucs.methods.pretrained.predict import OwnerPlan, OwnerPredictor
@@ -101,6 +102,7 @@ class PretrainedMethod(Method):
         if not isinstance(model, PretrainedModel):
             msg = f"The model is of the method {model.method!r}, not 'pretrained'."
             raise TypeError(msg)
+        warn_of_unknown(survey)
         membership = model.clusters.membership(_counts(raster, model.genes))
         table = NucleusTable(survey.level, survey.area, survey.rings, membership)
         log_ratio = model.clusters.log_ratio.numpy()
