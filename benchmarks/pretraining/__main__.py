@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -24,7 +23,7 @@ from ucs.methods.density.cores import count_in_cores
 from ucs.methods.model import Selection
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
 from ucs.methods.pretrained.clusters import Clusters
-from ucs.methods.pretrained.features import N_FEATURES, NucleusTable, net_features, read_maps
+from ucs.methods.pretrained.features import NucleusTable, net_features, read_maps
 from ucs.methods.pretrained.net import HALO, OwnerNet
 from ucs.methods.pretrained.survey import measure_tissue
 
@@ -114,9 +113,9 @@ def make(folder: Path, first: int, n: int, processes: int) -> None:
 
 def _make_one(folder: Path, seed: int) -> int:
     features, targets, weights = example(seed)
-    path = folder / f".{seed}.npz"
+    path = folder / f".{seed}.npz"  # a file with its own name is complete
     np.savez(path, features=features, targets=targets, weights=weights)
-    os.replace(path, folder / f"{seed}.npz")
+    path.replace(folder / f"{seed}.npz")
     return seed
 
 
@@ -161,7 +160,18 @@ def losses(net: OwnerNet, features: torch.Tensor, targets: torch.Tensor, weights
     return (each * weights).sum(dim=(0, 2, 3)) / weights.sum(dim=(0, 2, 3)).clamp_min(1)
 
 
-def train(folder: Path, steps: int, *, seed: int, width: int, out: Path, crop: int, n: int, rate: float, start: Path | None) -> OwnerNet:
+def train(
+    folder: Path,
+    steps: int,
+    *,
+    seed: int,
+    width: int,
+    out: Path,
+    crop: int,
+    n: int,
+    rate: float,
+    start: Path | None,
+) -> OwnerNet:
     """Train a net on the fields of a folder; write it with the record of its training."""
     torch.manual_seed(seed)
     random = np.random.default_rng(seed)
@@ -190,9 +200,11 @@ def train(folder: Path, steps: int, *, seed: int, width: int, out: Path, crop: i
         if (step + 1) % 250 == 0 or step + 1 == steps:
             found = evaluate(net, held)
             record.append({"step": step + 1, "train": mean.tolist(), "held_out": found})
-            print(step + 1, [round(v / (1 - 0.99 ** (step + 1)), 4) for v in mean.tolist()], found, f"{time.time() - begin:.0f} s", flush=True)
-            save_file({k: v.contiguous() for k, v in net.state_dict().items()}, out)
-            out.with_suffix(".json").write_text(json.dumps({"fields": len(learned.seeds), "steps": steps, "seed": seed, "width": width, "record": record}, indent=1))
+            print(f"step {step + 1}, losses {mean}, held out {found}, {time.time() - begin:.0f} s", flush=True)
+            save_file({name: weight.contiguous() for name, weight in net.state_dict().items()}, out)
+            about = {"fields": len(learned.seeds), "steps": steps, "seed": seed, "rate": rate, "width": width}
+            about |= {"start": None if start is None else start.name, "record": record}
+            out.with_suffix(".json").write_text(json.dumps(about, indent=1))
     return net
 
 
@@ -232,7 +244,17 @@ def main() -> None:
         make(asked.folder, HELD_OUT, asked.held_out, asked.processes)
         make(asked.folder, asked.first, asked.fields, asked.processes)
     if asked.only != "fields":
-        train(asked.folder, asked.steps, seed=asked.seed, width=asked.width, out=asked.out, crop=asked.crop, n=asked.batch, rate=asked.rate, start=asked.start)
+        train(
+            asked.folder,
+            asked.steps,
+            seed=asked.seed,
+            width=asked.width,
+            out=asked.out,
+            crop=asked.crop,
+            n=asked.batch,
+            rate=asked.rate,
+            start=asked.start,
+        )
 
 
 if __name__ == "__main__":

@@ -225,7 +225,8 @@ def _grow(
         away = random.normal(0, eccentric, 2) * radius[i] * (1 - share[i])
         flat = elongation[i] ** 0.7
         core = np.hypot(
-            (u - away[0]) / (share[i] * radius[i] / math.sqrt(flat)), (v - away[1]) / (share[i] * radius[i] * math.sqrt(flat))
+            (u - away[0]) / (share[i] * radius[i] / math.sqrt(flat)),
+            (v - away[1]) / (share[i] * radius[i] * math.sqrt(flat)),
         )
         mine = (core < 1) & (core < nearest[here])
         nearest[here][mine] = core[mine]
@@ -235,7 +236,9 @@ def _grow(
     return cells, nuclei, depth
 
 
-def _processes(random: np.random.Generator, kinds: _Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float) -> NDArray:
+def _processes(
+    random: np.random.Generator, kinds: _Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float
+) -> NDArray:
     """Return thin curves of RNA whose cells lie elsewhere: the kind plus 1, 0 elsewhere."""
     side = len(cells)
     out = np.zeros((side, side), dtype=np.int32)
@@ -281,21 +284,22 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float) -> Field | N
         gradient = np.where(edge[None, :] if random.random() < 0.5 else edge[:, None], random.uniform(0.05, 1), 1.0)
         gradient = np.broadcast_to(gradient, (side, side))
     rate = np.r_[0, per_cell][cells] * gradient
-    rate = rate * (1 - random.choice([0, 0, 0.4, 0.8]) * far**2) * np.exp(0.25 * _wave(random, side, 2 / um_per_px) * random.choice([0, 1]))
+    grain = np.exp(0.25 * _wave(random, side, 2 / um_per_px) * random.choice([0, 1]))
+    rate = rate * (1 - random.choice([0, 0, 0.4, 0.8]) * far**2) * grain
     rate = np.where(nuclei > 0, rate * random.uniform(0.5, 1.9), rate)
     rate = np.where(process > 0, level * kinds.depth[np.maximum(process - 1, 0)] * gradient, rate)
-    background = level * _between(random, 0.006, 0.4) * gradient * np.exp(_wave(random, side, 30 / um_per_px) * random.choice([0, 0.4]))
+    uneven = np.exp(_wave(random, side, 30 / um_per_px) * random.choice([0, 0.4]))
+    background = level * _between(random, 0.006, 0.4) * gradient * uneven
     if random.random() < 0.3:  # RNA leaks from where it is
-        background = background * (0.2 + gaussian_filter(rate, random.uniform(4, 15) / um_per_px) / max(rate.mean(), 1e-9))
+        leaked = gaussian_filter(rate, random.uniform(4, 15) / um_per_px)
+        background = background * (0.2 + leaked / max(rate.mean(), 1e-9))
     if random.random() < 0.3:  # RNA without nuclei: smears, debris, cells out of the plane
         region = _wave(random, side, random.uniform(10, 50) / um_per_px) > random.uniform(0.3, 1.4)
         if random.random() < 0.6:
             nuclei = np.where(np.isin(nuclei, np.unique(cells[region])) & region, 0, nuclei)
         background = np.where(region, np.maximum(background, level * random.uniform(0.15, 1.3)), background)
-    number = np.zeros(n + 1, dtype=np.int64)  # of the nucleus as it is seen
     seen, nuclei = _seen(random, nuclei, n)
     cell_of, nuclei, n_seen, cells_seen = _renumbered(seen, nuclei, cells)
-    del number
     if n_seen < 4:
         return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,6 @@ from ucs.metrics import expand_nuclei, match
 from ucs.tl import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
 
     from matplotlib.figure import Figure
     from rich.table import Table

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from ucs.methods.model import Selection
 from ucs.methods.pretrained import predict as module
 from ucs.methods.pretrained.features import N_FEATURES
 from ucs.methods.pretrained.method import PRETRAINED
-from ucs.methods.pretrained.model import pretrained_net
+from ucs.methods.pretrained.model import WEIGHTS, pretrained_net
 from ucs.methods.pretrained.net import HALO, OwnerNet
 from ucs.methods.pretrained.predict import OwnerPredictor, OwnerScores
 from ucs.methods.pretrained.survey import N_RINGS, RINGS_UM, measure_tissue, pooled
@@ -167,6 +170,11 @@ def test_the_model_is_saved_as_it_is(model, raster, tmp_path):
 
 
 def test_the_net_that_comes_with_the_package():
+    folder = Path(module.__file__).parent
+    about = json.loads((folder / "owner_net.json").read_text())
+    weights = (folder / WEIGHTS).read_bytes()
+    assert hashlib.sha256(weights).hexdigest() == about["sha256"]
+    assert len(weights) < 2e6
     net = pretrained_net()
     assert all(torch.isfinite(weight).all() for weight in net.state_dict().values())
     assert not net.training

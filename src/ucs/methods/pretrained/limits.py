@@ -48,7 +48,7 @@ def warn_of_unknown(survey: TissueSurvey) -> None:
     if share > _SOME:
         logger.warning(
             "In %.0f %% of the tissue transcripts are as dense far from nuclei as in them: cells fill the space, many "
-            "nuclei are not seen, or RNA lies outside of cells. Where cells end cannot be told there; a lower threshold= "
-            "gives larger cells, and low values of the confidence mark what is doubtful.",
+            "nuclei are not seen, or RNA lies outside of cells. Where cells end cannot be told there; a lower "
+            "threshold= gives larger cells, and low values of the confidence mark what is doubtful.",
             100 * share,
         )
