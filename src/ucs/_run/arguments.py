@@ -10,7 +10,7 @@ from ucs._read.platforms import resolve_platform
 from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
-from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed
+from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed, refuse
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionsOption
     from ucs._run.predict import Model
-    from ucs.methods.base import Method, MethodParams
+    from ucs.methods.base import Method
     from ucs.methods.markers import Markers
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 DEFAULT_METHOD = "density"
 
@@ -118,7 +119,7 @@ def check_arguments(
             "params=": params is not None,
             "markers=": markers is not None,
             "seed=": seed is not None,
-            "read['genes']": "genes" in (read if isinstance(read, Mapping) else reading.changed()),
+            "read['genes']": "genes" in ReadOptions.given(read),
             "read['genes_per_region']": reading.genes_per_region,
             "cell_type_key=": cell_type_key is not None and not trained.uses_markers,
         }
@@ -197,15 +198,6 @@ def check_training(
         device=device_of_training(device),
         seed=seed or 0,
     )
-
-
-def refuse(given: Mapping[str, bool], where: str) -> None:
-    """Raise ``ValueError`` that names the arguments that were given but would have no effect."""
-    named = [name for name, is_given in given.items() if is_given]
-    if named:
-        has, it = ("has", "it") if len(named) == 1 else ("have", "them")
-        msg = f"{', '.join(named)} {has} no effect {where}. Leave {it} out."
-        raise ValueError(msg)
 
 
 def _method_of_model(model: Model, method: str | Method | None) -> str:

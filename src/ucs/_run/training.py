@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from ucs._read.regions import Regions
     from ucs._read.sample import Sample
     from ucs._utils.progress import Stages
-    from ucs.methods.base import Method, MethodParams, RasterSample, TrainingSet
+    from ucs.methods.base import Method, RasterSample, TrainingSet
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ subclass of :class:`Method` that is passed to :func:`register`.
 
 from ucs.methods.base import (
     Method,
-    MethodParams,
     RasterSample,
     TileCells,
     TilePlan,
@@ -25,6 +24,7 @@ from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.method import PaperMethod
 from ucs.methods.paper.model import PaperModel
 from ucs.methods.paper.params import PaperParams
+from ucs.methods.params import MethodParams
 from ucs.methods.region_models import RegionModels
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ucs._utils.options import documented, option
-from ucs.methods.base import MethodParams
+from ucs.methods.params import MethodParams
 
 
 @documented

@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._kernels.bands import Raster
-    from ucs.methods.base import MethodParams, RasterSample
+    from ucs.methods.base import RasterSample
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 LEAST_LOG_ODDS = 0.0
 """Log odds above which a candidate is taken for a missing nucleus: more likely than not."""

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ucs._utils.checks import check_positive, is_number
 from ucs._utils.options import documented, option
-from ucs.methods.base import MethodParams
+from ucs.methods.params import MethodParams
 
 STEPS, CELL_STEPS, CELL_PATCHES = (120, 480), (200, 400), (48, 192)
 """Fewest and most steps of both nets, and patches of the second, where they grow with the tissue: small samples need so
