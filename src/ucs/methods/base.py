@@ -199,6 +199,8 @@ class Method(ABC):
     """Its trained models."""
     threshold: ClassVar[float] = 0.5
     """Default of the probability of lying in a cell above which a pixel does."""
+    finest_um: ClassVar[float | None] = None
+    """Side of a pixel in um that its cells have by default where the platform's is coarser; None for the platform's."""
     types_need_markers: ClassVar[bool] = False
     """Whether given cell types have an effect with marker genes only."""
 

@@ -71,7 +71,7 @@ class DensityMethod(Method):
             raster.transcripts,
             Selection.of_genes(genes, raster.features),
             raster.nuclei,
-            reach=params.reach,
+            reach=params.reach_px(raster.um_per_px),
             strength=params.shape_exponent,
             um_per_px=raster.um_per_px,
             groups=None if model_of_nucleus is None else model_of_nucleus + 1,
