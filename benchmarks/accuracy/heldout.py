@@ -170,7 +170,7 @@ def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", nargs="+", default=list(SAMPLES), choices=list(SAMPLES))
-    parser.add_argument("--methods", nargs="*", default=["density"], choices=ucs.methods.method_names())
+    parser.add_argument("--methods", nargs="*", default=["density", "pretrained"], choices=ucs.methods.method_names())
     parser.add_argument("--resolution", type=float, default=1.0, help="um per pixel")
     parser.add_argument("--radii", nargs="+", type=float, default=RADII_UM, help="of nuclear expansion, in um")
     parser.add_argument("--thresholds", nargs="+", type=float, default=THRESHOLDS)

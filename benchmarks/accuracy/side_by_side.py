@@ -220,7 +220,7 @@ def main() -> None:
     names = [name for group in every.values() for name in group]
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--samples", nargs="+", default=names, choices=names)
-    parser.add_argument("--methods", nargs="*", default=["density"], choices=ucs.methods.method_names())
+    parser.add_argument("--methods", nargs="*", default=["density", "pretrained"], choices=ucs.methods.method_names())
     parser.add_argument("--resolution", type=float, default=0.5, help="um per pixel")
     options = parser.parse_args()
     logging.getLogger("ucs").setLevel(logging.ERROR)
