@@ -157,7 +157,7 @@ def segment(
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> ucs.tl.segment(sdata, params={"max_steps": 20}, progress=False)
+    >>> ucs.tl.segment(sdata, progress=False)
     >>> sdata.tables["ucs_table"].n_obs == sdata.shapes["ucs_boundaries"].shape[0]
     True
     """
