@@ -80,7 +80,7 @@ def test_both_columns_of_a_segmentation_and_a_second_run(tmp_path):
     for column in ("ucs_cell_id", "confidence"):
         np.testing.assert_array_equal(points[column].compute(), whole[column])
     table = sdata["ucs_table"]
-    counted = table.X.sum() + table.obsm["controls"].to_numpy().sum()
+    counted = table.X.sum() + table.obsm["controls"].sum()
     assert (whole["ucs_cell_id"] > 0).sum() == counted > 0
     assert ((whole["confidence"] > 0) <= (whole["ucs_cell_id"] > 0)).all()
     sdata.write(tmp_path / "copy.zarr")

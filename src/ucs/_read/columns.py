@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
 
     from ucs._read.platforms import Platform
 
@@ -197,6 +198,30 @@ def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int
     """Return the number of molecules of each row, ``(n,)``."""
     count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
     return count.astype(np.int32)
+
+
+def names_in_tables(sdata: SpatialData, genes: Sequence[str]) -> set[str]:
+    """Return the features of the tables beside the transcripts that list most of their genes; not those of ours."""
+    found: set[str] = set()
+    for table in sdata.tables.values():
+        names = table.var_names.astype(str)
+        if "ucs" not in table.uns and 2 * names.isin(genes).sum() >= len(genes):
+            kinds = table.var.get("feature_types")
+            found.update(names if kinds is None else names[(kinds == "Gene Expression").to_numpy()])
+    return found
+
+
+def panel_of(
+    names: Iterable[str], genes: Sequence[str], controls: Sequence[str], platform: Platform, votes: Mapping[str, int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return all genes and all controls, each in alphabetical order: those that occur, and those that are only listed.
+
+    Tables have a column for each, so that those of several samples of a panel are alike.
+    """
+    known = {*genes, *controls}
+    others = {name for name in names if name not in known and name and name not in MISSING_AS_TEXT}
+    of_controls = {name for name in others if platform.is_control(name) or votes.get(name, 0) < 0}
+    return tuple(sorted({*genes, *(others - of_controls)})), tuple(sorted({*controls, *of_controls}))
 
 
 def order_features(

@@ -150,6 +150,7 @@ def prepare(
         nuclei_key=nuclei_key,
         points_key=source.points_key,
         strict=check_alignment,
+        image_um=source.platform.image_um,
     )
     alignment = "unchecked"
     if check_alignment:

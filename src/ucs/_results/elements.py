@@ -234,6 +234,7 @@ def _table(
         _rows(counts.controls, kept),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
+        panel=sample.transcripts.panel,
         ids=np.flatnonzero(kept).astype(np.int32) + 1,
         region=keys.shapes,
         area_um2=cells[:, 0] * px_area,

@@ -16,7 +16,6 @@ from ucs._utils.parallel import n_threads
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
-    from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
     from ucs._kernels.labels.windows import Window
@@ -48,13 +47,6 @@ def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArr
     number = np.zeros(int(ids[-1]) + 1, dtype=np.int32)
     number[ids] = np.arange(1, len(ids) + 1)
     return Renumbered(labels, number), number, ids
-
-
-def finest_level(element: DataArray | DataTree) -> DataArray:
-    """Return the array of a labels element, the finest one of a multiscale element."""
-    from xarray import DataTree
-
-    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
 
 
 def polygon_frame(

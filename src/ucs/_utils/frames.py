@@ -30,7 +30,7 @@ def add_columns(points: DaskDataFrame, make: Callable[[pd.DataFrame], pd.DataFra
 
 def without_added(points: DaskDataFrame, wanted: Iterable[str]) -> DaskDataFrame:
     """Return the frame that :func:`add_columns` has added columns to, if those wanted are in it."""
-    from dask.dataframe.dask_expr import new_collection
+    from dask.dataframe.dask_expr._collection import new_collection  # type: ignore[attr-defined]
     from dask.dataframe.dask_expr._expr import MapPartitions
 
     expression: Any = points.expr

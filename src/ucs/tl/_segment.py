@@ -122,8 +122,10 @@ def segment(
     - ``labels["ucs_cells"]``: ``(y, x)`` int32, 0 = background, Dask-backed;
     - ``shapes["ucs_boundaries"]``: one valid polygon per cell in the points' intrinsic coordinates (those of the common
       coordinate system of several points elements), index = id;
-    - ``tables["ucs_table"]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in um2,
-      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
+    - ``tables["ucs_table"]``: CSR int counts cell x gene (of the whole panel, also genes without counts),
+      ``layers["nucleus"]`` those in the nucleus, areas in um2,
+      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]`` (sparse, names in ``uns["ucs"]["controls"]``),
+      ``uns["ucs"]`` parameters, versions and figures;
     - ``labels["ucs_missing_nuclei"]``, with ``find_missing``: the nuclei that were found, with the ids of their cells,
       which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (0, or empty if
       ids are text);
