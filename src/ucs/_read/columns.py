@@ -103,7 +103,7 @@ class TranscriptColumns:
         """Return which rows pass the quality cut, ``(n,)``."""
         if self.quality is None:
             return np.ones(len(frame), dtype=bool)
-        return frame[self.quality].to_numpy() >= self.minimum_quality
+        return frame[self.quality].to_numpy(dtype=np.float64, na_value=np.nan) >= self.minimum_quality
 
     def in_planes(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows lie in the chosen planes, ``(n,)``."""
@@ -136,7 +136,7 @@ class TranscriptColumns:
         if self.is_gene is not None and frame[self.is_gene].dtype == np.bool_:
             return 2.0 * frame[self.is_gene].to_numpy() - 1
         if self.is_gene is not None:
-            flag = frame[self.is_gene].astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+            flag = _flags(frame[self.is_gene]).to_numpy(dtype=np.float64, na_value=np.nan)
             vote = np.where(np.isnan(flag), vote, 2 * flag - 1)
         return None if self.is_gene is None and self.category is None else vote
 
@@ -145,8 +145,38 @@ def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
     return next((name for name in names if name in there), None)
 
 
+def _flags(column: pd.Series) -> pd.Series:
+    """Return 1 for true and 0 for false, given as booleans, numbers or text, and NaN for values that are missing.
+
+    Values that are none of these are NaN too; :func:`check_frame` refuses them.
+    """
+    text = column.astype("string").str.strip().str.lower()
+    return text.map({"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}).astype("Float64")
+
+
+def _check_types(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
+    """Raise ``ValueError`` if a column of numbers holds something else, or one of flags no flags."""
+    for name in ("x", "y", columns.count, columns.quality, columns.plane):
+        if name is not None and not pd.api.types.is_numeric_dtype(frame[name].dtype):
+            msg = (
+                f"{where}: the column {name!r} must hold numbers, not {frame[name].dtype}. Make them numbers, as in "
+                f"points[{name!r}] = points[{name!r}].astype(float)."
+            )
+            raise ValueError(msg)
+    if columns.is_gene is not None and frame[columns.is_gene].dtype != np.bool_:
+        column = frame[columns.is_gene]
+        bad = column.notna() & _flags(column).isna() & ~column.astype("string").isin(MISSING_AS_TEXT)
+        if bad.any():
+            msg = (
+                f"{where}: {int(bad.sum())} of {len(frame)} values of {columns.is_gene!r} are neither true nor false, "
+                f"e.g. {column[bad].iloc[0]!r}. Make them booleans, or drop the column."
+            )
+            raise ValueError(msg)
+
+
 def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
     """Raise ``ValueError`` if a position is not finite, a feature is missing, or a count is not a whole number."""
+    _check_types(frame, columns, where)
     for axis in ("x", "y"):
         position = frame[axis].to_numpy()
         bad = ~np.isfinite(position if position.dtype.kind in "fiu" else position.astype(np.float64))

@@ -108,7 +108,9 @@ class Platform:
 
 _CONTROLS = (
     r"NegControl|NegPrb|Negative|SystemControl|FalseCode|antisense_|BLANK|Blank-|UnassignedCodeword|DeprecatedCodeword|"
-    r"Intergenic|(?i:genomic[ _]?control)"
+    r"Intergenic|(?i:genomic[ _-]?control|neg(ative)?[ _-]?(control|ctrl|prb|probe)|negative|system[ _-]?control|"
+    r"false[ _-]?code|antisense[_-]|blank(?=[ _-]|\d|$)|unassigned[ _-]?codeword|deprecated[ _-]?codeword|"
+    r"intergenic)"
 )
 
 _NUCLEI = (r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)")

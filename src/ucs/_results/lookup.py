@@ -137,6 +137,11 @@ class PointColumns:
     name: str
     share: tuple[str, LabelLookup] | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return [self.name] if self.share is None else [self.name, self.share[0]]
+
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the columns for the rows of a frame."""
         x, y = self.part.place(frame)

@@ -6,11 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ucs._kernels.bands import Renumbered, bands, chunk_shape
 from ucs._kernels.labels.ids import densify, ids_in
 from ucs._kernels.labels.measure import measure
 from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._results.table import INSTANCE_KEY
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
@@ -89,7 +91,8 @@ def polygon_frame(
         for _ in pool.map(outline, windows_of_boxes(boxes, chunk_shape(labels))):
             pass  # raises the error of a thread
     found = np.flatnonzero(~shapely.is_missing(polygons)).astype(np.int32)
-    return GeoDataFrame({"geometry": polygons[found]}, index=found if ids is None else ids[found - 1])
+    index = pd.Index(found if ids is None else ids[found - 1], name=INSTANCE_KEY)  # a name, so that files keep it
+    return GeoDataFrame({"geometry": polygons[found]}, index=index)
 
 
 def _polygons(

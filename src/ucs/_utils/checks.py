@@ -168,8 +168,8 @@ def check_ids(ids: NDArray, element: str, columns: Iterable[str] = ()) -> None:
     if missing:
         msg = f"{element} has {missing} rows without an id (NaN in its index). Give them ids, or drop them."
         raise ValueError(msg)
-    kinds = sorted({type(one).__name__ for one in ids.tolist()})
-    if len(kinds) > 1 and not np.issubdtype(ids.dtype, np.number):
+    kinds = sorted({"number" if is_number(one) else type(one).__name__ for one in ids.tolist()})
+    if len(kinds) > 1:
         msg = (
             f"{element} has ids of several types ({', '.join(kinds)}). Make them text: "
             "gdf.index = gdf.index.astype(str)."

@@ -41,6 +41,15 @@ def without_added(points: DaskDataFrame, wanted: Iterable[str]) -> DaskDataFrame
     return points if expression is points.expr else new_collection(expression)
 
 
+def drop_columns(points: DaskDataFrame, names: Iterable[str]) -> DaskDataFrame:
+    """Return a lazy frame without columns; ``attrs`` are not kept."""
+    return points.map_partitions(_without, names=tuple(names), meta=points._meta.drop(columns=list(names)))
+
+
+def _without(frame: pd.DataFrame, *, names: tuple[str, ...]) -> pd.DataFrame:
+    return frame.drop(columns=list(names))
+
+
 def _with_columns(
     frame: pd.DataFrame, make: Callable[[pd.DataFrame], pd.DataFrame], *, added: tuple[str, ...]
 ) -> pd.DataFrame:

@@ -80,7 +80,7 @@ def find_row_groups(points: DaskDataFrame, columns: Sequence[str]) -> list[RowGr
     from pyarrow.dataset import dataset
     from pyarrow.parquet import ParquetFile
 
-    path = _path_of(points, columns)
+    path = path_of(points, columns)
     if path is None:
         return None
     found: list[RowGroups] = []
@@ -113,7 +113,7 @@ def find_categories(row_groups: Iterable[RowGroups], column: str) -> set[str] | 
     return names
 
 
-def _path_of(points: DaskDataFrame, columns: Sequence[str]) -> str | None:
+def path_of(points: DaskDataFrame, columns: Sequence[str]) -> str | None:
     """Return the file or folder if columns are what Dask reads from it: all rows, and values as they are there."""
     from dask.dataframe.dask_expr.io import ReadParquet
 
