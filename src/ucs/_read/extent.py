@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from ucs._read.transcripts import Transcripts
 
-_FEW = 1e-4  # share of the entries on each side that is left out, but at least one
+_FEW = 1e-4  # share of the transcripts that is left out on each side, but at least one
+_LEAST = 200  # transcripts, below which one on each side is more than few
 _MUCH = 2.0  # factor by which the grid is larger than the box of the others
 
 
@@ -23,14 +24,15 @@ def warn_of_outliers(transcripts: Transcripts, points_key: str) -> None:
     They are not left out: whether they are of the sample only the user knows.
     """
     of, grid = transcripts.map, transcripts.grid
-    in_row = np.diff(of.row_start)
-    in_column = np.zeros(of.shape[1], dtype=np.int64)
-    for _, _, band in of.bands():
-        in_column += np.bincount(band.column, minlength=of.shape[1])
+    in_row, in_column = (np.zeros(n, dtype=np.int64) for n in of.shape)
+    for row0, row1, band in of.bands():
+        total = np.concatenate([[0], np.cumsum(band.count, dtype=np.int64)])
+        in_row[row0:row1] = np.diff(total[band.row_start])
+        in_column += np.bincount(band.column, weights=band.count, minlength=of.shape[1]).astype(np.int64)
     row0, row1 = _most(in_row)
     column0, column1 = _most(in_column)
     inner = (row1 - row0) * (column1 - column0)
-    if grid.n_pixels <= _MUCH * inner or in_row.sum() < 2 / _FEW / 100:
+    if grid.n_pixels <= _MUCH * inner or in_row.sum() < _LEAST:
         return
     inside = min(int(in_row[row0:row1].sum()), int(in_column[column0:column1].sum()))
     total = int(in_row.sum())
@@ -50,7 +52,7 @@ def warn_of_outliers(transcripts: Transcripts, points_key: str) -> None:
 
 
 def _most(count: NDArray[np.int64]) -> tuple[int, int]:
-    """Return the first and the last line, plus 1, between which all but few entries on each side lie."""
+    """Return the first and the last line, plus 1, between which all but few of the transcripts lie."""
     few = max(1, int(_FEW * count.sum()))
     from_start, from_end = np.cumsum(count), np.cumsum(count[::-1])
     first = int(np.searchsorted(from_start, few, side="right"))
