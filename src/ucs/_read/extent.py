@@ -26,8 +26,8 @@ def warn_of_outliers(transcripts: Transcripts, points_key: str) -> None:
     of, grid = transcripts.map, transcripts.grid
     in_row, in_column = (np.zeros(n, dtype=np.int64) for n in of.shape)
     for row0, row1, band in of.bands():
-        total = np.concatenate([[0], np.cumsum(band.count, dtype=np.int64)])
-        in_row[row0:row1] = np.diff(total[band.row_start])
+        until = np.concatenate([[0], np.cumsum(band.count, dtype=np.int64)])
+        in_row[row0:row1] = np.diff(until[band.row_start])
         in_column += np.bincount(band.column, weights=band.count, minlength=of.shape[1]).astype(np.int64)
     row0, row1 = _most(in_row)
     column0, column1 = _most(in_column)
