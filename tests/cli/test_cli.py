@@ -23,7 +23,6 @@ from ucs.cli import app
 from ucs.cli import demo as _demo
 from ucs.cli.terminal import in_options
 
-QUICK = {"max_steps": 5}
 ADDED = {"ucs_cells", "ucs_boundaries", "ucs_table"}
 
 
@@ -33,7 +32,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     sdata = ucs.datasets.simulate(width_um=60, height_um=60, seed=1)
     sdata.write(folder / "sample.zarr")
-    model = ucs.tl.train(sdata, progress=False, params=QUICK)
+    model = ucs.tl.train(sdata, progress=False)
     model.save(folder / "model")
     shutil.copytree(folder / "sample.zarr", folder / "segmented.zarr")
     ucs.tl.segment(sd.read_zarr(folder / "segmented.zarr"), model=model, write=True, progress=False)
@@ -95,7 +94,7 @@ def test_segment_adds_cells_to_the_store(made: Path, store: Path):
     assert set(np.unique(sdata.labels["ucs_cells"])) - {0} == set(table.obs["cell_id"])
     assert set(sdata.shapes["ucs_boundaries"].index) == set(table.obs["cell_id"])
     stages = ("survey", "cells", "refine", "write", "total")
-    for word in ("cells", "transcripts assigned", "median area", "density", *stages, str(store)):
+    for word in ("cells", "transcripts assigned", "median area", "pretrained", *stages, str(store)):
         assert word in result.stdout.replace("\n", "")
     # Nothing of the user's is touched, but for the lists of what is there.
     changed = {path for path, content in before.items() if tree(store).get(path, "gone") != content}
@@ -155,7 +154,7 @@ def test_segment_replaces_only_what_it_may(made: Path, segmented: Path, tmp_path
         (["--coordinate-system", "local"], ["'local'", "'global'"]),
         (["--method", "paper", "--param", "background=near"], ["--param background='near'", "'auto'"]),
         (["--method", "published"], ["--method 'published'", "'density', 'paper'"]),
-        (["--param", "steps=3"], ["'steps'", "'max_steps'"]),
+        (["--method", "density", "--param", "steps=3"], ["'steps'", "'max_steps'"]),
         (["--param", "max_steps"], ["--param max_steps must be NAME=VALUE"]),
         (["--threshold", "1.5"], ["--threshold 1.5", "between 0 and 1"]),
         (["--genes", "EPCAM"], ["--genes 'EPCAM'"]),
@@ -295,7 +294,7 @@ def test_interrupt_of_a_new_store_leaves_the_old_one(made: Path, tmp_path: Path,
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
 def test_ctrl_c_in_the_middle(store: Path):
     before = tree(store.parent)
-    command = [sys.executable, "-c", "from ucs.cli import app; app()", "segment", str(store)]
+    command = [sys.executable, "-c", "from ucs.cli import app; app()", "segment", str(store), "--method", "density"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         first = process.stderr.readline()  # the input has been read, training begins
         process.send_signal(signal.SIGINT)
@@ -308,7 +307,7 @@ def test_ctrl_c_in_the_middle(store: Path):
 
 
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60, params=QUICK))
+    monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60))
     result = call("demo", "--output", tmp_path / "demo", "--seed", 1)
     assert result.exit_code == 0, result.stderr
     assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["cells.png", "tissue.zarr"]

@@ -191,7 +191,7 @@ def test_points_in_other_units():
     labels = np.array([[1, 2]], dtype=np.int32)
     points = pd.DataFrame({"x": [1.0, 3.0], "y": [1.0, 1.0], "feature_name": pd.Categorical(["A", "B"])})
     sdata = make_sdata(labels, points, points_to_um=scaling(0.5))
-    table = ucs.tl.aggregate(sdata, "nucleus_labels", um_per_unit=0.5, inplace=False)["nucleus_labels_table"]
+    table = ucs.tl.aggregate(sdata, "nucleus_labels", read={"um_per_unit": 0.5}, inplace=False)["nucleus_labels_table"]
     assert table.obs["area_um2"].tolist() == [1.0, 1.0]
     assert table.X.toarray().tolist() == [[1, 0], [0, 1]]
     np.testing.assert_allclose(table.obsm["spatial"], [[0.5, 0.5], [1.5, 0.5]])

@@ -27,7 +27,7 @@ def run(tmp_path_factory) -> SpatialData:
 @pytest.fixture(scope="module")
 def result(run) -> SpatialData:
     """With cells, no option given but that training is short."""
-    return ucs.tl.segment(run, inplace=False, progress=False, params=QUICK, compute={"device": "cpu"})
+    return ucs.tl.segment(run, inplace=False, progress=False, compute={"device": "cpu"})
 
 
 def test_it_is_segmented_with_no_option(run, result):
@@ -87,14 +87,14 @@ def test_images_upside_down_are_refused_and_nothing_is_written(run):
             pixels, dims=("c", "y", "x"), transformations=get_transformation(run[key], get_all=True)
         )
     with pytest.raises(ValueError, match=r"flipped along y they would fit much better"):
-        ucs.tl.segment(sdata, progress=False, params=QUICK, compute={"device": "cpu"})
+        ucs.tl.segment(sdata, progress=False, compute={"device": "cpu"})
     assert sorted(sdata.labels) == ["2_labels", "3_labels"]
     assert "ucs_cell_id" not in sdata["2_points"].columns
 
 
 def test_without_images_nuclei_come_from_nuclear_transcripts(run):
     sdata = run.subset(["2_points", "3_points", "2_labels", "3_labels"])
-    out = ucs.tl.segment(sdata, inplace=False, progress=False, params=QUICK, compute={"device": "cpu"})
+    out = ucs.tl.segment(sdata, inplace=False, progress=False, compute={"device": "cpu"})
     record, table = out["ucs_table"].uns["ucs"], out["ucs_table"]
     assert record["qc"]["alignment"] == "aligned"
     assert 80 < table.n_obs <= 120
@@ -110,7 +110,7 @@ def test_without_images_nuclei_come_from_nuclear_transcripts(run):
 
 def test_one_field_alone(run, result):
     sdata = run.subset(["3_points", "3_labels", "3_image"])
-    out = ucs.tl.segment(sdata, inplace=False, progress=False, params=QUICK, compute={"device": "cpu"})
+    out = ucs.tl.segment(sdata, inplace=False, progress=False, compute={"device": "cpu"})
     assert set(out["ucs_table"].obs["fov"]) == {"3"}
     assert out["ucs_table"].uns["ucs"]["parameters"]["um_per_unit"] == 0.18
     assert set(get_transformation(out["ucs_cells"], get_all=True)) == {"3", "global", "global_only_labels"}

@@ -122,6 +122,7 @@ def find_source(
     coordinate_system: str | None = None,
     gene_key: str | None = None,
     resolution: float | None = None,
+    finest: float | None = None,
     um_per_unit: float | None = None,
     z_planes: Sequence[float] | float | None = None,
 ) -> Source:
@@ -142,7 +143,9 @@ def find_source(
     gene_key
         Column with the gene; detected automatically if None.
     resolution
-        Side of a pixel in um.
+        Side of a pixel in um; that of the platform if None.
+    finest
+        Taken instead of the platform's if that is coarser; bins stay as they are.
     um_per_unit
         Length of one intrinsic unit of the elements in um; detected automatically if None.
     z_planes
@@ -158,9 +161,16 @@ def find_source(
     named = resolve_points_keys(sdata, found, points_key)
     if points_key is None:
         check_listed_fields(sdata, found, named)
+<<<<<<< HEAD
     resolution = found.resolution if resolution is None else resolution
     unit = find_unit(sdata, found, um_per_unit, named)
     check_positive(unit.um, "um_per_unit")
+=======
+    if resolution is None:
+        resolution = found.resolution if finest is None else min(found.resolution, finest)
+    um_per_unit = find_um_per_unit(sdata, found, um_per_unit, named)
+    check_positive(um_per_unit, "um_per_unit")
+>>>>>>> main
     elements = []
     for name, key in named.items():
         points = sdata.points[key]

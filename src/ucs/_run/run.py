@@ -54,6 +54,7 @@ def run_segmentation(
         coordinate_system=asked.read.coordinate_system,
         gene_key=asked.read.gene_key,
         resolution=asked.resolution,
+        finest=asked.training.method.finest_um,
         um_per_unit=asked.read.um_per_unit,
         z_planes=asked.read.z_planes,
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from spatialdata import SpatialData
@@ -222,3 +222,12 @@ def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...
         msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
         raise ValueError(msg)
     return tuple(sorted({float(plane) for plane in planes}))
+
+
+def refuse(given: Mapping[str, bool], where: str) -> None:
+    """Raise ``ValueError`` that names the arguments that were given but would have no effect."""
+    named = [name for name, is_given in given.items() if is_given]
+    if named:
+        has, it = ("has", "it") if len(named) == 1 else ("have", "them")
+        msg = f"{', '.join(named)} {has} no effect {where}. Leave {it} out."
+        raise ValueError(msg)

@@ -28,7 +28,9 @@ app = typer.Typer(
 Store = Annotated[
     Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")
 ]
-Method = Annotated[str | None, typer.Option(help="density or paper; that of a --model.", show_default="density")]
+Method = Annotated[
+    str | None, typer.Option(help="pretrained, density or paper; that of a --model.", show_default="pretrained")
+]
 Platform = Annotated[str, typer.Option(help="auto, or one of those that ucs.platforms() lists.")]
 PointsKey = Annotated[
     list[str] | None, typer.Option(help="The transcripts; detected automatically. Several: give it repeatedly.")

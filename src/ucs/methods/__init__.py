@@ -6,7 +6,6 @@ subclass of :class:`Method` that is passed to :func:`register`.
 
 from ucs.methods.base import (
     Method,
-    MethodParams,
     RasterSample,
     TileCells,
     TilePlan,
@@ -25,6 +24,10 @@ from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.method import PaperMethod
 from ucs.methods.paper.model import PaperModel
 from ucs.methods.paper.params import PaperParams
+from ucs.methods.params import MethodParams, TrainingParams
+from ucs.methods.pretrained.method import PretrainedMethod
+from ucs.methods.pretrained.model import PretrainedModel
+from ucs.methods.pretrained.params import PretrainedParams
 from ucs.methods.region_models import RegionModels
 
 __all__ = [
@@ -39,11 +42,15 @@ __all__ = [
     "PaperMethod",
     "PaperModel",
     "PaperParams",
+    "PretrainedMethod",
+    "PretrainedModel",
+    "PretrainedParams",
     "RasterSample",
     "RegionModels",
     "TileCells",
     "TilePlan",
     "TilePredictor",
+    "TrainingParams",
     "TrainingSet",
     "UCSModel",
     "method_names",

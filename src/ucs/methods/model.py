@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from ucs.methods.base import resolve_method
+from ucs.methods.registry import method_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ucs._kernels.transcripts import TranscriptMap
-    from ucs.methods.base import MethodParams
     from ucs.methods.density.expression import ExpressionProfiles
+    from ucs.methods.params import MethodParams
 
 FORMAT = 2
 """Of the files of a saved model."""
@@ -146,7 +146,7 @@ class UCSModel(ABC):
                 raise FileNotFoundError(msg)
         description = json.loads((path / MODEL_FILE).read_text())
         check_format(path, description)
-        method = resolve_method(description["method"])
+        method = method_named(description["method"])
         return method.model.from_tensors(
             load_file(path / _WEIGHTS),
             description,

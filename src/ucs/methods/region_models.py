@@ -14,7 +14,7 @@ from ucs.methods.model import FORMAT, MODEL_FILE, REGIONS_FILE, UCSModel, check_
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ucs.methods.base import MethodParams
+    from ucs.methods.params import MethodParams
 
 _SHARED = "shared"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,9 +24,10 @@ from ucs._results.table import at_home, build_table
 from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, choose_one
 from ucs._utils.elements import finest_level
+from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.sample import Source
 
+_UNUSED = ("genes", "genes_per_region", "fuse_nuclei", "check_alignment")  # options of reading without effect here
+
 
 def aggregate(
     sdata: SpatialData,
@@ -43,10 +46,7 @@ def aggregate(
     points_key: str | Sequence[str] | None = None,
     *,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
-    gene_key: str | None = None,
-    um_per_unit: float | None = None,
-    z_planes: Sequence[float] | float | None = None,
+    read: ReadOptions | Mapping[str, Any] | None = None,
     table_key_added: str | None = None,
     points_column_added: str | None = None,
     overwrite: bool = False,
@@ -60,8 +60,11 @@ def aggregate(
         Object with labels and points.
     labels_key
         Key of a 2D labels element; of a multiscale element the finest level is used.
-    points_key, platform, coordinate_system, gene_key, um_per_unit, z_planes
+    points_key, platform
         As in :func:`ucs.tl.segment`.
+    read
+        How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its ``coordinate_system``,
+        ``um_per_unit``, ``gene_key`` and ``z_planes``.
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
     points_column_added
@@ -82,9 +85,9 @@ def aggregate(
 
     Raises
     ------
-    KeyError, ValueError
-        If an element or a column is missing, a key is taken, the elements share no coordinate system, or the points are
-        invalid.
+    KeyError, TypeError, ValueError
+        If an element or a column is missing, a key is taken, an option is wrong or without effect, the elements share
+        no coordinate system, or the points are invalid.
 
     Examples
     --------
@@ -97,19 +100,20 @@ def aggregate(
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     table_key_added = table_key_added or f"{labels_key}_table"
     check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
+    reading = ReadOptions.resolve_part(read, _UNUSED, "in ucs.tl.aggregate")
     source = find_source(
         sdata,
         points_key,
         platform=platform,
-        coordinate_system=coordinate_system,
-        gene_key=gene_key,
-        um_per_unit=um_per_unit,
-        z_planes=z_planes,
+        coordinate_system=reading.coordinate_system,
+        gene_key=reading.gene_key,
+        um_per_unit=reading.um_per_unit,
+        z_planes=reading.z_planes,
     )
     if points_column_added is not None:
         for part in source.elements:
             check_free_column(sdata, part, points_column_added, overwrite=overwrite)
-    to_frame = source.to_frame(sdata, labels_key, coordinate_system=coordinate_system)
+    to_frame = source.to_frame(sdata, labels_key, coordinate_system=reading.coordinate_system)
     fields = find_fields(sdata, source)
     labels = np.asarray(finest_level(sdata.labels[labels_key]))
     dense, number, ids = dense_view(labels)

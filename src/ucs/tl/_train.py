@@ -108,6 +108,7 @@ def train(
                 coordinate_system=reading.coordinate_system,
                 gene_key=reading.gene_key,
                 resolution=resolution,
+                finest=options.method.finest_um,
                 um_per_unit=reading.um_per_unit,
                 z_planes=reading.z_planes,
             )

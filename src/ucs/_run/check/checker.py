@@ -32,6 +32,7 @@ from ucs._run.region_samples import raster_of
 from ucs._utils.log import collected
 from ucs._utils.memory import resident_memory
 from ucs.methods.optimize import FINE_TUNING
+from ucs.methods.params import TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -113,6 +114,7 @@ class InputChecker:
             coordinate_system=asked.read.coordinate_system,
             gene_key=asked.read.gene_key,
             resolution=asked.resolution,
+            finest=asked.training.method.finest_um,
             um_per_unit=asked.read.um_per_unit,
             z_planes=asked.read.z_planes,
         )
@@ -229,7 +231,9 @@ class InputChecker:
         if regions is None:
             return 1
         n, shared = len(regions.names), regions.n_outside > 0
-        return n * FINE_TUNING + 1 if asked.training.params.warm_start and (n > 1 or shared) else n + shared
+        params = asked.training.params
+        warm = isinstance(params, TrainingParams) and params.warm_start and (n > 1 or shared)
+        return n * FINE_TUNING + 1 if warm else n + shared
 
     def _estimate(
         self,

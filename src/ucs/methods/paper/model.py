@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ucs.methods.base import MethodParams
     from ucs.methods.paper.params import PaperParams
+    from ucs.methods.params import MethodParams
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
