@@ -161,16 +161,10 @@ def find_source(
     named = resolve_points_keys(sdata, found, points_key)
     if points_key is None:
         check_listed_fields(sdata, found, named)
-<<<<<<< HEAD
-    resolution = found.resolution if resolution is None else resolution
-    unit = find_unit(sdata, found, um_per_unit, named)
-    check_positive(unit.um, "um_per_unit")
-=======
     if resolution is None:
         resolution = found.resolution if finest is None else min(found.resolution, finest)
-    um_per_unit = find_um_per_unit(sdata, found, um_per_unit, named)
-    check_positive(um_per_unit, "um_per_unit")
->>>>>>> main
+    unit = find_unit(sdata, found, um_per_unit, named)
+    check_positive(unit.um, "um_per_unit")
     elements = []
     for name, key in named.items():
         points = sdata.points[key]
