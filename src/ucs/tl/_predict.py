@@ -36,7 +36,7 @@ def predict(
     key_added: str | OutputKeys | Mapping[str, Any] = "ucs",
     overwrite: bool = False,
     inplace: bool = True,
-    write: bool = False,
+    write: bool | str = False,
     progress: bool = True,
 ) -> SpatialData | None:
     """Apply a trained model to a sample and write the cells back.

@@ -41,7 +41,7 @@ def segment(
     seed: int | None = None,
     overwrite: bool = False,
     inplace: bool = True,
-    write: bool = False,
+    write: bool | str = False,
     progress: bool = True,
 ) -> SpatialData | None:
     """Segment cells: train on this very sample, predict, refine, and write the cells back.
@@ -110,8 +110,9 @@ def segment(
     inplace
         Whether to add the results to ``sdata``, or to return a new object that shares its elements.
     write
-        Whether to write the new elements to the object's Zarr store. The points stay as they are in the store: the
-        column can be made again with :func:`ucs.tl.aggregate` or stored with ``sdata.write(other_path)``.
+        Whether to write the new elements to the object's Zarr store, all of them or none. With True the points stay as
+        they are in the store (which must not have the column of an earlier run: it would contradict the new cells);
+        with ``"points"`` their files are written again with the new column, the other columns as they are.
     progress
         Whether to show progress bars.
 
@@ -120,13 +121,16 @@ def segment(
     None, or the new object with ``inplace=False``. It has, under the default keys,
 
     - ``labels["ucs_cells"]``: ``(y, x)`` int32, 0 = background, Dask-backed;
-    - ``shapes["ucs_boundaries"]``: one valid polygon per cell in the points' intrinsic coordinates (those of the common
-      coordinate system of several points elements), index = id;
-    - ``tables["ucs_table"]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in um2,
-      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
+    - ``shapes["ucs_boundaries"]``: one valid geometry per cell in the points' intrinsic coordinates (those of the
+      common coordinate system of several points elements), index = id, named ``cell_id``: a Polygon, or a MultiPolygon
+      where ``obs`` has ``n_parts`` above 1, as with ``fuse_nuclei``;
+    - ``tables["ucs_table"]``: CSR int counts cell x gene (of the whole panel, also genes without counts),
+      ``layers["nucleus"]`` those in the nucleus, areas in um2,
+      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]`` (sparse, names in ``uns["ucs"]["controls"]``),
+      ``uns["ucs"]`` parameters, versions and figures;
     - ``labels["ucs_missing_nuclei"]``, with ``find_missing``: the nuclei that were found, with the ids of their cells,
-      which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (0, or empty if
-      ids are text);
+      which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (missing, or
+      empty if ids are text);
     - ``images[key_added["foreground"]]``, if it is named: ``(1, y, x)`` float32, the probability of lying in a cell;
     - ``points[points_key]["ucs_cell_id"]`` (where transcripts are counted in squares: ``shapes``): int32, 0 = none, and
       the column ``key_added["confidence_column"]``, if it is named: float32.
