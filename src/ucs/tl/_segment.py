@@ -66,7 +66,8 @@ def segment(
         the key stands for the names of the fields of view, where there is an element for each.
     method
         ``"pretrained"`` (the default), ``"density"``, which learns from the sample alone, or ``"paper"``, the
-        networks of the UCS paper; or any method that was registered with :func:`ucs.methods.register`. With ``model`` it is that of the model.
+        networks of the UCS paper; or any method that was registered with :func:`ucs.methods.register`. With ``model``
+        it is that of the model.
     platform
         ``"auto"``, a name of those that :func:`ucs.platforms` lists, or a :class:`ucs.Platform`. Sets units, columns,
         quality cut, controls, resolution.
