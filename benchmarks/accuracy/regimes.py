@@ -284,7 +284,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     known = list(ucs.datasets.REGIMES)
     parser.add_argument("--regimes", nargs="+", default=list(ucs.datasets.LAYOUTS), choices=known)
-    parser.add_argument("--methods", nargs="*", default=["density"], choices=ucs.methods.method_names())
+    parser.add_argument("--methods", nargs="*", default=["density", "pretrained"], choices=ucs.methods.method_names())
     parser.add_argument("--thresholds", type=float, nargs="*", help="each method at these too")
     parser.add_argument("--seeds", type=int, nargs="+", default=[10])
     parser.add_argument("--size", type=float, default=250.0, help="side of the tissue in um")

@@ -10,6 +10,7 @@ import argparse
 import json
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,12 +34,12 @@ _EDGE = 4  # net px left out: their surroundings are not seen
 _SHAPE_EXPONENT = 0.3
 
 
-def example(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def example(seed: int, *, mixed: bool | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return features ``(N_FEATURES, h, w)``, targets ``(2, 3, h, w)`` and weights ``(2, h, w)`` of a field."""
     random = np.random.default_rng([seed, 1])
     resolutions = 0.5, float(random.uniform(0.38, 0.62)), float(random.uniform(0.8, 1.25))
     um_per_px = random.choice(resolutions, p=[0.75, 0.12, 0.13])
-    field = random_tissue(seed, side=round(_SIDE_UM / um_per_px / 12) * 12, um_per_px=um_per_px)
+    field = random_tissue(seed, mixed=mixed, side=round(_SIDE_UM / um_per_px / 12) * 12, um_per_px=um_per_px)
     features, candidates = describe(field, seed)
     targets, weights = truth(field, candidates)
     inner = np.s_[..., _EDGE:-_EDGE, _EDGE:-_EDGE]
@@ -100,19 +101,19 @@ def truth(field: Field, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]
     return out, weights
 
 
-def make(folder: Path, first: int, n: int, processes: int) -> None:
+def make(folder: Path, first: int, n: int, processes: int, *, mixed: bool | None = None) -> None:
     """Draw fields ``first`` to ``first + n`` into a folder, one file each; those that are there are kept."""
     torch.set_num_threads(1)
     todo = [seed for seed in range(first, first + n) if not (folder / f"{seed}.npz").exists()]
     begin = time.time()
     with ProcessPoolExecutor(processes) as pool:
-        for done, seed in enumerate(pool.map(_make_one, [folder] * len(todo), todo, chunksize=4), start=1):
+        for done, seed in enumerate(pool.map(partial(_make_one, folder, mixed=mixed), todo, chunksize=4), start=1):
             if done % 100 == 0:
                 print(f"{done} fields (last: {seed}), {(time.time() - begin) / done:.2f} s each", flush=True)
 
 
-def _make_one(folder: Path, seed: int) -> int:
-    features, targets, weights = example(seed)
+def _make_one(folder: Path, seed: int, *, mixed: bool | None) -> int:
+    features, targets, weights = example(seed, mixed=mixed)
     path = folder / f".{seed}.npz"  # a file with its own name is complete
     np.savez(path, features=features, targets=targets, weights=weights)
     path.replace(folder / f"{seed}.npz")
@@ -236,13 +237,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--start", type=Path, help="a net to go on with")
+    parser.add_argument("--mixed", action="store_true", help="only fields of kinds that differ widely")
     parser.add_argument("--only", choices=("fields", "train"))
     parser.add_argument("--out", type=Path, default=Path("owner_net.safetensors"))
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
     if asked.only != "train":
         make(asked.folder, HELD_OUT, asked.held_out, asked.processes)
-        make(asked.folder, asked.first, asked.fields, asked.processes)
+        make(asked.folder, asked.first, asked.fields, asked.processes, mixed=asked.mixed or None)
     if asked.only != "fields":
         train(
             asked.folder,

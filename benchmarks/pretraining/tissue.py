@@ -54,13 +54,18 @@ class Field:
     um_per_px: float
 
 
-def random_tissue(seed: int, *, side: int = 320, um_per_px: float = 0.5) -> Field:
+_MIXED = 0.35  # share of fields whose kinds differ widely in size and in how much of a cell the nucleus fills
+
+
+def random_tissue(seed: int, *, mixed: bool | None = None, side: int = 320, um_per_px: float = 0.5) -> Field:
     """Draw a field of tissue.
 
     Parameters
     ----------
     seed
         Of all draws.
+    mixed
+        Whether kinds differ widely in size and in how much of a cell the nucleus fills; drawn if None.
     side
         Of the field in pixels.
     um_per_px
@@ -68,7 +73,8 @@ def random_tissue(seed: int, *, side: int = 320, um_per_px: float = 0.5) -> Fiel
     """
     random = np.random.default_rng(seed)
     for _ in range(20):
-        field = _draw(random, side, um_per_px)
+        is_mixed = bool(random.random() < _MIXED) if mixed is None else mixed
+        field = _draw(random, side, um_per_px, mixed=is_mixed)
         if field is not None:
             return field
     msg = f"No tissue with nuclei and transcripts was drawn from seed {seed}."
@@ -106,6 +112,21 @@ class _Kinds:
     depth: NDArray
     share: NDArray
     extent: NDArray
+
+    @classmethod
+    def mixed(cls, random: np.random.Generator) -> _Kinds:
+        """Draw kinds of which the small ones are mostly nucleus, and the large ones mostly not."""
+        n = int(random.integers(2, 7))
+        radius = _between(random, 2.6, 18, n)
+        radius[0], radius[1] = _between(random, 2.6, 5), _between(random, 7, 18)
+        small = np.clip((9 - radius) / 6, 0, 1)
+        area = random.uniform(0.08, 0.6, n) * (1 - small) + random.uniform(0.45, 0.97, n) * small
+        elongation = np.where(random.random(n) < 0.6, random.uniform(0.7, 1, n), random.uniform(0.15, 0.8, n))
+        extent = np.where(small > 0.5, random.uniform(0.9, 1.15, n), random.choice([1.0, 1.5, 3.0]))
+        weight = np.exp(random.normal(0, 0.2, n)) * np.where(small > 0.5, random.uniform(0.5, 1), 1)
+        depth = np.exp(random.normal(0, random.uniform(0, 0.9), n))
+        share = random.dirichlet(np.full(n, 1.5)) + 0.03
+        return cls(radius, np.sqrt(area), elongation, weight, depth, share / share.sum(), extent)
 
     @classmethod
     def draw(cls, random: np.random.Generator) -> _Kinds:
@@ -256,8 +277,8 @@ def _processes(
     return np.where(cells > 0, 0, out) if random.random() < 0.5 else np.where(nuclei > 0, 0, out)
 
 
-def _draw(random: np.random.Generator, side: int, um_per_px: float) -> Field | None:
-    kinds = _Kinds.draw(random)
+def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bool) -> Field | None:
+    kinds = _Kinds.mixed(random) if mixed else _Kinds.draw(random)
     side_um, px_um2 = side * um_per_px, um_per_px**2
     filled = (kinds.extent == 3).all()
     gap = 0.0 if random.random() < (0.8 if filled else 0.4) else random.uniform(0, 0.6)
@@ -269,9 +290,16 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float) -> Field | N
     cells, nuclei, far = _grow(random, kinds, at, radius, kind, side, um_per_px)
     n = len(at)
     process = np.zeros((side, side), dtype=np.int32)
-    if random.random() < 0.25:
+    if random.random() < (0.4 if mixed else 0.25):
         process = _processes(random, kinds, cells, nuclei, um_per_px)
         cells = np.where(process > 0, 0, cells)
+
+    dead = np.zeros(n + 1, dtype=bool)  # stained nuclei of cells that are gone, in debris
+    if random.random() < (0.2 if mixed else 0.06):
+        region = _wave(random, side, random.uniform(20, 50) / um_per_px) > random.uniform(0.2, 1.2)
+        dead[np.unique(nuclei[region])] = True
+        dead[0] = False
+        cells = np.where(dead[cells] & (nuclei == 0), 0, cells)
 
     # How much RNA lies where.
     level = _between(random, 0.05, 5)
@@ -287,12 +315,16 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float) -> Field | N
     grain = np.exp(0.25 * _wave(random, side, 2 / um_per_px) * random.choice([0, 1]))
     rate = rate * (1 - random.choice([0, 0, 0.4, 0.8]) * far**2) * grain
     rate = np.where(nuclei > 0, rate * random.uniform(0.5, 1.9), rate)
+    rate = np.where(dead[cells], rate * random.uniform(0, 0.5), rate)
     rate = np.where(process > 0, level * kinds.depth[np.maximum(process - 1, 0)] * gradient, rate)
     uneven = np.exp(_wave(random, side, 30 / um_per_px) * random.choice([0, 0.4]))
     background = level * _between(random, 0.006, 0.4) * gradient * uneven
     if random.random() < 0.3:  # RNA leaks from where it is
         leaked = gaussian_filter(rate, random.uniform(4, 15) / um_per_px)
         background = background * (0.2 + leaked / max(rate.mean(), 1e-9))
+    if dead.any():  # their RNA lies around
+        around = gaussian_filter(dead[nuclei].astype(float), 8 / um_per_px)
+        background = background + level * random.uniform(0.1, 1) * gradient * np.minimum(around * 4, 1)
     if random.random() < 0.3:  # RNA without nuclei: smears, debris, cells out of the plane
         region = _wave(random, side, random.uniform(10, 50) / um_per_px) > random.uniform(0.3, 1.4)
         if random.random() < 0.6:

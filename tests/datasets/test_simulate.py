@@ -369,3 +369,10 @@ def test_defaults_are_stated_once():
     defaults = simulate.__kwdefaults__
     params = SimulationParams()
     assert all(getattr(params, name) == value for name, value in defaults.items() if name not in ("seed", "layout"))
+
+
+def test_tissue_without_a_layout_is_drawn_as_ever():
+    points = simulate(width_um=40, height_um=40, seed=3).points["transcripts"].compute()
+    gene = points["feature_name"].cat.codes.to_numpy(int)
+    # Figures of results name seeds: what a seed draws must not change.
+    assert (len(points), int(points["true_cell_id"].sum()), int(gene.sum())) == (903, 3938, 141793)

@@ -79,16 +79,18 @@ def draw_transcripts(
     if isinstance(tissue, ArrangedTissue):
         cell, gene, x, y = _of_layout(params, tissue, profiles, rng)
         free_gene, free_x, free_y = _of_no_cell(tissue, profiles, gene, rng)
+        n_controls = rng.poisson(params.control_share * (free_x.size + cell.size))
     else:
         cell, gene, x, y = _from_cells(params, tissue, profiles, rng)
         n_background = rng.poisson(params.background_per_um2 * height * width)
-        free_x, free_y = rng.uniform(0, width, n_background), rng.uniform(0, height, n_background)
+        n_controls = rng.poisson(params.control_share * (n_background + cell.size))
         free_gene = _draw_genes(_ambient(gene, profiles), n_background, rng)
-    n_controls = rng.poisson(params.control_share * (free_x.size + cell.size))
+        free_x = free_y = np.empty(0)  # they lie anywhere, as controls do
     control = params.n_genes + rng.integers(0, len(CONTROLS), n_controls)
-    n_free = free_x.size + n_controls
-    x = np.concatenate([x, free_x, rng.uniform(0, width, n_controls)])
-    y = np.concatenate([y, free_y, rng.uniform(0, height, n_controls)])
+    n_free = free_gene.size + n_controls
+    anywhere = n_free - free_x.size
+    x = np.concatenate([x, free_x, rng.uniform(0, width, anywhere)])
+    y = np.concatenate([y, free_y, rng.uniform(0, height, anywhere)])
     frame = pd.DataFrame(
         {
             "x": x.astype(np.float32),

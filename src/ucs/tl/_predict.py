@@ -72,7 +72,7 @@ write, progress
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> model = ucs.tl.train(sdata, params={"max_steps": 20}, progress=False)
+    >>> model = ucs.tl.train(sdata, progress=False)
     >>> ucs.tl.predict(sdata, model, threshold=0.6, progress=False)
     """
     return segment(

@@ -65,13 +65,14 @@ def segment(
         nuclear stain, they are found in it by :func:`ucs.pp.nuclei` and added as ``labels["ucs_nuclei"]``. ``{fov}`` in
         the key stands for the names of the fields of view, where there is an element for each.
     method
-        ``"density"`` (the default) or ``"paper"``, the networks of the UCS paper; or any method that was registered
-        with :func:`ucs.methods.register`. With ``model`` it is that of the model.
+        ``"pretrained"`` (the default), ``"density"``, which learns from the sample alone, or ``"paper"``, the
+        networks of the UCS paper; or any method that was registered with :func:`ucs.methods.register`. With ``model``
+        it is that of the model.
     platform
         ``"auto"``, a name of those that :func:`ucs.platforms` lists, or a :class:`ucs.Platform`. Sets units, columns,
         quality cut, controls, resolution.
     resolution
-        Side of a pixel in um; the platform's if None (1 um).
+        Side of a pixel in um; if None that of the platform, at most 0.5 um with the pretrained method.
     regions
         One model for all if None, or one for each region of the tissue. A number: square blocks of this side in pixels.
         ``"fov"``: the fields of view. A name: a column of the points, or the key of shapes, which are a region each. A
@@ -161,7 +162,7 @@ def segment(
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> ucs.tl.segment(sdata, params={"max_steps": 20}, progress=False)
+    >>> ucs.tl.segment(sdata, progress=False)
     >>> sdata.tables["ucs_table"].n_obs == sdata.shapes["ucs_boundaries"].shape[0]
     True
     """
