@@ -33,6 +33,11 @@ if TYPE_CHECKING:
     from ucs.methods.params import MethodParams
 
 
+# Measured at 0.5 um on tiles of 192 to 1056 px: what lies around a core, the features and what they are made of, and what
+# the net holds of two blocks.
+_AROUND_TILE, _BYTES_PER_TILE_PIXEL, _BYTES_OF_NET = 200, 180, 80_000_000
+
+
 class PretrainedMethod(Method):
     """A net that was trained on randomised tissue decides; of the sample only expression clusters are learned."""
 
@@ -109,6 +114,10 @@ class PretrainedMethod(Method):
         log_ratio = model.clusters.log_ratio.numpy()
         predictor = OwnerPredictor(model.net, log_ratio, survey.factor, survey.um_per_px, threshold)
         return OwnerPlan(predictor, survey, table)
+
+    def bytes_of_tile(self, side: int, n_pixels: int) -> int:
+        """Return the bytes that are held of a tile of this side while it is worked on."""
+        return min((side + _AROUND_TILE) ** 2, n_pixels) * _BYTES_PER_TILE_PIXEL + _BYTES_OF_NET
 
 
 def _counts(raster: RasterSample, genes: tuple[str, ...]) -> Any:
