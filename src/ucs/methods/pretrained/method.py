@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from ucs.methods.params import MethodParams
 
 
-# Measured at 0.5 um on tiles of 192 to 1056 px: what lies around a core, the features and what they are made of, and what
-# the net holds of two blocks.
+# Measured at 0.5 um on tiles of 192 to 1056 px: what lies around a core, the features and what they are made of, and
+# what the net holds of two blocks.
 _AROUND_TILE, _BYTES_PER_TILE_PIXEL, _BYTES_OF_NET = 200, 180, 80_000_000
 
 
