@@ -122,7 +122,8 @@ def build_elements(
         table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
     with stages.stage("outline"):
         boxes = np.where(np.concatenate([[False], kept])[:, None], measures.boxes, 0)
-        outlines = polygon_frame(prediction.labels, to_home @ grid.px_to_intrinsic, boxes=boxes)
+        to_intrinsic = to_home @ grid.px_to_intrinsic
+        outlines = polygon_frame(prediction.labels, to_intrinsic, boxes=boxes, smooth=keys.outlines == "smooth")
     renumber = None if kept.all() else renumbering(kept)
     lookup = LabelLookup(prediction.labels, grid, renumber)
     share = None

@@ -64,7 +64,8 @@ def run_segmentation(
     if write:
         kinds = {key: kind for kind, key in new_elements(asked.keys, find_missing=find_missing).values()}
         check_store(sdata, kinds, overwrite=asked.overwrite)
-    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0)  # which decides no tile
+    # Which cells are kept and how they are outlined decides no tile.
+    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0, outlines="pixels")
     run = Run(
         asked=asked,
         source=source,
