@@ -166,6 +166,11 @@ class OutputKeys(Options):
     )
     min_transcripts: int = option(0, "Cells with fewer transcripts (of genes) are left out.", least=0)
 
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that points get."""
+        return [name for name in (self.points_column, self.confidence_column) if name is not None]
+
     @classmethod
     def of_prefix(cls, prefix: str) -> Self:
         """Return the keys that begin with a prefix: ``"ucs"`` gives ``ucs_cells``, ``ucs_boundaries`` and so on."""

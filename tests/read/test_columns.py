@@ -117,6 +117,6 @@ class TestControls:
         sdata = make_sdata(NUCLEI, FRAME)
         assert ucs.pp.rasterize(sdata).coords["c"].to_numpy().tolist() == ["A"]
         table = ucs.tl.aggregate(sdata, "nucleus_labels", inplace=False)["nucleus_labels_table"]
-        assert table.var_names.tolist() == ["A"]
-        assert table.obsm["controls"].columns.tolist() == ["B", "NegControlProbe_1"]
-        assert table.obsm["controls"].to_numpy().tolist() == [[1, 0], [1, 1]]
+        assert table.var_names.tolist() == ["A", "C"]
+        assert list(table.uns["ucs"]["controls"]) == ["B", "NegControlProbe_1"]
+        assert table.obsm["controls"].toarray().tolist() == [[1, 0], [1, 1]]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ucs._files.swap import check_space, check_writable, clean, explained_if_full, hidden_folder, replace, write_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from spatialdata import SpatialData
     from zarr import Group
@@ -62,7 +62,9 @@ def check_store(sdata: SpatialData, kinds: Mapping[str, str], *, overwrite: bool
             raise ValueError(msg)
 
 
-def write_elements(store: Path, elements: Mapping[str, Any]) -> None:
+def write_elements(
+    store: Path, elements: Mapping[str, Any], *, points: Mapping[str, Callable[[Path], None]] | None = None
+) -> None:
     """Write elements to a store, in the place of those of the same name.
 
     They are first written to a store of their own, in a folder within the target so that putting them in their place is
@@ -75,6 +77,8 @@ def write_elements(store: Path, elements: Mapping[str, Any]) -> None:
         Path of a SpatialData Zarr store.
     elements
         Key -> element.
+    points
+        Key of points in the store -> function that makes the folder of the element that replaces them.
 
     Raises
     ------
@@ -97,6 +101,9 @@ def write_elements(store: Path, elements: Mapping[str, Any]) -> None:
         added.write(
             folder / _NEW, consolidate_metadata=False, update_sdata_path=False, sdata_formats=_formats_of(store)
         )
+        for key, make in (points or {}).items():
+            make(folder / _NEW / "points" / key)
+            names.append(("points", key))
         _put_in_place(store, folder, names)
 
 

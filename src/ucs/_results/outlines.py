@@ -6,18 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ucs._kernels.bands import Renumbered, bands, chunk_shape
 from ucs._kernels.labels.ids import densify, ids_in
 from ucs._kernels.labels.measure import measure
 from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
 from ucs._kernels.labels.smooth import HALO, smooth_rings
+from ucs._results.table import INSTANCE_KEY
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
-    from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
     from ucs._kernels.labels.windows import Window
@@ -49,13 +50,6 @@ def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArr
     number = np.zeros(int(ids[-1]) + 1, dtype=np.int32)
     number[ids] = np.arange(1, len(ids) + 1)
     return Renumbered(labels, number), number, ids
-
-
-def finest_level(element: DataArray | DataTree) -> DataArray:
-    """Return the array of a labels element, the finest one of a multiscale element."""
-    from xarray import DataTree
-
-    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
 
 
 def polygon_frame(
@@ -107,7 +101,8 @@ def polygon_frame(
         for _ in pool.map(outline, windows_of_boxes(boxes, chunk_shape(labels))):
             pass  # raises the error of a thread
     found = np.flatnonzero(~shapely.is_missing(polygons)).astype(np.int32)
-    return GeoDataFrame({"geometry": polygons[found]}, index=found if ids is None else ids[found - 1])
+    index = pd.Index(found if ids is None else ids[found - 1], name=INSTANCE_KEY)  # a name, so that files keep it
+    return GeoDataFrame({"geometry": polygons[found]}, index=index)
 
 
 def _polygons(

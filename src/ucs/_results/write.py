@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucs._files.store import write_elements
+from ucs._results.stored_points import WITH_POINTS, write_columns
 from ucs._utils.elements import put, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
+    from ucs._results.lookup import PointColumns
+
 
 @dataclass(frozen=True)
 class Elements:
-    """New elements by key, and elements of points that replace those of the same key."""
+    """New elements by key, elements of points that replace those of the same key, and the columns that these have."""
 
     new: dict[str, Any]
     points: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, PointColumns] = field(default_factory=dict)
 
 
-def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False) -> None:
+def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = False) -> None:
     """Add elements; if one cannot be added or written, the object is restored.
 
     Parameters
@@ -31,7 +37,7 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
     elements
         Elements to add.
     write
-        Whether to write the new elements (never the points) to the object's Zarr store too.
+        Whether to write the new elements to the object's Zarr store too; the columns of points only with ``"points"``.
     """
     added = {**elements.new, **elements.points}
     before = {key: sdata[key] for key in added if key in sdata}
@@ -39,8 +45,14 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
         for key, element in added.items():
             put(sdata, key, element)
         if write:
-            write_elements(sdata.path, elements.new)
-            logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
+            written, copies = dict(elements.new), {}
+            for key, columns in elements.columns.items() if write == WITH_POINTS else ():
+                if key in sdata.shapes:
+                    written[key] = elements.points[key]
+                else:
+                    copies[key] = partial(write_columns, Path(sdata.path) / "points" / key, columns=columns)
+            write_elements(sdata.path, written, points=copies)
+            logger.info("Written to %s: %s.", sdata.path, ", ".join([*written, *copies]))
     except BaseException:  # Ctrl-C too
         for key in added:
             if key in before:

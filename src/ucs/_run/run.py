@@ -13,6 +13,8 @@ from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
+from ucs._results.leftovers import without_leftovers
+from ucs._results.stored_points import WITH_POINTS, check_stored_points
 from ucs._results.write import add_elements
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def run_segmentation(
-    sdata: SpatialData, asked: Arguments, *, inplace: bool, write: bool, progress: bool
+    sdata: SpatialData, asked: Arguments, *, inplace: bool, write: bool | str, progress: bool
 ) -> SpatialData | None:
     """Find the elements, check that all that follows can be done, and segment; see :func:`ucs.tl.segment`."""
     if write and not inplace:
@@ -64,6 +66,8 @@ def run_segmentation(
     if write:
         kinds = {key: kind for kind, key in new_elements(asked.keys, find_missing=find_missing).values()}
         check_store(sdata, kinds, overwrite=asked.overwrite)
+        read = {part.key: part.read_columns() for part in source.elements}
+        check_stored_points(sdata, read, asked.keys.columns, write=write)
     # Which cells are kept and how they are outlined decides no tile.
     resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0, outlines="pixels")
     run = Run(
@@ -106,7 +110,7 @@ class Run:
     source: Source
     nuclei_key: str
     rule: RegionRule | None
-    write: bool
+    write: bool | str
     progress: bool
     place: Path | None
     limit: int | None
@@ -121,13 +125,16 @@ class Run:
                 release_unused()  # of what they were made of
             uns = elements.new[self.asked.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
+            leftovers = without_leftovers(target, self.asked.keys, elements)
             add_elements(target, elements, write=self.write)
+            for key in leftovers:
+                del target[key]
         log_result(
             target,
             n_of_genes,
             self.asked.keys,
             stages.seconds["total"],
-            written=self.write,
+            column_left_out=bool(self.write) and self.write != WITH_POINTS,
             find_missing=bool(self.asked.find_missing),
         )
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+_PLANES = ("zindex", "z_index", "zlevel", "z_level", "z", "global_z", "plane", "z_plane")
 _MANY = 12  # names in a message: more do not fit on two lines
 
 
@@ -155,22 +156,49 @@ def check_any_label(ids: NDArray, key: str) -> None:
         raise ValueError(msg)
 
 
-def check_ids(ids: NDArray, element: str) -> None:
-    """Raise ``ValueError`` if ids repeat or are negative."""
-    import numpy as np
+def check_ids(ids: NDArray, element: str, columns: Iterable[str] = ()) -> None:
+    """Raise ``ValueError`` if ids repeat, are negative, are missing, or are of several types.
 
+    ``columns`` of the element tell whether it has a row for each plane in z.
+    """
+    import numpy as np
+    import pandas as pd
+
+    missing = int(pd.isna(ids).sum())
+    if missing:
+        msg = f"{element} has {missing} rows without an id (NaN in its index). Give them ids, or drop them."
+        raise ValueError(msg)
+    kinds = sorted({"number" if is_number(one) else type(one).__name__ for one in ids.tolist()})
+    if len(kinds) > 1:
+        msg = (
+            f"{element} has ids of several types ({', '.join(kinds)}). Make them text: "
+            "gdf.index = gdf.index.astype(str)."
+        )
+        raise ValueError(msg)
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]
         msg = (
-            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). Give "
-            "every nucleus its own id, e.g. gdf.reset_index()."
+            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). "
+            f"{_one_row_each(columns)}"
         )
         raise ValueError(msg)
     if np.issubdtype(values.dtype, np.number) and len(values) and values.min() < 0:
         negative = listed(values[values < 0][:5].tolist())
         msg = f"{element} has negative ids ({negative}); ids must be 0 (background) or above."
         raise ValueError(msg)
+
+
+def _one_row_each(columns: Iterable[str]) -> str:
+    """Return how to have one row for each nucleus; new ids for rows of the same one would multiply the cells."""
+    join = "gdf.dissolve(by=gdf.index)"
+    plane = next((name for name in columns if name.lower() in _PLANES), None)
+    if plane is None:
+        return f"Join the rows of a nucleus, {join}; if they are different nuclei, give each its own id."
+    return (
+        f"The column {plane!r} says that the same nucleus is there in several planes: join these, {join}, or take one "
+        f"plane, gdf[gdf[{plane!r}] == ...]."
+    )
 
 
 def check_option(value: object, name: str, allowed: Sequence[str]) -> None:

@@ -1,7 +1,8 @@
 """Segmentation methods, their parameters and trained models.
 
-Two methods are built in: ``"density"``, the default, and ``"paper"``, the networks of the UCS paper. Another one is a
-subclass of :class:`Method` that is passed to :func:`register`.
+Three methods are built in: ``"pretrained"``, the default, ``"density"``, which learns from the sample alone, and
+``"paper"``, the networks of the UCS paper. Another one is a subclass of :class:`Method` that is passed to
+:func:`register`.
 """
 
 from ucs.methods.base import (

@@ -8,14 +8,22 @@ import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
 from ucs._kernels.labels.measure import centroids, eccentricities, moments
-from ucs._read.columns import check_frame, counts_of, encode_features, order_features
+from ucs._read.columns import (
+    check_frame,
+    counts_of,
+    encode_features,
+    names_in_tables,
+    order_features,
+    panel_of,
+)
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
 from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column
-from ucs._results.outlines import dense_view, finest_level
+from ucs._results.outlines import dense_view
 from ucs._results.table import at_home, build_table
 from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, choose_one
+from ucs._utils.elements import finest_level
 from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
@@ -72,7 +80,8 @@ def aggregate(
     that occurs. Its
     rows annotate the labels. ``obs`` has the instance id, ``area_um2``, ``n_transcripts``, ``n_genes``, ``density``
     (transcripts per um2) and ``eccentricity``; ``obsm["spatial"]`` the centroids in um along the points' intrinsic axes
-    (those of the common coordinate system of several points elements); ``obsm["controls"]`` counts of controls.
+    (those of the common coordinate system of several points elements); ``obsm["controls"]`` sparse counts of
+    controls, whose names are in ``uns["ucs"]["controls"]``.
 
     Raises
     ------
@@ -111,7 +120,7 @@ def aggregate(
     check_any_label(ids, labels_key)
     to_labels = np.linalg.inv(to_frame)
     lookup = LabelLookup(dense, to_labels) if number is None else LabelLookup(labels, to_labels, number)
-    counts, genes, controls = _count(sdata, source, fields, lookup, len(ids))
+    counts, genes, controls, panel = _count(sdata, source, fields, lookup, len(ids))
     cells = moments(dense, len(ids))
     centroid_um = (centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit
     um2_per_px = abs(np.linalg.det(to_frame[:2, :2])) * source.um_per_unit**2
@@ -119,6 +128,7 @@ def aggregate(
         *split_columns(counts, len(genes)),
         genes=genes,
         controls=controls,
+        panel=panel,
         ids=ids,
         region=labels_key,
         area_um2=cells[:, 0] * um2_per_px,
@@ -139,8 +149,8 @@ def aggregate(
 
 def _count(
     sdata: SpatialData, source: Source, fields: Fields | None, lookup: LabelLookup, n: int
-) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...]]:
-    """Count in one pass over the partitions: ``(n, n_features)``, the genes and the controls."""
+) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Count in one pass over the partitions: ``(n, n_features)``, the genes, the controls, and all that are listed."""
     codes: dict[str, int] = {}
     votes: dict[str, int] = {}
     n_seen = np.zeros(0, dtype=np.int64)
@@ -150,6 +160,7 @@ def _count(
         for where, frame in part.frames(sdata):
             check_frame(frame, part.columns, where=where)
             part.columns.add_votes(frame, votes)
+            encode_features(frame[part.columns.gene], codes)
             kept = frame[part.columns.kept(frame)]
             x, y = part.place(kept)
             if owner is not None:
@@ -164,7 +175,8 @@ def _count(
     matrix = sum_entries(
         lambda: ((cell, new_code[feature], count) for cell, feature, count in pieces), n, len(genes) + len(controls)
     )
-    return matrix, genes, controls
+    panel = panel_of({*codes, *names_in_tables(sdata, genes)}, genes, controls, source.platform, votes)
+    return matrix, genes, controls, panel
 
 
 def _with_room(totals: NDArray, n: int) -> NDArray:

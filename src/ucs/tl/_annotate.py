@@ -192,6 +192,7 @@ def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_co
         *split_columns(counts, len(sample.transcripts.genes)),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
+        panel=sample.transcripts.panel,
         ids=numbers,
         region=sample.nuclei_key,
         area_um2=shapes[:, 0] * grid.um_per_px**2,

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._read.grid import planar
-from ucs._results.outlines import dense_view, finest_level, polygon_frame
+from ucs._results.outlines import dense_view, polygon_frame
 from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, check_positive, choose_one
+from ucs._utils.elements import finest_level
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData

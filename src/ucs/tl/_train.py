@@ -77,8 +77,8 @@ def train(
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> ucs.tl.train(sdata, params={"max_steps": 20}, progress=False).method
-    'density'
+    >>> ucs.tl.train(sdata, progress=False).method
+    'pretrained'
     """
     several = not isinstance(sdata, SpatialData)
     objects = _checked_objects(sdata)

@@ -21,7 +21,6 @@ from ucs._read.summary import (
     why_nuclei,
     why_platform,
     why_points,
-    why_unit,
 )
 from ucs._results.keys import check_keys
 from ucs._run.cell_types import with_given_types
@@ -126,7 +125,7 @@ class InputChecker:
         self.found["source"] = {
             **describe_source(source),
             "because": why_points(source, asked.points_key),
-            "um_per_unit_because": why_unit(sdata, source, asked.read.um_per_unit),
+            "um_per_unit_because": source.unit_because,
         }
         return source
 
@@ -208,7 +207,8 @@ class InputChecker:
         keys: dict[str, Any] = {"nuclei_key": sample.nuclei_key, "points_key": source.points_key}
         strict = self.asked.read.check_alignment
         um: dict[str, Any] = {"um_per_px": transcripts.grid.um_per_px, "um_per_unit": source.um_per_unit}
-        self._attempt(check_size, nuclei, **um, **keys, strict=strict)
+        image_um = sample.source.platform.image_um
+        self._attempt(check_size, nuclei, **um, **keys, strict=strict, image_um=image_um)
         verdict = self._attempt(check_placement, transcripts, nuclei, **keys) or "misaligned" if strict else "unchecked"
         self.found["alignment"] = {"verdict": verdict}
 
