@@ -123,7 +123,8 @@ def build_elements(
         table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
     with stages.stage("outline"):
         boxes = np.where(np.concatenate([[False], kept])[:, None], measures.boxes, 0)
-        outlines = polygon_frame(prediction.labels, to_home @ grid.px_to_intrinsic, boxes=boxes)
+        to_intrinsic = to_home @ grid.px_to_intrinsic
+        outlines = polygon_frame(prediction.labels, to_intrinsic, boxes=boxes, smooth=keys.outlines == "smooth")
     table.obs["n_parts"] = shapely.get_num_geometries(outlines.geometry.to_numpy()).astype(np.int64)
     renumber = None if kept.all() else renumbering(kept)
     lookup = LabelLookup(prediction.labels, grid, renumber)

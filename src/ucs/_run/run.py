@@ -68,7 +68,8 @@ def run_segmentation(
         check_store(sdata, kinds, overwrite=asked.overwrite)
         read = {part.key: part.read_columns() for part in source.elements}
         check_stored_points(sdata, read, asked.keys.columns, write=write)
-    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0)  # which decides no tile
+    # Which cells are kept and how they are outlined decides no tile.
+    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0, outlines="pixels")
     run = Run(
         asked=asked,
         source=source,
