@@ -147,5 +147,5 @@ def test_held_out_purity_is_compared_at_equal_capture():
     assert table.groupby(["split", "way"]).size().tolist() == [3, 3]
     of_all = heldout.summarise(table)
     assert of_all["capture"].is_monotonic_increasing
-    assert of_all["spurious_coexpression"].is_monotonic_increasing
+    assert of_all["spurious_coexpression"].between(0.1, 2).all()
     assert of_all["gain"].isna().all()
