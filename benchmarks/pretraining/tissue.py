@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, shift
+from scipy.ndimage import binary_dilation, binary_erosion, gaussian_filter, grey_dilation, shift
+
+from benchmarks.pretraining.kinds import Kinds, between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -97,79 +99,8 @@ def _wave(random: np.random.Generator, side: int, sigma: float) -> NDArray[np.fl
     return ((wave - wave.mean()) / max(wave.std(), 1e-9)).astype(np.float32)
 
 
-def _between(random: np.random.Generator, low: float, high: float, size: int | None = None) -> NDArray | float:
-    return np.exp(random.uniform(np.log(low), np.log(high), size))
-
-
-@dataclass(frozen=True)
-class _Kinds:
-    """Kinds of cells of a field: radius in um, share of the nucleus, elongation, weight in competition, depth."""
-
-    radius: NDArray
-    nucleus: NDArray
-    elongation: NDArray
-    weight: NDArray
-    depth: NDArray
-    share: NDArray
-    extent: NDArray
-
-    @classmethod
-    def mixed(cls, random: np.random.Generator) -> _Kinds:
-        """Draw kinds of which the small ones are mostly nucleus, and the large ones mostly not."""
-        n = int(random.integers(2, 7))
-        radius = _between(random, 2.6, 18, n)
-        radius[0], radius[1] = _between(random, 2.6, 5), _between(random, 7, 18)
-        small = np.clip((9 - radius) / 6, 0, 1)
-        area = random.uniform(0.08, 0.6, n) * (1 - small) + random.uniform(0.45, 0.97, n) * small
-        elongation = np.where(random.random(n) < 0.6, random.uniform(0.7, 1, n), random.uniform(0.15, 0.8, n))
-        extent = np.where(small > 0.5, random.uniform(0.9, 1.15, n), random.choice([1.0, 1.5, 3.0]))
-        weight = np.exp(random.normal(0, 0.2, n)) * np.where(small > 0.5, random.uniform(0.5, 1), 1)
-        depth = np.exp(random.normal(0, random.uniform(0, 0.9), n))
-        share = random.dirichlet(np.full(n, 1.5)) + 0.03
-        return cls(radius, np.sqrt(area), elongation, weight, depth, share / share.sum(), extent)
-
-    @classmethod
-    def draw(cls, random: np.random.Generator) -> _Kinds:
-        n = int(random.integers(1, 9))
-        style = random.random()
-        if style < 0.62:  # cells of ordinary sizes
-            radius = _between(random, 3.8, 9.5, n)
-        elif style < 0.8:  # small and large ones
-            radius = _between(random, 3.0, 16, n)
-        elif style < 0.9:
-            radius = _between(random, 8, 25, n)
-        else:
-            radius = _between(random, 2.8, 5, n)
-        spread = random.choice([0.05, 0.15, 0.3])
-        area = np.clip(random.beta(3, 3) * 0.8 + 0.12 + random.normal(0, spread, n), 0.15, 0.95)
-        if random.random() < 0.12:
-            area = np.clip(random.uniform(0.05, 0.25, n), 0.04, 0.95)
-        long = random.random()
-        if long < 0.45:
-            elongation = random.uniform(0.7, 1, n)
-        elif long < 0.85:
-            elongation = random.uniform(0.35, 1, n)
-        else:
-            elongation = random.uniform(0.12, 0.5, n)
-        share = random.dirichlet(np.full(n, 0.8)) + 0.03
-        tight = random.random()
-        if tight < 0.6:
-            extent = random.uniform(0.8, 1.25, n)
-        elif tight < 0.8:
-            extent = random.uniform(1.2, 1.8, n)
-        else:  # cells fill what there is between them
-            extent = np.full(n, 3.0)
-        if random.random() < 0.12:  # large cells with small nuclei that touch each other
-            radius, area = _between(random, 7, 22, n), random.uniform(0.04, 0.25, n)
-            elongation, extent = random.uniform(0.6, 1, n), np.full(n, 3.0)
-        return cls(
-            radius, np.sqrt(area), elongation, np.exp(random.normal(0, 0.2, n)),
-            np.exp(random.normal(0, random.uniform(0, 0.9), n)), share / share.sum(), extent,
-        )  # fmt: skip
-
-
 def _place(
-    random: np.random.Generator, kinds: _Kinds, side_um: float, allowed: NDArray, um_per_px: float
+    random: np.random.Generator, kinds: Kinds, side_um: float, allowed: NDArray, um_per_px: float
 ) -> tuple[NDArray, NDArray, NDArray]:
     """Return positions in um, radii and kinds of cells, large ones first or in any order."""
     kind = random.choice(len(kinds.radius), _ATTEMPTS, p=kinds.share)
@@ -200,7 +131,7 @@ def _place(
 
 
 def _grow(
-    random: np.random.Generator, kinds: _Kinds, at: NDArray, radius: NDArray, kind: NDArray, side: int, um_per_px: float
+    random: np.random.Generator, kinds: Kinds, at: NDArray, radius: NDArray, kind: NDArray, side: int, um_per_px: float
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float32]]:
     """Return cells, nuclei and the relative distance from the middle of the own cell, ``(side, side)`` each."""
     n = len(at)
@@ -258,7 +189,7 @@ def _grow(
 
 
 def _processes(
-    random: np.random.Generator, kinds: _Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float
+    random: np.random.Generator, kinds: Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float
 ) -> NDArray:
     """Return thin curves of RNA whose cells lie elsewhere: the kind plus 1, 0 elsewhere."""
     side = len(cells)
@@ -278,7 +209,7 @@ def _processes(
 
 
 def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bool) -> Field | None:
-    kinds = _Kinds.mixed(random) if mixed else _Kinds.draw(random)
+    kinds = Kinds.mixed(random) if mixed else Kinds.draw(random)
     side_um, px_um2 = side * um_per_px, um_per_px**2
     filled = (kinds.extent == 3).all()
     gap = 0.0 if random.random() < (0.8 if filled else 0.4) else random.uniform(0, 0.6)
@@ -302,7 +233,7 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bo
         cells = np.where(dead[cells] & (nuclei == 0), 0, cells)
 
     # How much RNA lies where.
-    level = _between(random, 0.05, 5)
+    level = between(random, 0.05, 5)
     per_cell = level * kinds.depth[kind] * np.exp(random.normal(0, random.uniform(0.1, 0.45), n))
     gradient = np.ones((side, side), dtype=np.float32)
     if random.random() < 0.6:
@@ -318,7 +249,7 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bo
     rate = np.where(dead[cells], rate * random.uniform(0, 0.5), rate)
     rate = np.where(process > 0, level * kinds.depth[np.maximum(process - 1, 0)] * gradient, rate)
     uneven = np.exp(_wave(random, side, 30 / um_per_px) * random.choice([0, 0.4]))
-    background = level * _between(random, 0.006, 0.4) * gradient * uneven
+    background = level * between(random, 0.006, 0.4) * gradient * uneven
     if random.random() < 0.3:  # RNA leaks from where it is
         leaked = gaussian_filter(rate, random.uniform(4, 15) / um_per_px)
         background = background * (0.2 + leaked / max(rate.mean(), 1e-9))
@@ -331,7 +262,7 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bo
             nuclei = np.where(np.isin(nuclei, np.unique(cells[region])) & region, 0, nuclei)
         background = np.where(region, np.maximum(background, level * random.uniform(0.15, 1.3)), background)
     seen, nuclei = _seen(random, nuclei, n)
-    cell_of, nuclei, n_seen, cells_seen = _renumbered(seen, nuclei, cells)
+    cell_of, nuclei, n_seen = _renumbered(seen, nuclei)
     if n_seen < 4:
         return None
 
@@ -350,16 +281,16 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bo
             which = (kind_of == k) & (in_nucleus == flag)
             weight = profiles[k] * bias
             gene[which] = random.choice(n_genes, int(which.sum()), p=weight / weight.sum())
-    origin = cell_of[cells_seen[y, x]]
+    origin = cell_of[cells[y, x]]
     by, bx = _spread(random, background * px_um2)
-    spread = _between(random, 0.2, 2.2) / um_per_px
+    spread = between(random, 0.2, 2.2) / um_per_px
     y, x = (v + random.random(len(v)) + random.normal(0, spread, len(v)) for v in (y, x))
     y, x = np.r_[y, by + random.random(len(by))], np.r_[x, bx + random.random(len(bx))]
     gene = np.r_[gene, random.choice(n_genes, len(by), p=ambient)]
     origin = np.r_[origin, np.zeros(len(by), dtype=np.int64)]
     inside = (y >= 0) & (x >= 0) & (y < side) & (x < side)
     return Field(
-        cell_of[cells_seen].astype(np.int32), nuclei.astype(np.int32), y[inside].astype(np.int64),
+        cell_of[cells].astype(np.int32), nuclei.astype(np.int32), y[inside].astype(np.int64),
         x[inside].astype(np.int64), gene[inside], origin[inside].astype(np.int32), n_genes, um_per_px,
     )  # fmt: skip
 
@@ -386,24 +317,22 @@ def _seen(random: np.random.Generator, nuclei: NDArray, n: int) -> tuple[NDArray
         if kind < 0.3:
             nuclei = np.where(binary_erosion(nuclei > 0, iterations=1), nuclei, 0)
         elif kind < 0.6:
-            from scipy.ndimage import grey_dilation
-
             nuclei = np.where(binary_dilation(nuclei > 0) & (nuclei == 0), grey_dilation(nuclei, size=3), nuclei)
         else:
             nuclei = shift(nuclei, np.rint(random.normal(0, 1.5, 2)), order=0)
     return seen, nuclei
 
 
-def _renumbered(seen: NDArray, nuclei: NDArray, cells: NDArray) -> tuple[NDArray[np.int64], NDArray, int, NDArray]:
-    """Return the new number of each cell, the nuclei renumbered, how many there are, and the cells."""
+def _renumbered(seen: NDArray, nuclei: NDArray) -> tuple[NDArray[np.int64], NDArray, int]:
+    """Return the new number of each cell, the nuclei renumbered, and how many there are."""
     found = np.unique(seen[nuclei])
     found = found[found > 0]
     number = np.zeros(len(seen), dtype=np.int64)
     number[found] = np.arange(1, len(found) + 1)
-    return number[seen], number[seen[nuclei]], len(found), cells
+    return number[seen], number[seen[nuclei]], len(found)
 
 
-def _expression(random: np.random.Generator, kinds: _Kinds, n_genes: int) -> tuple[NDArray, NDArray, NDArray]:
+def _expression(random: np.random.Generator, kinds: Kinds, n_genes: int) -> tuple[NDArray, NDArray, NDArray]:
     """Return profiles ``(kinds, genes)``, the ambient one, and how much more of a gene lies in nuclei."""
     n = len(kinds.radius)
     common = random.lognormal(0, random.uniform(0.6, 1.5), n_genes)

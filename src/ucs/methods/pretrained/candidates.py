@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
-from ucs._kernels.distances import _edge_pixels
+from ucs._kernels.distances import edge_pixels
 from ucs._kernels.lattice import boxes_by_block
 from ucs._utils.parallel import in_threads
 
@@ -107,7 +107,7 @@ def _find_in_blocks(
             away[n] = y * y + x * x
         for n in np.argsort(away, kind="mergesort"):
             c = here[n]
-            edge = _edge_pixels(nuclei, boxes[c], c)
+            edge = edge_pixels(nuclei, boxes[c], c)
             cosine, sine, shrink = axes[c, 0], axes[c, 1], axes[c, 2]
             for i in range(top, bottom):
                 y = i * factor + half

@@ -138,7 +138,7 @@ def net_features(
     add(_log_area(table.area[first]) * has)
     add(_log_area(table.area[second]) * has_other)
     add((other - level) * has_other)
-    _add_expression(add, transcripts, candidates, table.membership, log_ratio, factor, net_um)
+    _add_expression(add, transcripts, candidates, count, table.membership, log_ratio, factor, net_um)
     return out
 
 
@@ -150,6 +150,7 @@ def _add_expression(
     add: Callable[[NDArray], None],
     transcripts: TranscriptMap,
     candidates: Candidates,
+    count: NDArray[np.float32],
     membership: NDArray[np.float32],
     log_ratio: NDArray[np.float32],
     factor: int,
@@ -165,8 +166,6 @@ def _add_expression(
         against = np.ascontiguousarray((log_ratio[:-1] - log_ratio[-1]).T)  # (genes, clusters)
         entries = transcripts.row_start, transcripts.column, transcripts.feature, transcripts.count
         _sum_fit(*entries, against, factor, fit)
-    count = np.zeros((h, w), dtype=np.float32)
-    count[:] = pooled(transcripts.totals(), factor)
     of_first, of_second = membership[first], membership[second]
     for sigma in EXPRESSION_UM:
         weight = np.float32(4 * np.pi * (sigma / net_um) ** 2)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from ucs._kernels.distances import nucleus_axes
+from ucs._kernels.distances import nucleus_axes, window_with_nuclei
 from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import Window
@@ -36,7 +36,7 @@ RINGS_UM = (2.0, 4.0, 6.0, 9.0, 13.0, 20.0)
 N_RINGS = len(RINGS_UM) + 1
 N_MAPS = 2 * N_RINGS + 2
 _OWN_RINGS = 3  # that each nucleus measures for itself
-_NEIGHBOURHOOD_UM = 30.0  # standard deviation; the prototype's scale of local background
+_NEIGHBOURHOOD_UM = 30.0  # standard deviation: some tens of cells, and less than what tissues change over
 _NUCLEAR_UM = 20.0
 _PRIOR_RING_UM2 = 200.0  # of the sample's density that a neighbourhood begins with
 _PRIOR_NUCLEUS_UM2 = 12.0  # of the neighbourhood's density that a nucleus begins with
@@ -182,20 +182,11 @@ def pooled(values: NDArray, factor: int) -> NDArray:
 def window_of(
     core: Window, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], axes: NDArray[np.float64], um_per_px: float
 ) -> Window:
-    """Return the part of the raster that the distances in a core depend on; it begins on the lattice of net pixels.
-
-    By the stretched distance, the nearest pixel of a long nucleus may lie farther away than the one that is within
-    reach: that distance is at most reach / k, and at least k times the plain one.
-    """
-    reach, factor = REACH_UM / um_per_px, net_factor(um_per_px)
-    window = core.grown(math.ceil(reach) + 1).clipped(nuclei.shape)
-    held = renumber(nuclei[window.slices], len(boxes) - 1)[0][1:]
-    row0, column0, row1, column1 = window.row0, window.column0, window.row1, window.column1
-    for box, k in zip(boxes[held].tolist(), axes[held, 2].tolist(), strict=True):
-        part = Window(*box).meet(core.grown(math.ceil(reach / k**2)))
-        row0, column0 = min(row0, part.row0), min(column0, part.column0)
-        row1, column1 = max(row1, part.row1), max(column1, part.column1)
-    return Window(row0 // factor * factor, column0 // factor * factor, row1, column1)
+    """Return the part of the raster that the candidates of a core depend on; it begins on the grid of net pixels."""
+    window = window_with_nuclei(core, nuclei, boxes, axes, math.ceil(REACH_UM / um_per_px) + 1)
+    factor = net_factor(um_per_px)
+    row0, column0 = window.row0 // factor * factor, window.column0 // factor * factor
+    return Window(row0, column0, window.row1, window.column1)
 
 
 def _maps(count: NDArray[np.float64], area: NDArray[np.float64], *, bin_um: float) -> NDArray[np.float32]:
