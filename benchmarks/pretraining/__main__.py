@@ -32,6 +32,7 @@ HELD_OUT = 1_000_000
 _SIDE_UM = 160
 _EDGE = 4  # net px left out: their surroundings are not seen
 _SHAPE_EXPONENT = 0.3
+_USUAL_NUCLEUS_UM2 = 40.0
 
 
 def example(seed: int, *, mixed: bool | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -42,6 +43,7 @@ def example(seed: int, *, mixed: bool | None = None) -> tuple[np.ndarray, np.nda
     field = random_tissue(seed, mixed=mixed, side=round(_SIDE_UM / um_per_px / 12) * 12, um_per_px=um_per_px)
     features, candidates = describe(field, seed)
     targets, weights = truth(field, candidates)
+    weights[0] *= weight_of_small_nuclei(field, candidates)
     inner = np.s_[..., _EDGE:-_EDGE, _EDGE:-_EDGE]
     return features[inner].astype(np.float16), targets[inner].astype(np.float16), weights[inner].astype(np.float16)
 
@@ -61,9 +63,9 @@ def describe(field: Field, seed: int) -> tuple[np.ndarray, Candidates]:
     counts = count_in_cores(transcripts, field.nuclei, n, um_per_px=um_per_px)
     clusters = Clusters.fit(counts, survey.far, seed=seed)
     candidates = find_candidates(field.nuclei, survey.boxes, survey.axes, factor=survey.factor, um_per_px=um_per_px)
-    table = NucleusTable(survey.level, survey.area, survey.rings, clusters.membership(counts))
-    maps = read_maps(survey.maps, 0, 0, candidates.owner.shape[1:])
     log_ratio = clusters.log_ratio.numpy()
+    table = NucleusTable.measure(survey, clusters.membership(counts), log_ratio)
+    maps = read_maps(survey.maps, 0, 0, candidates.owner.shape[1:])
     features = net_features(
         transcripts, field.nuclei, candidates, table, maps, log_ratio, factor=survey.factor, um_per_px=um_per_px
     )
@@ -99,6 +101,15 @@ def truth(field: Field, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]
     out[1] /= np.maximum(total, 1)
     weights[1] = np.minimum(total, 4) * (candidates.owner[0] > 0)
     return out, weights
+
+
+def weight_of_small_nuclei(field: Field, candidates: Candidates) -> np.ndarray:
+    """Return how much a place counts, ``(h, w)``: scores count cells, and small ones have few places.
+
+    It follows from what the net sees, so probabilities stay calibrated.
+    """
+    area = np.bincount(field.nuclei.ravel()) * field.um_per_px**2
+    return np.clip(np.sqrt(_USUAL_NUCLEUS_UM2 / np.maximum(area, 1)), 0.5, 2)[candidates.owner[0]]
 
 
 def make(folder: Path, first: int, n: int, processes: int, *, mixed: bool | None = None) -> None:

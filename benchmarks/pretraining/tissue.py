@@ -56,7 +56,7 @@ class Field:
     um_per_px: float
 
 
-_MIXED = 0.35  # share of fields whose kinds differ widely in size and in how much of a cell the nucleus fills
+_MIXED = 0.45  # share of fields whose kinds differ widely in size and in how much of a cell the nucleus fills
 
 
 def random_tissue(seed: int, *, mixed: bool | None = None, side: int = 320, um_per_px: float = 0.5) -> Field:
@@ -188,9 +188,7 @@ def _grow(
     return cells, nuclei, depth
 
 
-def _processes(
-    random: np.random.Generator, kinds: Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float
-) -> NDArray:
+def _processes(random: np.random.Generator, kinds: Kinds, cells: NDArray, nuclei: NDArray, um_per_px: float) -> NDArray:
     """Return thin curves of RNA whose cells lie elsewhere: the kind plus 1, 0 elsewhere."""
     side = len(cells)
     out = np.zeros((side, side), dtype=np.int32)
@@ -226,7 +224,7 @@ def _draw(random: np.random.Generator, side: int, um_per_px: float, *, mixed: bo
         cells = np.where(process > 0, 0, cells)
 
     dead = np.zeros(n + 1, dtype=bool)  # stained nuclei of cells that are gone, in debris
-    if random.random() < (0.2 if mixed else 0.06):
+    if random.random() < 0.2:
         region = _wave(random, side, random.uniform(20, 50) / um_per_px) > random.uniform(0.2, 1.2)
         dead[np.unique(nuclei[region])] = True
         dead[0] = False

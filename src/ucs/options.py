@@ -73,7 +73,7 @@ class ReadOptions(Options):
     )
     genes_per_region: bool = option(
         default=False,
-        text="Whether the genes are chosen in each region: highly variable ones differ between regions (paper)."
+        text="Whether the genes are chosen in each region: highly variable ones differ between regions (paper).",
     )
     z_planes: Sequence[float] | float | None = option(
         None,

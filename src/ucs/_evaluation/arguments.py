@@ -86,9 +86,7 @@ def tissue_for(labels: ArrayLike | str, sdata: SpatialData | Tissue | None) -> T
     return None
 
 
-def rasters_of(
-    labels: Sequence[Any], sdata: SpatialData | Tissue | None
-) -> list[tuple[Any, Any, float | None]]:
+def rasters_of(labels: Sequence[Any], sdata: SpatialData | Tissue | None) -> list[tuple[Any, Any, float | None]]:
     """Return the labels, the original ids and the side of a pixel in um of each label image or key.
 
     Ids and side are None for arrays. Elements are brought onto one raster. Raises as :func:`tissue_for`.

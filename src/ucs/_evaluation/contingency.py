@@ -85,9 +85,7 @@ def _runs(true: NDArray, predicted: NDArray) -> tuple[NDArray, NDArray, NDArray[
     return true[start], predicted[start], np.diff(start, append=true.size)
 
 
-def _sum_equal(
-    first: NDArray, second: NDArray, count: NDArray[np.int64]
-) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
+def _sum_equal(first: NDArray, second: NDArray, count: NDArray[np.int64]) -> tuple[NDArray, NDArray, NDArray[np.int64]]:
     """Sum the counts of equal pairs."""
     first_ids, row = np.unique(first, return_inverse=True)
     second_ids, column = np.unique(second, return_inverse=True)

@@ -230,9 +230,7 @@ class TranscriptMap:
         for row0, row1, band in self.bands(max(self.shape[0], 1) if self.storage is None else None):
             part = out[max(row0 - window.row0, 0) : max(row1 - window.row0, 0)]
             corner = max(window.row0 - row0, 0), window.column0
-            in_threads(
-                _entries.window_totals, len(part), band.row_start, band.column, band.count, *corner, part
-            )
+            in_threads(_entries.window_totals, len(part), band.row_start, band.column, band.count, *corner, part)
         return out
 
     def window(self, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:

@@ -167,9 +167,7 @@ def _of_cosmx(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -
     return Unit(platform.um_per_unit, f"that of {platform.name}")
 
 
-def _clues(
-    sdata: SpatialData, platform: Platform, keys: Mapping[str, str]
-) -> Iterable[tuple[str, dict[str, float]]]:
+def _clues(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> Iterable[tuple[str, dict[str, float]]]:
     """Yield the sources of evidence in order: a name, and the um per pixel of each field of view."""
     tables = [table for table in sdata.tables.values() if "fov" in table.obs and "ucs" not in table.uns]
     yield "the areas of cells in px and um2", _merged((_from_areas(table) for table in tables), keys)

@@ -106,9 +106,7 @@ def check_free_column(
         raise ValueError(msg)
     if not overwrite:
         kind = "points" if part.key in sdata.points else "shapes"
-        msg = (
-            f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it, or another {argument}."
-        )
+        msg = f"{kind}[{part.key!r}] has a column {column!r}; pass overwrite=True to replace it, or another {argument}."
         raise ValueError(msg)
 
 
@@ -167,4 +165,3 @@ def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFram
         out = add_columns(sdata.points[part.key], columns.of)
     out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # transformations are changed in place
     return out
-

@@ -113,9 +113,7 @@ def control_counts_of(table: AnnData) -> pd.DataFrame:
     return pd.DataFrame(counts, index=table.obs_names, columns=list(names))
 
 
-def at_home(
-    centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float
-) -> NDArray[np.float64]:
+def at_home(centroid_um: NDArray[np.float64], to_home: NDArray[np.floating], um_per_unit: float) -> NDArray[np.float64]:
     """Return positions in the frame, in um, as positions in the coordinates of the results, in um.
 
     Parameters

@@ -100,9 +100,7 @@ def predict_cells(
     with stages.stage("survey", unit="tile") as update:
         if survey is None or len(models) > 1:
             groups = model_of_nucleus if len(models) > 1 else None
-            survey = method.survey(
-                raster, models[0].genes, models[0].params, model_of_nucleus=groups, progress=update
-            )
+            survey = method.survey(raster, models[0].genes, models[0].params, model_of_nucleus=groups, progress=update)
         threshold = method.threshold if threshold is None else threshold
         plan = method.plan(models, raster, model_of_nucleus, survey, threshold=threshold)
     del survey

@@ -206,9 +206,7 @@ class Run:
             workspace, sample, regions, self.asked.model, device=training.device, tile_size=tile, options=decisive
         )
 
-    def _trained(
-        self, sample: Sample, regions: Regions | None, workspace: Workspace, stages: Stages
-    ) -> Trained:
+    def _trained(self, sample: Sample, regions: Regions | None, workspace: Workspace, stages: Stages) -> Trained:
         if self.asked.model is not None:
             return Trained(self.asked.model)
 

@@ -200,9 +200,7 @@ class _RegionTraining:
         """Say what a region lacks to be learned from; empty if nothing."""
         n_nuclei = sum(int((np.unique(part.nuclei_to_learn) > 0).sum()) for part in parts)
         n_transcripts = sum(
-            int(part.transcripts.where(part.inside).n_transcripts)
-            for part in parts
-            if part.inside is not None
+            int(part.transcripts.where(part.inside).n_transcripts) for part in parts if part.inside is not None
         )
         if n_nuclei < self.params.min_nuclei:
             return f"{n_nuclei} nuclei"

@@ -25,9 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Store = Annotated[
-    Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")
-]
+Store = Annotated[Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")]
 Method = Annotated[
     str | None, typer.Option(help="pretrained, density or paper; that of a --model.", show_default="pretrained")
 ]

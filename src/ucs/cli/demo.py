@@ -17,7 +17,6 @@ from ucs.metrics import expand_nuclei, match
 from ucs.tl import segment
 
 if TYPE_CHECKING:
-
     from matplotlib.figure import Figure
     from rich.table import Table
     from spatialdata import SpatialData

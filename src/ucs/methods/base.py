@@ -300,6 +300,7 @@ class Method(ABC):
 
 _BYTES_PER_TILE_PIXEL, _AROUND_TILE = 80, 128  # measured: of a tile at work, and how much larger than its core it is
 
+
 def register(method: Method) -> Method:
     """Make a method known under its name, for ``method=`` and for saved models.
 

@@ -25,9 +25,7 @@ _FAR = np.int64(2**31 - 1)  # no nucleus in this column: more than any distance 
 
 
 @overload
-def expand_nuclei(
-    nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue
-) -> DataArray: ...
+def expand_nuclei(nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue) -> DataArray: ...
 @overload
 def expand_nuclei(
     nuclei: ArrayLike, radius: float, *, um_per_px: float | None = None, sdata: None = None
@@ -79,9 +77,7 @@ def expand_nuclei(
 
 
 @overload
-def voronoi_cells(
-    nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue
-) -> DataArray: ...
+def voronoi_cells(nuclei: str, radius: float, *, um_per_px: None = None, sdata: SpatialData | Tissue) -> DataArray: ...
 @overload
 def voronoi_cells(
     nuclei: ArrayLike, radius: float, *, um_per_px: float | None = None, sdata: None = None

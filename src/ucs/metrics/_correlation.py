@@ -111,9 +111,7 @@ def correlation_of(
         raise ValueError(msg)
     mean, _ = group_means(counts.of_genes(genes), names.get_indexer(pd.Index(types.astype(object))), len(names))
     pcc = _row_correlations(logarithms(mean), logarithms(reference.profiles.loc[names, genes].to_numpy()))
-    per_type = pd.DataFrame(
-        {"pcc": pcc, "n_cells": n.reindex(names).to_numpy()}, index=pd.Index(names, name="type")
-    )
+    per_type = pd.DataFrame({"pcc": pcc, "n_cells": n.reindex(names).to_numpy()}, index=pd.Index(names, name="type"))
     return ReferenceCorrelation(float(per_type["pcc"].mean()), per_type)
 
 

@@ -165,9 +165,7 @@ class _Excess(NamedTuple):
         return 1.0 - max(0.0, float(self.observed[rows][known].mean() - self.expected[rows][known].mean()))
 
 
-def _purity(
-    reads: _Excess, cells: _Excess | None, names: pd.Index, types: pd.Categorical
-) -> NegativeMarkerPurity:
+def _purity(reads: _Excess, cells: _Excess | None, names: pd.Index, types: pd.Categorical) -> NegativeMarkerPurity:
     if not reads.negative.any():
         msg = "No type lacks any gene in the reference, so there is no negative pair: raise max_share, or merge types."
         raise ValueError(msg)

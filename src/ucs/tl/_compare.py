@@ -164,9 +164,7 @@ def _nuclei_key(tissue: Tissue, nuclei_key: str | None, *, needed: bool) -> str 
         return nuclei_key
     there, patterns = [*tissue.sdata.labels, *tissue.sdata.shapes], tissue.source.platform.nuclei_keys
     try:
-        return choose_one(
-            None, there, patterns, argument="nuclei_key", what="labels or shapes element with nuclei"
-        )
+        return choose_one(None, there, patterns, argument="nuclei_key", what="labels or shapes element with nuclei")
     except KeyError as error:
         if needed:
             raise

@@ -28,9 +28,7 @@ CLOSINGS = 2
 _CELLS_AT_ONCE = 4096  # bounds the memory of their masks
 
 
-def refine_cells(
-    labels: NDArray[np.int32], nuclei: NDArray[np.int32], boxes: NDArray[np.int64]
-) -> NDArray[np.int32]:
+def refine_cells(labels: NDArray[np.int32], nuclei: NDArray[np.int32], boxes: NDArray[np.int64]) -> NDArray[np.int32]:
     """Refine every cell (METHOD: close with a 5 x 5 ellipse twice, add the nucleus, keep its component, fill holes).
 
     Parameters
@@ -72,9 +70,7 @@ def influence(largest: int) -> int:
     return 3 * (largest + ELLIPSE.shape[0] // 2 * CLOSINGS * 2 + 1)
 
 
-def _close_group(
-    labels: NDArray, nuclei: NDArray, boxes: NDArray, first: int, stop: int, refined: NDArray
-) -> None:
+def _close_group(labels: NDArray, nuclei: NDArray, boxes: NDArray, first: int, stop: int, refined: NDArray) -> None:
     margin = ELLIPSE.shape[0] // 2 * CLOSINGS
     sizes = boxes[first:stop, 2:] - boxes[first:stop, :2]
     sizes = np.where(sizes.min(axis=1, keepdims=True) > 0, sizes + 2 * margin, 0)

@@ -157,9 +157,7 @@ def _overlap(seen_twice: Sightings, pairs: _Pairs, field_of: NDArray[np.integer]
     return (of_first > 0) & (_count(s.second, s.first_field, pairs.second, field_of[pairs.first]) > 0)
 
 
-def _chips(
-    pairs: _Pairs, undecided: NDArray[np.bool_], area: NDArray, chip: float
-) -> list[tuple[NDArray, NDArray]]:
+def _chips(pairs: _Pairs, undecided: NDArray[np.bool_], area: NDArray, chip: float) -> list[tuple[NDArray, NDArray]]:
     """Link each fragment with the label along at least half of its border."""
     links = []
     sides = (pairs.first, pairs.second, pairs.of_first), (pairs.second, pairs.first, pairs.of_second)

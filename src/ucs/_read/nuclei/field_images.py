@@ -49,9 +49,7 @@ def find_in_fields(
     -------
     Nuclei by the name of their field, and the names of the fields without nuclei.
     """
-    together = FieldImages(
-        sdata, list(images.values()), common_system(sdata, [image.key for image in images.values()])
-    )
+    together = FieldImages(sdata, list(images.values()), common_system(sdata, [image.key for image in images.values()]))
     found, empty = {}, []
     for k, (field, image) in enumerate(images.items()):
         widened, own = together.widened(k)

@@ -37,9 +37,7 @@ _LEAST_CONTRAST = 1.5
 _ROWS_AT_ONCE = 128
 
 
-def share_from_cells(
-    around: Surroundings, density: NDArray[np.float32], levels: Levels
-) -> NDArray[np.uint8]:
+def share_from_cells(around: Surroundings, density: NDArray[np.float32], levels: Levels) -> NDArray[np.uint8]:
     """Return 255 times the probability that a transcript at a pixel comes from a cell whose nucleus is seen.
 
     Parameters

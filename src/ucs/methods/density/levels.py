@@ -149,9 +149,7 @@ def levels_of_strips(strip: Strip, shape: tuple[int, ...], *, um_per_px: float) 
     return Levels(float(density[0]), cytoplasm, background, plateau, reach, softness, calibrated=True)
 
 
-def distance_bins(
-    distance: NDArray[np.float32], inside: NDArray[np.bool_], um_per_px: float
-) -> NDArray[np.uint8]:
+def distance_bins(distance: NDArray[np.float32], inside: NDArray[np.bool_], um_per_px: float) -> NDArray[np.uint8]:
     """Return the distance from nuclei in whole um: 0 in nuclei, k in ``(k - 1, k]`` um, 24 for all beyond.
 
     Parameters

@@ -46,9 +46,7 @@ class Profiles:
         return _responsibilities(counts, self.log_ratio.astype(np.float64), self.log_share).astype(np.float32)
 
 
-def fit_profiles(
-    counts: csr_matrix, *, seed: int, prior_counts: Sequence[float] = (PRIOR_COUNTS,)
-) -> list[Profiles]:
+def fit_profiles(counts: csr_matrix, *, seed: int, prior_counts: Sequence[float] = (PRIOR_COUNTS,)) -> list[Profiles]:
     """Fit the kinds by expectation maximisation, once for each prior, all from the same start.
 
     Parameters
@@ -175,9 +173,7 @@ def composition_axes(counts: csr_matrix, n_axes: int, random: np.random.Generato
     return (basis @ (left * length))[:, :n_axes]
 
 
-def _k_means(
-    position: NDArray[np.float64], n_groups: int, random: np.random.Generator
-) -> NDArray[np.intp]:
+def _k_means(position: NDArray[np.float64], n_groups: int, random: np.random.Generator) -> NDArray[np.intp]:
     """Return the best of several runs from centres far apart (k-means++)."""
     best, group = np.inf, np.zeros(len(position), dtype=np.intp)
     for _ in range(_STARTS):

@@ -89,17 +89,13 @@ def _explain(excess: NDArray[np.float32], clues: Clues, peaks: NDArray[np.int64]
     np.minimum(excess, excess + was - np.maximum(was, own), out=excess)
 
 
-def _draw(
-    found: NDArray[np.int32], nuclei: NDArray[np.int32], peaks: NDArray[np.int64], radius: float, n: int
-) -> None:
+def _draw(found: NDArray[np.int32], nuclei: NDArray[np.int32], peaks: NDArray[np.int64], radius: float, n: int) -> None:
     row, column, _, number = _around(peaks, radius, found.shape)
     free = (nuclei[row, column] == 0) & (found[row, column] == 0)
     found[row[free], column[free]] = n + 1 + number[free]
 
 
-def plausibility(
-    clues: Clues, candidates: NDArray[np.int32], cells: NDArray[np.int32], m: int
-) -> NDArray[np.float64]:
+def plausibility(clues: Clues, candidates: NDArray[np.int32], cells: NDArray[np.int32], m: int) -> NDArray[np.float64]:
     """Return for each candidate the log odds that it lies in a cell whose nucleus is missing, ``(m,)``.
 
     A logistic regression on three features: the area of its cell over that of a typical one, how remote the cell's

@@ -55,8 +55,7 @@ class NuclearSignature:
         expected = in_cells.T @ share, in_cells.T @ (1 - share)
         prior = _PRIOR_COUNT * (nuclear + other + 1e-9) / (nuclear + other + 1e-9).sum()
         enriched = [
-            np.log((seen + prior) / (by_cell + prior))
-            for seen, by_cell in zip((nuclear, other), expected, strict=True)
+            np.log((seen + prior) / (by_cell + prior)) for seen, by_cell in zip((nuclear, other), expected, strict=True)
         ]
         in_nucleus = (nuclear.sum() + 1) / max(nucleus_pixels, 1)
         in_rest = (other.sum() + 1) / max(rest_pixels, 1)

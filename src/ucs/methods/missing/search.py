@@ -187,12 +187,8 @@ def _cells_of_candidates(
     """
     um_per_px, boxes = clues.typical.um_per_px, bounding_boxes(nuclei, n + m)
     reach = params.reach_px(um_per_px)
-    around = survey(
-        clues.totals, nuclei, boxes, reach=reach, strength=params.shape_exponent, um_per_px=um_per_px
-    )
-    owner, _ = choose_owners(
-        nuclei, boxes, around.axes, reach=reach, um_per_px=um_per_px, evidence=evidence
-    )
+    around = survey(clues.totals, nuclei, boxes, reach=reach, strength=params.shape_exponent, um_per_px=um_per_px)
+    owner, _ = choose_owners(nuclei, boxes, around.axes, reach=reach, um_per_px=um_per_px, evidence=evidence)
     levels = measure_levels(around.totals, nuclei, around.nearest.distance, um_per_px=um_per_px)
     in_cell = cell_probability(around, clues.density, levels) > _THRESHOLD
     labels = np.where(in_cell | (nuclei > 0), owner, 0).astype(np.int32)

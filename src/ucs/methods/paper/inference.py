@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ucs.methods.paper.cell import CellNet
     from ucs.methods.paper.foreground import ForegroundNet
 
+
 @dataclass(frozen=True)
 class BlockValues:
     """Values of several models on a raster of shape ``(h, w)``.

@@ -9,6 +9,8 @@ import numpy as np
 from numba import njit
 from scipy.ndimage import gaussian_filter1d
 
+from ucs.methods.pretrained.cluster_rings import CENTRES_UM, cluster_rings
+from ucs.methods.pretrained.cluster_rings import N_RINGS as N_CLUSTER_RINGS
 from ucs.methods.pretrained.survey import BIN, N_MAPS, N_RINGS, pooled
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
     from ucs._kernels.transcripts import TranscriptMap
     from ucs.methods.pretrained.candidates import Candidates
+    from ucs.methods.pretrained.survey import TissueSurvey
 
 SCALES_UM = (1.0, 2.0, 4.0, 8.0)
 """Standard deviations over which transcripts are counted."""
@@ -34,7 +37,10 @@ _BUMP_UM = 1.2
 _FAR_UM = 30.0
 _GAP_UM = 12.0
 
-N_FEATURES = len(SCALES_UM) + N_MAPS + len(_CENTRES_UM) + 9 + 9 + 6 * len(EXPRESSION_UM) + 2
+_SEEN_RINGS = (1, 2, 4, 6, 8)  # of the clusters' rings
+N_FEATURES = (
+    len(SCALES_UM) + N_MAPS + len(_CENTRES_UM) + 9 + 9 + 6 * len(EXPRESSION_UM) + 2 + 4 * (1 + len(_SEEN_RINGS))
+)
 
 
 @dataclass(frozen=True)
@@ -47,16 +53,29 @@ class NucleusTable:
         As in :class:`ucs.methods.pretrained.survey.TissueSurvey`.
     membership
         ``(m + 1, clusters)`` float32, how likely each nucleus is of each expression cluster.
+    around
+        ``(m + 1, 2 N_RINGS)`` float32, density and expression around the nuclei of its clusters, of
+        :func:`ucs.methods.pretrained.cluster_rings.cluster_rings`.
     """
 
     level: NDArray[np.float32]
     area: NDArray[np.float32]
     rings: NDArray[np.float32]
     membership: NDArray[np.float32]
+    around: NDArray[np.float32]
+
+    @classmethod
+    def measure(
+        cls, survey: TissueSurvey, membership: NDArray[np.float32], log_ratio: NDArray[np.float32]
+    ) -> NucleusTable:
+        """Return the table of a sample's nuclei, whose memberships are ``(n + 1, clusters)``."""
+        density, purity = cluster_rings(survey, membership, log_ratio)
+        around = (membership @ np.hstack([density, purity])).astype(np.float32)
+        return cls(survey.level, survey.area, survey.rings, membership, around)
 
     def of(self, ids: NDArray[np.int32]) -> NucleusTable:
         """Return the rows of some ids."""
-        return NucleusTable(self.level[ids], self.area[ids], self.rings[ids], self.membership[ids])
+        return NucleusTable(self.level[ids], self.area[ids], self.rings[ids], self.membership[ids], self.around[ids])
 
 
 def net_features(
@@ -139,6 +158,7 @@ def net_features(
     add(_log_area(table.area[second]) * has_other)
     add((other - level) * has_other)
     _add_expression(add, transcripts, candidates, count, table.membership, log_ratio, factor, net_um)
+    _add_around(add, candidates, table.around)
     return out
 
 
@@ -185,6 +205,39 @@ def _add_expression(
         add((a - b) / (around + 2) * has_other)
     add((of_first**2).sum(axis=-1))
     add(np.where(second > 0, (of_first * of_second).sum(axis=-1), 1))
+
+
+def _add_around(add: Callable[[NDArray], None], candidates: Candidates, around: NDArray[np.float32]) -> None:
+    """Add what lies around the nuclei of the candidates' clusters: at this distance, and at some others."""
+    seen = np.array(_SEEN_RINGS)
+    for owner, distance in zip(candidates.owner, candidates.distance, strict=True):
+        here = np.empty((2, *owner.shape), dtype=np.float32)
+        _read_around(owner, distance, around, CENTRES_UM, here)
+        for values in here:
+            add(values)
+        for column in around[:, np.r_[seen, N_CLUSTER_RINGS + seen]].T:
+            add(column[owner])
+
+
+@njit(cache=True, nogil=True)
+def _read_around(owner: NDArray, distance: NDArray, around: NDArray, centres: NDArray, out: NDArray) -> None:
+    """Read both figures at a distance, between rings linearly; zeros where there is no nucleus."""
+    n = len(centres)
+    for i in range(owner.shape[0]):
+        for j in range(owner.shape[1]):
+            c = owner[i, j]
+            if c == 0:
+                out[:, i, j] = 0
+                continue
+            k = 0
+            while k < n - 2 and centres[k + 1] <= distance[i, j]:
+                k += 1
+            share = min(
+                max((distance[i, j] - centres[k]) / (centres[k + 1] - centres[k]), np.float32(0)), np.float32(1)
+            )
+            for figure in range(2):
+                low, high = around[c, figure * n + k], around[c, figure * n + k + 1]
+                out[figure, i, j] = low + share * (high - low)
 
 
 def _signed_log(values: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -110,8 +110,8 @@ class PretrainedMethod(Method):
             raise TypeError(msg)
         warn_of_unknown(survey)
         membership = model.clusters.membership(_counts(raster, model.genes))
-        table = NucleusTable(survey.level, survey.area, survey.rings, membership)
         log_ratio = model.clusters.log_ratio.numpy()
+        table = NucleusTable.measure(survey, membership, log_ratio)
         predictor = OwnerPredictor(model.net, log_ratio, survey.factor, survey.um_per_px, threshold)
         return OwnerPlan(predictor, survey, table)
 
@@ -122,9 +122,7 @@ class PretrainedMethod(Method):
 
 def _counts(raster: RasterSample, genes: tuple[str, ...]) -> Any:
     selection = Selection.of_genes(genes, raster.features)
-    return selection.of_columns(
-        count_in_cores(raster.transcripts, raster.nuclei, raster.n, um_per_px=raster.um_per_px)
-    )
+    return selection.of_columns(count_in_cores(raster.transcripts, raster.nuclei, raster.n, um_per_px=raster.um_per_px))
 
 
 @dataclass(frozen=True)

@@ -74,9 +74,7 @@ class PretrainedModel(UCSModel):
         clusters = Clusters(len(tensors["clusters.log_share"]), len(genes))
         clusters.load_state_dict(unprefixed("clusters", tensors))
         net = net_of(unprefixed("net", tensors))
-        return cls(
-            net=net, clusters=clusters.eval(), genes=genes, params=params, um_per_px=um_per_px, history=history
-        )
+        return cls(net=net, clusters=clusters.eval(), genes=genes, params=params, um_per_px=um_per_px, history=history)
 
 
 def net_of(weights: Mapping[str, Tensor]) -> OwnerNet:

@@ -191,6 +191,7 @@ def window_of(
 
 def _maps(count: NDArray[np.float64], area: NDArray[np.float64], *, bin_um: float) -> NDArray[np.float32]:
     """Return the maps from counts and areas in um2, ``(N_RINGS + 1, rows, columns)`` each; nuclei come last."""
+
     def smooth(values: NDArray, sigma_um: float) -> NDArray:
         # Effective sums over the neighbourhood, whose area is 4 pi sigma^2.
         return gaussian_filter(values, sigma_um / bin_um, mode="constant") * 4 * np.pi * (sigma_um / bin_um) ** 2
