@@ -81,6 +81,11 @@ class Source:
         return FOV in (self.platform.image_key or "")
 
     @property
+    def has_bins(self) -> bool:
+        """Whether any element is of bins, each with counts of several genes."""
+        return any(part.table_key is not None for part in self.elements)
+
+    @property
     def columns(self) -> TranscriptColumns:
         """Columns to read from the first element."""
         return self.elements[0].columns

@@ -12,8 +12,9 @@ import numpy as np
 from ucs._kernels.bands import chunk_shape
 from ucs._kernels.count import count_in_labels, row_sums, split_columns
 from ucs._kernels.labels.measure import centroids, eccentricities, measure
+from ucs._kernels.moved import CONFIDENCE, OWNER
 from ucs._read.grid import planar
-from ucs._results.lookup import LabelLookup, PointColumns, with_label_column
+from ucs._results.lookup import LabelLookup, Moves, PointColumns, with_label_column
 from ucs._results.outlines import polygon_frame
 from ucs._results.table import at_home, build_table
 from ucs._results.write import Elements
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from ucs._kernels.bands import Raster
     from ucs._kernels.labels.measure import Measures
+    from ucs._kernels.moved import MovedTranscripts
     from ucs._read.sample import Sample
     from ucs._utils.progress import Stages
     from ucs.options import OutputKeys
@@ -46,12 +48,15 @@ class Prediction:
         ``(h, w)`` uint8, 255 times the probability that a transcript there comes from the pixel's cell.
     foreground
         ``(h, w)`` uint8, 255 times the probability that the pixel lies in any cell; None if it is not wanted.
+    moved
+        Transcripts that belong to another cell than their pixel.
     obs
         What more is known of each nucleus, ``(n,)`` each: further columns of the table.
     """
 
     labels: Raster
     confidence: Raster
+    moved: MovedTranscripts
     foreground: Raster | None = None
     obs: Mapping[str, Any] = field(default_factory=dict)
 
@@ -70,7 +75,8 @@ def count_transcripts(sample: Sample, prediction: Prediction) -> Counts:
     """Count the transcripts of a sample: after that nobody needs them any more."""
     transcripts, n = sample.transcripts.map, len(sample.nuclei.ids)
     n_genes = len(sample.transcripts.genes)
-    in_cells, controls = split_columns(count_in_labels(transcripts, prediction.labels, n), n_genes)
+    by_pixel = count_in_labels(transcripts, prediction.labels, n)
+    in_cells, controls = split_columns(prediction.moved.correct(by_pixel, prediction.labels), n_genes)
     return Counts(
         in_cells,
         split_columns(count_in_labels(transcripts, sample.nuclei.labels, n), n_genes)[0],
@@ -127,10 +133,13 @@ def build_elements(
         outlines = polygon_frame(prediction.labels, to_intrinsic, boxes=boxes, smooth=keys.outlines == "smooth")
     table.obs["n_parts"] = shapely.get_num_geometries(outlines.geometry.to_numpy()).astype(np.int64)
     renumber = None if kept.all() else renumbering(kept)
-    lookup = LabelLookup(prediction.labels, grid, renumber)
+    moved = prediction.moved
+    lookup = LabelLookup(prediction.labels, grid, renumber, Moves(moved, OWNER))
     share = None
     if keys.confidence_column is not None:
-        share = (keys.confidence_column, LabelLookup(prediction.confidence, grid))
+        share = (keys.confidence_column, LabelLookup(prediction.confidence, grid, None, Moves(moved, CONFIDENCE)))
+    names = [*sample.transcripts.genes, *sample.transcripts.controls]
+    number = {name: k for k, name in enumerate(names)} if len(moved.moves) else None
     in_systems = grid.transformations(transformations, to_home)
     new: dict[str, Any] = {
         keys.labels: labels_element(prediction.labels, in_systems, kept=kept, tile_size=tile_size),
@@ -143,7 +152,7 @@ def build_elements(
         new[keys.foreground] = _foreground_element(prediction.foreground, in_systems, tile_size=tile_size)
     columns = {
         part.key: PointColumns(
-            part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
+            part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share, number
         )
         for k, part in enumerate(source.elements)
     }

@@ -9,23 +9,43 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.bands import chunk_shape
+from ucs._kernels.moved import pixels
 from ucs._read.bins import centres_of
 from ucs._read.grid import Grid
 from ucs._utils.checks import check_name
 from ucs._utils.frames import add_columns
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from dask.dataframe import DataFrame as DaskDataFrame
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
     from ucs._kernels.bands import Raster
+    from ucs._kernels.moved import MovedTranscripts
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
 
 _BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.labels.resample: rounding of composed affines must not decide on a border
+
+
+@dataclass(frozen=True)
+class Moves:
+    """One of the columns of transcripts that belong to another cell than their pixel."""
+
+    moved: MovedTranscripts
+    column: int
+
+    def instead_of(
+        self, values: NDArray, row: NDArray[np.int64], column: NDArray[np.int64], feature: NDArray
+    ) -> NDArray:
+        """Return values ``(n,)`` of pixels, replaced for transcripts that belong elsewhere."""
+        at = self.moved.find(row, column, feature)
+        if not len(self.moved.moves):
+            return values
+        return np.where(at >= 0, self.moved.moves[at, self.column].astype(values.dtype), values)
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,19 +60,22 @@ class LabelLookup:
         Grid of the labels, or the ``(3, 3)`` matrix from ``(x, y, 1)`` in the frame to pixels of the labels.
     renumber
         ``(n + 1,)`` value to return for each of the labels 0..n; the label itself if None.
+    moves
+        What to return instead for transcripts of another cell than their pixel.
     """
 
     labels: Raster
     placement: Grid | NDArray[np.floating]
     renumber: NDArray | None = None
+    moves: Moves | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Type of the values that are returned."""
         return np.dtype(self.labels.dtype if self.renumber is None else self.renumber.dtype)
 
-    def at(self, x: NDArray, y: NDArray) -> NDArray:
-        """Return ``(n,)`` the label at each position, 0 outside the raster."""
+    def at(self, x: NDArray, y: NDArray, feature: NDArray | None = None) -> NDArray:
+        """Return ``(n,)`` the label at each position, 0 outside the raster; of transcripts, if features are given."""
         if isinstance(self.placement, Grid):
             row, column = self.placement.rows_columns(x, y)
         else:
@@ -62,26 +85,12 @@ class LabelLookup:
             row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + _BORDER_TOLERANCE).astype(np.int64)
         h, w = self.labels.shape
         inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-        label = _pixels(self.labels, row[inside], column[inside])
+        label = pixels(self.labels, row[inside], column[inside])
+        if self.moves is not None and feature is not None:
+            label = self.moves.instead_of(label, row[inside], column[inside], feature[inside])
         out = np.zeros(len(row), dtype=self.dtype)
         out[inside] = label if self.renumber is None else self.renumber[label]
         return out
-
-
-def _pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
-    """Return ``(n,)`` values of pixels; of a raster in chunks, one window is read for each chunk that holds some."""
-    if isinstance(raster, np.ndarray):
-        return raster[row, column]
-    height, width = chunk_shape(raster)
-    chunk = row // height * (raster.shape[1] // width + 1) + column // width
-    order = np.argsort(chunk, kind="stable")
-    out = np.empty(len(row), dtype=raster.dtype)
-    for some in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1):
-        if len(some):
-            i, j = row[some], column[some]
-            window = raster[int(i.min()) : int(i.max()) + 1, int(j.min()) : int(j.max()) + 1]
-            out[some] = np.asarray(window)[i - i.min(), j - j.min()]
-    return out
 
 
 def check_free_column(
@@ -127,6 +136,8 @@ class PointColumns:
         another field of view owns.
     share
         Name of the second column (float32) and its values in 1/255 (uint8), 0 outside labels; None for no such column.
+    number
+        Of each feature by name, if transcripts of one pixel may belong to several cells.
     """
 
     part: PointsElement
@@ -134,6 +145,7 @@ class PointColumns:
     lookup: LabelLookup
     name: str
     share: tuple[str, LabelLookup] | None = None
+    number: Mapping[str, int] | None = None
 
     @property
     def names(self) -> list[str]:
@@ -143,7 +155,8 @@ class PointColumns:
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the columns for the rows of a frame."""
         x, y = self.part.place(frame)
-        label = self.lookup.at(x, y)
+        feature = self._features(frame)
+        label = self.lookup.at(x, y, feature)
         if self.part.table_key is None:
             label[~self.part.columns.kept(frame)] = 0
         if self.owner is not None:
@@ -151,8 +164,16 @@ class PointColumns:
         columns = {self.name: label}
         if self.share is not None:
             name, values = self.share
-            columns[name] = np.where(label > 0, values.at(x, y), 0).astype(np.float32) / np.float32(255)
+            columns[name] = np.where(label > 0, values.at(x, y, feature), 0).astype(np.float32) / np.float32(255)
         return pd.DataFrame(columns, index=frame.index)
+
+    def _features(self, frame: pd.DataFrame) -> NDArray[np.int64] | None:
+        """Return the number of the feature of each row, -1 for unknown ones; None if features do not matter."""
+        if self.number is None:
+            return None
+        of_row = frame[self.part.columns.gene].astype("category").cat
+        number = np.array([*(self.number.get(str(name), -1) for name in of_row.categories), -1], dtype=np.int64)
+        return number[of_row.codes.to_numpy()]
 
 
 def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFrame | GeoDataFrame:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,12 +38,15 @@ class TileOutput:
         Where the rasters are.
     done
         Numbers of the tiles that are there already.
+    moves
+        Of tiles in memory, by number: transcripts of another cell than their pixel; those on disk are files.
     """
 
     rasters: dict[str, Any]
     chunk: int
     workspace: Workspace
     done: frozenset[int]
+    moves: dict[int, NDArray[np.int32]] = field(default_factory=dict)
 
     @classmethod
     def open(cls, workspace: Workspace, shape: tuple[int, int], tile_size: int, *, foreground: bool) -> TileOutput:
@@ -63,7 +66,15 @@ class TileOutput:
         for name, raster in self.rasters.items():
             raster[core.slices] = getattr(cells, name)
         if self.workspace.on_disk:
-            mark_done(self.workspace.raster_folder, number)
+            mark_done(self.workspace.raster_folder, number, core, cells)
+        else:
+            self.moves[number] = moves_in_raster(core, cells)
+
+    def all_moves(self, n_tiles: int) -> list[NDArray[np.int32]]:
+        """Return the transcripts of another cell than their pixel, by tile."""
+        if not self.workspace.on_disk:
+            return [self.moves[number] for number in range(n_tiles)]
+        return [np.load(self.workspace.raster_folder / "done" / str(number)) for number in range(n_tiles)]
 
 
 def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window, cells: TileCells) -> None:
@@ -78,12 +89,24 @@ def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window
 
     for name in names:
         zarr.open_array(folder / name, mode="r+")[core.slices] = getattr(cells, name)
-    mark_done(folder, number)
+    mark_done(folder, number, core, cells)
 
 
-def mark_done(folder: Path, number: int) -> None:
-    """Leave a mark that a tile is complete."""
-    (folder / "done" / str(number)).touch()
+def mark_done(folder: Path, number: int, core: Window, cells: TileCells) -> None:
+    """Leave a mark that a tile is complete, which holds its moves."""
+    half = folder / "half_done"
+    half.mkdir(exist_ok=True)
+    with (half / str(number)).open("wb") as file:
+        np.save(file, moves_in_raster(core, cells))
+    (half / str(number)).replace(folder / "done" / str(number))
+
+
+def moves_in_raster(core: Window, cells: TileCells) -> NDArray[np.int32]:
+    """Return the moves of a tile with rows and columns of the raster."""
+    out = cells.moves.copy()
+    out[:, 0] += core.row0
+    out[:, 1] += core.column0
+    return out
 
 
 def refine_output(output: TileOutput, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]) -> None:

@@ -109,6 +109,7 @@ def predict_cells(
         plan,
         raster.nuclei,
         raster.n,
+        len(raster.features),
         tile_size=tile_size,
         device=device,
         workspace=workspace,

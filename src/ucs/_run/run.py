@@ -145,6 +145,7 @@ class Run:
         trained = self._trained(sample, regions, workspace, stages)
         record = record_of(sample, trained.model, regions, self.asked.keys, threshold=self.asked.threshold)
         sample, prediction = self._predict(sample, regions, trained, tile, workspace, stages)
+        record["qc"]["n_moved_transcripts"] = prediction.moved.n_transcripts
         if self.asked.find_missing:
             record["qc"]["n_missing_cells"] = int(prediction.obs[MISSING].sum())
         with stages.stage("count"):
@@ -259,4 +260,6 @@ class Run:
         rasters = [prediction.labels, prediction.confidence, *([prediction.foreground] if wanted else [])]
         labels, confidence, *foreground = workspace.settle(rasters)
         settled = replace(prediction, labels=labels, confidence=confidence, foreground=next(iter(foreground), None))
+        if sample.source.has_bins:  # a bin has one cell, whatever its genes
+            settled = replace(settled, moved=settled.moved.without_any())
         return sample, settled

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ucs._kernels.lattice import tiles_of
+from ucs._kernels.moved import MovedTranscripts
 from ucs._run.cluster import active_client, work_in_cluster
 from ucs._run.output import TileOutput, refine_output
 from ucs._utils.log import logger
@@ -28,6 +29,7 @@ def run_tiles(
     plan: TilePlan,
     nuclei: NDArray[np.int32],
     n: int,
+    n_features: int,
     *,
     tile_size: int,
     device: str,
@@ -43,6 +45,8 @@ def run_tiles(
         Cuts out the tasks.
     nuclei, n
         ``(h, w)`` ids, and the highest of them.
+    n_features
+        Of the transcripts.
     tile_size, device
         As in :class:`ucs.options.ComputeOptions`.
     workspace
@@ -55,7 +59,7 @@ def run_tiles(
     Returns
     -------
     ``"labels"``, ``"confidence"`` and, if wanted, ``"foreground"``, ``(h, w)`` each: plain arrays or, of large rasters
-    and in the scratch folder, Zarr arrays.
+    and in the scratch folder, Zarr arrays. And ``"moved"``: the transcripts of another cell than their pixel.
     """
     client = active_client(device) if workspace.on_disk else None  # workers share rasters by way of the disk
     tiles = list(tiles_of(nuclei.shape, tile_size))
@@ -85,7 +89,8 @@ def run_tiles(
     plan.predictor.on(resolve_device("cpu"))  # models stay where they were
     with stages.stage("refine", unit="tile") as update:
         refine_output(output, nuclei, n, update)
-    return output.rasters
+    moved = MovedTranscripts.of_tiles(nuclei.shape, n_features, output.all_moves(len(tiles)))
+    return {**output.rasters, "moved": moved}
 
 
 def _work_here(

@@ -15,11 +15,12 @@ A new method is a subclass of :class:`Method` and a call of :func:`register`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from ucs._kernels.moved import no_moves
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.registry import METHODS, method_named
 
@@ -112,11 +113,15 @@ class TileCells:
         uint8, 255 times the probability that a transcript there comes from that nucleus' cell.
     foreground
         uint8, 255 times the probability that the pixel lies in any cell.
+    moves
+        ``(m, 6)`` int32, transcripts of another cell than their pixel, as :data:`ucs._kernels.moved.COLUMNS`; rows and
+        columns are those of the core, features those of the raster. No transcript of a nucleus.
     """
 
     labels: NDArray[np.int32]
     confidence: NDArray[np.uint8]
     foreground: NDArray[np.uint8]
+    moves: NDArray[np.int32] = field(default_factory=no_moves)
 
 
 class TilePredictor(ABC):

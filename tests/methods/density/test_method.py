@@ -70,6 +70,7 @@ def predict(raster, models, model_of_nucleus=None, *, tile_size=96, device="cpu"
         plan_of(raster, models, model_of_nucleus),
         raster.nuclei,
         N,
+        len(raster.features),
         tile_size=tile_size,
         device=device,
         workspace=Workspace(),

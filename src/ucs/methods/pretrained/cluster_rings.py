@@ -19,7 +19,7 @@ from ucs.methods.pretrained.survey import pooled, window_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs._kernels.lattice import Window
+    from ucs._kernels.transcripts import Window
     from ucs.methods.pretrained.survey import TissueSurvey
 
 RINGS_UM = (0.01, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 11.0, 15.0)

@@ -112,12 +112,21 @@ class PretrainedMethod(Method):
         membership = model.clusters.membership(_counts(raster, model.genes))
         log_ratio = model.clusters.log_ratio.numpy()
         table = NucleusTable.measure(survey, membership, log_ratio)
-        predictor = OwnerPredictor(model.net, log_ratio, survey.factor, survey.um_per_px, threshold)
+        features = _features_of_genes(survey.selection) if model.params.by_transcript else None
+        predictor = OwnerPredictor(model.net, log_ratio, survey.factor, survey.um_per_px, threshold, features)
         return OwnerPlan(predictor, survey, table)
 
     def bytes_of_tile(self, side: int, n_pixels: int) -> int:
         """Return the bytes that are held of a tile of this side while it is worked on."""
         return min((side + _AROUND_TILE) ** 2, n_pixels) * _BYTES_PER_TILE_PIXEL + _BYTES_OF_NET
+
+
+def _features_of_genes(selection: Selection) -> NDArray[np.int32]:
+    """Return the number of each gene among the features of the raster, ``(genes,)``; -1 for those that it lacks."""
+    out = np.full(selection.n_features, -1, dtype=np.int32)
+    kept = np.flatnonzero(selection.keep)
+    out[np.asarray(selection.new_index)[kept]] = kept
+    return out
 
 
 def _counts(raster: RasterSample, genes: tuple[str, ...]) -> Any:

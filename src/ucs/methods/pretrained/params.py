@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ucs._utils.options import documented
+from ucs._utils.options import documented, option
 from ucs.methods.params import MethodParams
 from ucs.methods.pretrained.candidates import REACH_UM
 
@@ -13,7 +13,13 @@ from ucs.methods.pretrained.candidates import REACH_UM
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
 class PretrainedParams(MethodParams):
-    """How distances follow the shape of nuclei; the net itself has learned before."""
+    """How distances follow the shape of nuclei, and what is given to cells; the net itself has learned before."""
+
+    by_transcript: bool = option(
+        default=True,
+        text="Whether each transcript is given to a cell by its own gene, too, rather than by its pixel alone; labels "
+        "stay as they are. Bins, which hold several genes, are always given whole.",
+    )
 
     def reach_px(self, um_per_px: float) -> int:
         """Return 30 um in pixels."""

@@ -12,9 +12,11 @@ from numba import njit
 
 from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import bounding_boxes
+from ucs._kernels.moved import FEATURE, OWNER, no_moves
 from ucs._kernels.transcripts import Window
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
 from ucs.methods.device import autocast, each_in_one_thread
+from ucs.methods.pretrained.assign import move_transcripts
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
 from ucs.methods.pretrained.features import CONTEXT_UM, NucleusTable, net_features, read_maps
 from ucs.methods.pretrained.net import CLASSES, HALO, OwnerNet
@@ -91,6 +93,9 @@ class OwnerPredictor(TilePredictor):
         Side of a net pixel in pixels, and of a pixel in um.
     threshold
         Probability of lying in any cell above which a pixel does.
+    features
+        ``(genes,)`` number of each gene among the features of the raster, to give transcripts to cells; None to give
+        pixels.
     """
 
     net: OwnerNet
@@ -98,6 +103,7 @@ class OwnerPredictor(TilePredictor):
     factor: int
     um_per_px: float
     threshold: float
+    features: NDArray[np.int32] | None
 
     def on(self, device: torch.device) -> OwnerPredictor:
         """Return the predictor with its net on a device."""
@@ -176,7 +182,16 @@ class OwnerPredictor(TilePredictor):
             scores.owner, scores.probability, scores.row0, scores.column0, *grid, task.core.row0, task.core.column0,
             self.factor, self.threshold, nuclei, labels, confidence, foreground,
         )  # fmt: skip
-        return TileCells(task.ids[labels], confidence, foreground)
+        moves = no_moves()
+        if self.features is not None:
+            moves = move_transcripts(
+                task.transcripts.crop(task.core.seen_from(task.window)), (task.core.row0, task.core.column0), labels,
+                nuclei, scores.owner, scores.probability[1], (scores.row0, scores.column0), grid, self.factor,
+                self.threshold, task.table.membership, self.log_ratio,
+            )  # fmt: skip
+            moves[:, OWNER] = task.ids[moves[:, OWNER]]
+            moves[:, FEATURE] = self.features[moves[:, FEATURE]]
+        return TileCells(task.ids[labels], confidence, foreground, moves)
 
 
 def _read(features: NDArray[np.float32], row0: int, column0: int, side: int) -> NDArray[np.float32]:
