@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from benchmarks.pretraining.tissue import Field, random_tissue
 from ucs._kernels.transcripts import TranscriptMap
-from ucs.methods.density.cores import count_in_cores
+from ucs.methods.clusters.cores import count_in_cores
 from ucs.methods.model import Selection
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
 from ucs.methods.pretrained.clusters import Clusters

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
 from ucs.methods.density.params import DensityParams

@@ -75,9 +75,7 @@ class Distances(TrainingSet):
         radius = torch.tensor([np.quantile(self.distance, params.share)], dtype=torch.float32)
         progress(1, 1)
         history = provenance(device, seed, 1, warm_start=start is not None)
-        return NearestModel(
-            radius=radius, genes=self.genes, params=params, um_per_px=self.um_per_px, history=history
-        )
+        return NearestModel(radius=radius, genes=self.genes, params=params, um_per_px=self.um_per_px, history=history)
 
 
 class Task(NamedTuple):

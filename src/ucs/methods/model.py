@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ucs._kernels.transcripts import TranscriptMap
-    from ucs.methods.density.expression import ExpressionProfiles
+    from ucs.methods.clusters.expression import ExpressionProfiles
     from ucs.methods.params import MethodParams
 
 FORMAT = 2

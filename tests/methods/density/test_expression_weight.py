@@ -12,8 +12,8 @@ from ucs._kernels import transcripts as maps
 from ucs._kernels.count import count_in_labels
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap
+from ucs.methods.clusters.cores import count_in_cores
 from ucs.methods.density import expression_weight as module
-from ucs.methods.density.cores import count_in_cores
 from ucs.methods.density.expression_weight import LabelledTissue, learn_kinds
 
 N_GENES = 20

@@ -19,9 +19,9 @@ from ucs._run.region_samples import raster_of
 from ucs._run.tiles import run_tiles
 from ucs._utils.progress import Stages
 from ucs.methods import DensityModel, DensityParams, PaperModel, PaperParams, RasterSample
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density import method as module
 from ucs.methods.density.confidence import confidence_of, share_from_cells
-from ucs.methods.density.expression import ExpressionProfiles
 from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.method import DENSITY
 from ucs.methods.density.ownership import choose_owners

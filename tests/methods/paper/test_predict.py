@@ -17,7 +17,7 @@ from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import Window
 from ucs.methods import DensityModel, DensityParams, PaperModel, PaperParams, RasterSample
 from ucs.methods.cell_types import nucleus_types
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.net import DensityNet
 from ucs.methods.model import Selection
 from ucs.methods.paper.assign import assign_pixels

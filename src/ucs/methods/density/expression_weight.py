@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._kernels.transcripts import TranscriptMap
-from ucs.methods.density.cores import count_in_cores
+from ucs.methods.clusters.cores import count_in_cores
+from ucs.methods.clusters.profiles import Profiles, fit_profiles, profiles_of_members
 from ucs.methods.density.ownership import SHARPNESS_PER_UM, local_fit
-from ucs.methods.density.profiles import Profiles, fit_profiles, profiles_of_members
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Annotate = Callable[[csr_matrix], NDArray[np.float64]]
 
 PRIORS = (300.0, 1000.0, 3000.0, 10_000.0)
-"""Prior counts of kinds that are tried; see :func:`ucs.methods.density.profiles.fit_profiles`."""
+"""Prior counts of kinds that are tried; see :func:`ucs.methods.clusters.profiles.fit_profiles`."""
 
 _MOST_PIXELS = 10_000
 _NEIGHBOURS = 3

@@ -14,8 +14,8 @@ from ucs._utils.log import logger
 from ucs._utils.memory import release_unused
 from ucs.methods.base import Method, RasterSample, TrainingSet, register
 from ucs.methods.cell_types import memberships
-from ucs.methods.density.cores import count_in_cores
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.cores import count_in_cores
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.expression_weight import LabelledTissue, learn_kinds
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.params import DensityParams

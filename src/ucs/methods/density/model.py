@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.net import DensityNet
 from ucs.methods.model import UCSModel, prefixed, unprefixed
 

@@ -40,7 +40,7 @@ class Evidence:
     transcripts
         Of the sample, with the features of ``log_ratio``.
     log_ratio
-        ``(kinds, n_features)`` float32 of :class:`ucs.methods.density.profiles.Profiles`.
+        ``(kinds, n_features)`` float32 of :class:`ucs.methods.clusters.profiles.Profiles`.
     membership
         ``(n + 1, kinds)`` float32, by nucleus id; zeros for no nucleus.
     expression_weight_um

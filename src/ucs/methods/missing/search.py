@@ -17,7 +17,7 @@ from ucs._kernels.labels.refine import refine_cells
 from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs._utils.log import logger
-from ucs.methods.density.cores import count_in_cores
+from ucs.methods.clusters.cores import count_in_cores
 from ucs.methods.density.levels import measure_levels
 from ucs.methods.density.ownership import Evidence, choose_owners
 from ucs.methods.density.statistics import look_over

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ucs.methods.density.profiles import Profiles, fit_profiles
+from ucs.methods.clusters.profiles import Profiles, fit_profiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

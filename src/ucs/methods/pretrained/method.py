@@ -10,8 +10,8 @@ import numpy as np
 from ucs._utils.log import logger
 from ucs.methods.base import Method, RasterSample, TrainingSet, register
 from ucs.methods.cell_types import memberships
-from ucs.methods.density.cores import count_in_cores
-from ucs.methods.density.profiles import profiles_of_members
+from ucs.methods.clusters.cores import count_in_cores
+from ucs.methods.clusters.profiles import profiles_of_members
 from ucs.methods.model import Selection
 from ucs.methods.optimize import provenance
 from ucs.methods.pretrained.clusters import Clusters

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from safetensors.torch import load
 
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.model import UCSModel, prefixed, unprefixed
 from ucs.methods.pretrained.clusters import Clusters
 from ucs.methods.pretrained.net import OwnerNet

@@ -6,8 +6,8 @@ from scipy import sparse
 from scipy.special import softmax
 from scipy.stats import multinomial
 
-from ucs.methods.density import profiles as module
-from ucs.methods.density.profiles import PRIOR_COUNTS, Profiles
+from ucs.methods.clusters import profiles as module
+from ucs.methods.clusters.profiles import PRIOR_COUNTS, Profiles
 
 N_GENES = 30
 

@@ -9,10 +9,10 @@ from rasters import grid_of_discs
 from scipy import sparse
 
 from ucs._kernels.lattice import bounding_boxes
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
+from ucs.methods.clusters.profiles import Profiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.params import DensityParams
-from ucs.methods.density.profiles import Profiles
 from ucs.methods.density.surroundings import survey
 from ucs.methods.density.training import DensityData, new_density_net, predict_density
 from ucs.methods.model import UCSModel
@@ -33,9 +33,7 @@ def model(profiles):
     net = new_density_net(params, 0).to(memory_format=torch.channels_last).eval()
     torch.nn.init.normal_(net.head[-1].weight, generator=torch.Generator().manual_seed(0))
     clusters = ExpressionProfiles.of(profiles, 0.37, len(GENES))
-    return DensityModel(
-        net=net, clusters=clusters, genes=GENES, params=params, um_per_px=1.0, history={"seed": 3}
-    )
+    return DensityModel(net=net, clusters=clusters, genes=GENES, params=params, um_per_px=1.0, history={"seed": 3})
 
 
 def same(one, other):

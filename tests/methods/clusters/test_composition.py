@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from ucs.methods.density.profiles import composition_axes, group_by_composition
+from ucs.methods.clusters.profiles import composition_axes, group_by_composition
 
 
 def kinds_of_nuclei(n=120, n_genes=400, *, depth=60, seed=0):

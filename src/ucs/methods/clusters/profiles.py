@@ -54,7 +54,7 @@ def fit_profiles(counts: csr_matrix, *, seed: int, prior_counts: Sequence[float]
     counts
         ``(nuclei, genes)`` transcripts in nuclei.
     seed
-        Of the first choice of kinds (:mod:`ucs.methods.density.profiles`).
+        Of the first choice of kinds (:mod:`ucs.methods.clusters.profiles`).
     prior_counts
         Transcripts of the average nucleus that each kind begins with: the more, the less is made of rare genes.
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ucs.methods.density.profiles import Profiles
+from ucs.methods.clusters.profiles import Profiles
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ class ExpressionProfiles(nn.Module):
     """Memberships of nuclei in kinds of cells, and what transcripts say of a kind.
 
     One linear layer over the genes and a softmax: the posterior of a mixture of multinomials (see
-    :mod:`ucs.methods.density.profiles`), whose weights are fitted by expectation maximisation rather than by gradients.
+    :mod:`ucs.methods.clusters.profiles`), whose weights are fitted by expectation maximisation, not by gradients.
 
     Parameters
     ----------

@@ -6,7 +6,7 @@ from rasters import grid_of_discs, random_map
 from scipy import ndimage
 
 from ucs._kernels.count import count_in_labels
-from ucs.methods.density.cores import CORE_UM, Cores
+from ucs.methods.clusters.cores import CORE_UM, Cores
 
 SHAPE = (70, 90)
 

@@ -1,0 +1,1 @@
+"""Expression clusters of nuclei: counts in cores, profiles, and the evidence that they give."""
