@@ -159,9 +159,9 @@ class OutputKeys(Options):
         check=check_name,
     )
     outlines: str = option(
-        "pixels",
-        "'pixels': along the edges of the pixels, so that polygons hold just what the labels hold; 'smooth': moved off "
-        "them by less than half a pixel, the same for both cells at a border, without overlaps or gaps.",
+        "smooth",
+        "'smooth': moved off the edges of the pixels by less than half a pixel, the same for both cells at a border, "
+        "without overlaps or gaps; 'pixels': along these edges, so that polygons hold just what the labels hold.",
         choices=("pixels", "smooth"),
     )
     min_transcripts: int = option(0, "Cells with fewer transcripts (of genes) are left out.", least=0)

@@ -42,7 +42,7 @@ GIVEN: dict[type, dict[str, tuple[list[str], Any]]] = {
         "confidence_column": (["--confidence-column", "e"], "e"),
         "foreground": (["--foreground-key", "f"], "f"),
         "missing_nuclei": (["--missing-nuclei-key", "g"], "g"),
-        "outlines": (["--outlines", "smooth"], "smooth"),
+        "outlines": (["--outlines", "pixels"], "pixels"),
         "min_transcripts": (["--min-transcripts", "7"], 7),
     },
 }

@@ -13,22 +13,24 @@ from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 QUIET = {"device": "cpu", "check_alignment": False, "progress": False}
 TRAINED = {**QUIET, "method": "density"}
 """Where nothing else is asked for: a method that learns from the sample goes through all that there is."""
+EXACT = {"outlines": "pixels"}
+"""Outlines that hold just what labels hold, for tests that compare the two."""
 
 
 def segment(sdata: SpatialData, *keys: Any, **options: Any) -> SpatialData:
     """A new object with cells."""
     quiet = QUIET if options.get("model") is not None else TRAINED
-    return ucs.tl.segment(sdata, *keys, **grouped(**{**quiet, "inplace": False, **options}))
+    return ucs.tl.segment(sdata, *keys, **grouped(**{**quiet, **EXACT, "inplace": False, **options}))
 
 
 def predict(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
     """A new object with the cells of a model."""
-    return ucs.tl.predict(sdata, model, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+    return ucs.tl.predict(sdata, model, *keys, **grouped(**{**QUIET, **EXACT, "inplace": False, **options}))
 
 
 def find_missing(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
     """A new object with the cells of a model, those without a nucleus among them."""
-    return ucs.tl.find_missing(sdata, model, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+    return ucs.tl.find_missing(sdata, model, *keys, **grouped(**{**QUIET, **EXACT, "inplace": False, **options}))
 
 
 def train(sdata: SpatialData | list[SpatialData], *keys: Any, **options: Any) -> Any:
@@ -51,5 +53,6 @@ def grouped(**given: Any) -> dict[str, Any]:
     for of in (ReadOptions, ComputeOptions, OutputKeys):
         named = {one.name: given.pop(one.name) for one in fields(of) if one.name in given}
         if named:
-            out[of.argument] = {**named, **given.pop(of.argument, {})}
+            group = given.pop(of.argument, {})
+            out[of.argument] = {**named, **({"prefix": group} if isinstance(group, str) else group)}
     return {**given, **out}
