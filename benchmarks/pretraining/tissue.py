@@ -143,7 +143,7 @@ def _grow(
     lobes = random.uniform(0, 0.25)
     tails = random.random(n) < random.choice([0, 0, 0.3, 0.8])
     tail_length, tail_width = random.uniform(1.6, 3.5), random.uniform(0.2, 0.5)
-    eccentric = random.choice([0.05, 0.12, 0.3])
+    eccentric = random.choice([0.05, 0.12, 0.3, 0.7], p=[0.3, 0.3, 0.25, 0.15])
     rows, columns = ((np.mgrid[:side, :side] + 0.5) * um_per_px).astype(np.float32)
     rows = rows + warp * _wave(random, side, 3 / um_per_px) + fine * _wave(random, side, 1 / um_per_px)
     columns = columns + warp * _wave(random, side, 3 / um_per_px) + fine * _wave(random, side, 1 / um_per_px)
@@ -193,7 +193,7 @@ def _processes(random: np.random.Generator, kinds: Kinds, cells: NDArray, nuclei
     side = len(cells)
     out = np.zeros((side, side), dtype=np.int32)
     kind, width, base = int(random.integers(len(kinds.radius))), random.uniform(0.8, 3), random.uniform(0, np.pi)
-    for _ in range(int(random.integers(3, 26))):
+    for _ in range(int(between(random, 3, 120))):
         start, angle = random.random(2) * side, base + random.normal(0, 0.3)
         length = side if random.random() < 0.5 else random.uniform(15, 80) / um_per_px
         t = np.arange(-length, length, 0.4)
