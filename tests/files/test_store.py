@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from kill_writer import elements, original, version_of
 
 from ucs._files import store as _store
 from ucs._files import swap as _swap
+from ucs._files.journal import Journal
 from ucs._files.store import bytes_to_write, check_store, mend_store, write_elements
+from ucs._files.swap import swapping
 
 KEYS = ("ours", "cells", "counts")
 
@@ -98,34 +100,23 @@ class TestKilled:
 
 
 class TestLeftovers:
-    def test_of_a_process_that_lives_stay(self, store):
-        with _swap.hidden_folder(store, ".ucs-write-") as folder:
-            mend_store(store)
-            write_elements(store, elements(2))
-            assert hidden(store) == [folder]
+    def test_a_writer_that_lives_is_waited_for(self, store, caplog):
+        with ThreadPoolExecutor(1) as other:
+            with swapping(_store._area(store)) as swap:
+                waiting = other.submit(write_elements, store, elements(2))
+                with pytest.raises(TimeoutError):
+                    waiting.result(1.5)
+                assert set(hidden(store)) == {swap.folder, swap.area.lock}
+                assert "which another run is writing to" in caplog.text
+            waiting.result(60)
+        assert versions(store) == {2}
         assert hidden(store) == []
 
-    def test_on_a_disk_without_locks(self, store, monkeypatch):
-        """The name of the process in the folder tells then."""
-
-        def unknown(_file):
-            raise OSError(errno.ENOLCK, "No locks available")
-
-        monkeypatch.setattr(_swap, "_lock_file", unknown)
-        with _swap.hidden_folder(store, ".ucs-write-") as folder:
-            mend_store(store)
-            assert hidden(store) == [folder]
-            process = subprocess.Popen([sys.executable, "-c", ""])
-            process.wait()
-            host = (folder / "lock").read_text().split()[0]
-            (folder / "lock").write_text(f"{host} {process.pid}")
-            mend_store(store)
-            assert hidden(store) == []
-
-    def test_it_is_said_if_something_was_undone(self, store, monkeypatch, caplog):
-        folder = store / ".ucs-write-abc"
-        (folder / "files").mkdir(parents=True)
-        (folder / "journal.json").write_text(json.dumps({"moves": [], "files": [], "unlisted": True}))
+    def test_it_is_said_if_something_was_undone(self, store, caplog):
+        folder = store / ".ucs-write-abcdefgh"
+        for part in ("new", "files", "replaced"):
+            (folder / part).mkdir(parents=True)
+        Journal([], [], {}).write(folder)
         before = versions(store)
         sdata = sd.read_zarr(store)
         check_store(sdata, {"other": "labels"}, overwrite=False)
@@ -142,8 +133,9 @@ class TestFullDisk:
             ("zarr.storage._local._put", 20),
             ("zarr.storage._local._put", -1),
             ("spatialdata._io.write_shapes", 0),
-            ("ucs._files.store.write_file", 0),
+            ("ucs._files.journal.write_file", 0),
             ("ucs._files.swap.write_file", 0),
+            ("ucs._files.swap.write_file", 2),
             ("ucs._files.swap._move", 0),
             ("ucs._files.swap._move", 1),
             ("ucs._files.swap._move", 2),
@@ -231,7 +223,7 @@ def test_a_failure_to_undo_keeps_what_was_there(store, with_results, monkeypatch
         raise OSError(errno.EIO, "broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_store, "_consolidate", fail)
+        patch.setattr(_store, "finish", fail)
         patch.setattr(_swap, "undo", fail)
         with pytest.raises(OSError, match="broken"):
             write_elements(store, elements(2))
@@ -255,12 +247,12 @@ def test_of_the_older_version_of_zarr(tmp_path, monkeypatch, consolidated):
     before = files_of(store)
     assert (".zmetadata" in before) == consolidated
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         assert versions(store) == {2}  # already, but not all is listed yet
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_store, "_require_group", fail)
+        patch.setattr(_store, "finish", fail)
         with pytest.raises(OSError, match="could not be written"):
             write_elements(store, elements(2))
     assert files_of(store) == before

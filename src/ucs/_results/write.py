@@ -21,8 +21,12 @@ class Elements:
     points: dict[str, Any] = field(default_factory=dict)
 
 
-def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False) -> None:
+def add_elements(
+    sdata: SpatialData, elements: Elements, *, write: bool = False, overwrite: bool = False
+) -> None:
     """Add elements; if one cannot be added or written, the object is restored.
+
+    An interruption when all is in the store already leaves it in the object too.
 
     Parameters
     ----------
@@ -32,16 +36,24 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool = False)
         Elements to add.
     write
         Whether to write the new elements (never the points) to the object's Zarr store too.
+    overwrite
+        Whether elements of the same name in the store may be replaced, also such as came there meanwhile.
     """
     added = {**elements.new, **elements.points}
     before = {key: sdata[key] for key in added if key in sdata}
+    committed: list[bool] = []
     try:
         for key, element in added.items():
             put(sdata, key, element)
         if write:
-            write_elements(sdata.path, elements.new)
+            write_elements(
+                sdata.path, elements.new, overwrite=overwrite, committed=lambda: committed.append(True)
+            )
             logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
     except BaseException:  # Ctrl-C too
+        if committed:
+            logger.warning("Interrupted when all was done: %s are in %s.", ", ".join(elements.new), sdata.path)
+            raise
         for key in added:
             if key in before:
                 if sdata.get(key) is not before[key]:

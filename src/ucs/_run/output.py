@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ import numpy as np
 
 from ucs._kernels.labels.refine import influence, refine_cells
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
+from ucs._utils.files import write_file
+from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -55,7 +58,7 @@ class TileOutput:
         if workspace.on_disk:
             marks = workspace.raster_folder / "done"
             marks.mkdir(exist_ok=True)
-            done = frozenset(int(mark.name) for mark in marks.iterdir())
+            done = _intact(marks, rasters, list(tiles_of(shape, tile_size)))
         return cls(rasters, chunk, workspace, done)
 
     def put(self, number: int, core: Window, cells: TileCells) -> None:
@@ -63,7 +66,7 @@ class TileOutput:
         for name, raster in self.rasters.items():
             raster[core.slices] = getattr(cells, name)
         if self.workspace.on_disk:
-            mark_done(self.workspace.raster_folder, number)
+            mark_done(self.workspace.raster_folder, number, digest_of_tile(cells, list(self.rasters)))
 
 
 def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window, cells: TileCells) -> None:
@@ -78,12 +81,44 @@ def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window
 
     for name in names:
         zarr.open_array(folder / name, mode="r+")[core.slices] = getattr(cells, name)
-    mark_done(folder, number)
+    mark_done(folder, number, digest_of_tile(cells, names))
 
 
-def mark_done(folder: Path, number: int) -> None:
-    """Leave a mark that a tile is complete."""
-    (folder / "done" / str(number)).touch()
+def mark_done(folder: Path, number: int, digest: str) -> None:
+    """Leave a mark that a tile is complete, and what it was."""
+    write_file(folder / "done" / str(number), digest.encode())
+
+
+def digest_of_tile(cells: TileCells, names: list[str]) -> str:
+    """Return a digest of what a tile says."""
+    return _digest(getattr(cells, name).astype(_DTYPES[name], copy=False) for name in names)
+
+
+def _digest(arrays: Iterable[NDArray]) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def _intact(marks: Path, rasters: dict[str, Any], tiles: list[Window]) -> frozenset[int]:
+    """Return the tiles that are marked and still what they were; a chunk that is missing would be read as zeros."""
+    done, damaged = set(), []
+    for mark in marks.iterdir():
+        if not (mark.name.isdecimal() and int(mark.name) < len(tiles)):
+            continue
+        number = int(mark.name)
+        try:
+            same = mark.read_text() == _digest(raster[tiles[number].slices] for raster in rasters.values())
+        except (OSError, ValueError, RuntimeError, TypeError):  # how decompression fails
+            same = False
+        if same:
+            done.add(number)
+        else:
+            damaged.append(number)
+    if damaged:
+        logger.warning("%d tiles in %s are damaged and are made again.", len(damaged), marks.parent)
+    return frozenset(done)
 
 
 def refine_output(output: TileOutput, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]) -> None:

@@ -119,7 +119,7 @@ class Run:
                 release_unused()  # of what they were made of
             uns = elements.new[self.asked.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
-            add_elements(target, elements, write=self.write)
+            add_elements(target, elements, write=self.write, overwrite=self.asked.overwrite)
         log_result(
             target,
             n_of_genes,
