@@ -291,11 +291,11 @@ def test_what_is_removed_is_gone_if_the_process_ends_on_the_way(tmp_path, monkey
     written(workspace)
     workspace.write("manifest", [1])
     (workspace.folder / "a").mkdir()
-    for remove, left in ((workspace.forget_rasters, [1]), (workspace.clear, None)):
+    for remove, left in (("forget_rasters", [1]), ("clear", None)):
         with monkeypatch.context() as patch:
             patch.setattr(module.shutil, "rmtree", end if left is None else ends_with_all(end))
             with pytest.raises(KeyboardInterrupt):
-                remove()
+                getattr(workspace, remove)()
         workspace = reopened(workspace)
         assert workspace.read("manifest") == left
         assert not list(workspace.raster_folder.iterdir())
