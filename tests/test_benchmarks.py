@@ -101,3 +101,51 @@ def test_the_lazy_map_of_a_slide_has_the_transcripts_that_were_written(tmp_path,
     figures = run(tmp_path / "slide.zarr")
     assert figures["genes"] == 12
     assert figures["transcripts"] > 10_000
+
+
+def test_cells_are_scored_by_the_class_of_their_nucleus():
+    from benchmarks.accuracy import regimes
+
+    cells, bins = regimes.measure("necrosis", seed=4, size=80.0, resolution=1.0, methods={})
+    assert set(cells["class"]) == {"living", "dead"}
+    table = regimes.summarise(cells, bins)
+    assert list(table["segmentation"]) == ["expansion"] * 2
+    by_class = table.set_index("class")
+    assert by_class.loc["dead", "radius"] < by_class.loc["living", "radius"]
+    field = regimes.make_field("necrosis", 4, 80.0, 1.0)
+    assigned = field.points["true_cell_id"].to_numpy()
+    scored, curve = regimes.score(field, field.truth, assigned, np.full(len(assigned), 0.75))
+    assert (scored["iou"] == 1).all()
+    found = regimes.summarise(
+        pd.concat([cells, scored.assign(regime="necrosis", segmentation="truth", radius=np.nan)]),
+        curve.assign(regime="necrosis", segmentation="truth"),
+    )
+    truth = found[found["segmentation"] == "truth"]
+    assert (truth[["F1@0.5", "F1@0.7", "transcript F1", "area ratio", "purity"]] == 1).all(axis=None)
+    assert truth["calibration error"].to_numpy() == pytest.approx(0.25)
+    gain = regimes.gains(found).iloc[0]
+    assert gain["worst at 0.5"] >= 0
+    assert gain["classes"] == 2
+
+
+def test_one_to_one_accuracy_pairs_cells_once():
+    from benchmarks.accuracy.side_by_side import one_to_one
+
+    true = np.array([1, 1, 1, 2, 2, 0])
+    assert one_to_one(true, np.array([5, 5, 5, 7, 7, 0])) == 1
+    assert one_to_one(true, np.array([5, 5, 5, 5, 5, 5])) == pytest.approx(0.6)  # one cell stands for one
+    assert one_to_one(true, np.zeros(6, int)) == 0
+
+
+def test_held_out_purity_is_compared_at_equal_capture():
+    from benchmarks.accuracy import heldout
+    from benchmarks.accuracy.samples import RealSample
+
+    sdata = ucs.datasets.simulate(width_um=160, height_um=160, n_genes=60, transcripts_per_cell=400.0, seed=0)
+    sample = RealSample("simulated", sdata, "nucleus_labels")
+    table = heldout.measure(sample, "simulated", resolution=1.0, methods=[], radii=(0, 2, 6), n_splits=1)
+    assert table.groupby(["split", "way"]).size().tolist() == [3, 3]
+    of_all = heldout.summarise(table)
+    assert of_all["capture"].is_monotonic_increasing
+    assert of_all["spurious_coexpression"].between(0.1, 2).all()
+    assert of_all["gain"].isna().all()

@@ -24,7 +24,7 @@ PUBLISHED_SECONDS = 577.0
 def one_pass_seconds(n_pixels: int) -> float:
     """Time the encoder and classifier on one block in float32 and scale to a number of pixels."""
     net = ForegroundNet(1).eval().to(memory_format=torch.channels_last)
-    side = BLOCK + 16
+    side = BLOCK + 2 * net.halo
     embedded = torch.randn(1, 64, side, side).to(memory_format=torch.channels_last)
     with torch.inference_mode():
         times = []

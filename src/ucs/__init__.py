@@ -10,11 +10,15 @@ import importlib
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from ucs._utils.compiled import provide_cache
+
 if TYPE_CHECKING:
     import pandas as pd
 
     from ucs import datasets, io, methods, metrics, options, pl, pp, tl
     from ucs._read.platforms import Platform
+
+provide_cache()  # before any module asks Numba to keep what it compiles
 
 __version__ = version("spatialdata-ucs")
 

@@ -158,7 +158,18 @@ class OutputKeys(Options):
         flag="missing-nuclei-key",
         check=check_name,
     )
+    outlines: str = option(
+        "pixels",
+        "'pixels': along the edges of the pixels, so that polygons hold just what the labels hold; 'smooth': moved off "
+        "them by less than half a pixel, the same for both cells at a border, without overlaps or gaps.",
+        choices=("pixels", "smooth"),
+    )
     min_transcripts: int = option(0, "Cells with fewer transcripts (of genes) are left out.", least=0)
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns that points get."""
+        return [name for name in (self.points_column, self.confidence_column) if name is not None]
 
     @classmethod
     def of_prefix(cls, prefix: str) -> Self:

@@ -42,6 +42,7 @@ GIVEN: dict[type, dict[str, tuple[list[str], Any]]] = {
         "confidence_column": (["--confidence-column", "e"], "e"),
         "foreground": (["--foreground-key", "f"], "f"),
         "missing_nuclei": (["--missing-nuclei-key", "g"], "g"),
+        "outlines": (["--outlines", "smooth"], "smooth"),
         "min_transcripts": (["--min-transcripts", "7"], 7),
     },
 }
@@ -174,7 +175,7 @@ def test_both_methods_from_the_command_line(tmp_path: Path):
         (["--model", "MODEL", "--seed", "1"], "--seed has no effect with --model"),
         (["--model", "MODEL", "--method", "paper"], "the model is of the method 'density'"),
         (["--genes-per-region"], "--genes-per-region has no effect without --regions"),
-        (["--param", "warm_start=true"], "--param warm_start has no effect without --regions"),
+        (["--method", "density", "--param", "warm_start=true"], "--param warm_start has no effect without --regions"),
         (["--param", "background=5"], "params has unknown fields: 'background'"),
         (["--method", "paper", "--param", "ownership=distance"], "params has unknown fields: 'ownership'"),
     ],

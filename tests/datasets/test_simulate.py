@@ -9,7 +9,7 @@ from skimage.measure import label as connected_components
 from skimage.measure import regionprops_table
 from spatialdata.transformations import get_transformation
 
-from ucs.datasets import REGIMES, SimulationParams, simulate
+from ucs.datasets import LAYOUTS, REGIMES, SimulationParams, simulate
 from ucs.datasets._raster import Outlines, draw
 from ucs.metrics import expand_nuclei, match, transcript_assignment
 
@@ -251,7 +251,43 @@ def test_default_tissue_has_the_sizes_and_scores_it_was_calibrated_to():
     assert scores["f1"] == pytest.approx(0.77, abs=0.05)
 
 
-@pytest.mark.parametrize("regime", REGIMES)
+@pytest.mark.parametrize("layout", ["necrosis", "neurons", "muscle", "several_tissues"])
+def test_layouts_hold_whole_cells_of_classes(layout):
+    s = simulate(width_um=100, height_um=80, seed=4, layout=layout)
+    cells, nuclei = raster(s, "true_cells"), raster(s, "nucleus_labels")
+    assert ((nuclei == 0) | (nuclei == cells)).all()
+    assert connected_components(cells, connectivity=1).max() == cells.max()
+    obs = s.tables["true_table"].obs
+    assert np.array_equal(np.unique(nuclei[nuclei > 0]), obs["cell_id"][obs["has_nucleus_label"]])
+    assert (obs["cell_class"].astype(str) != "").all()
+    assert s.attrs["ucs_simulation"]["layout"] == layout
+    points = s.points["transcripts"].compute()
+    from_cells = points["true_cell_id"] > 0
+    assert (at(cells, points[from_cells]) == points["true_cell_id"][from_cells]).mean() > 0.6
+
+
+def test_layouts_follow_the_seed():
+    one, same, other = (simulate(width_um=60, height_um=60, seed=k, layout="neurons") for k in (1, 1, 2))
+    assert np.array_equal(raster(one, "true_cells"), raster(same, "true_cells"))
+    assert one.points["transcripts"].compute().equals(same.points["transcripts"].compute())
+    assert not np.array_equal(raster(one, "true_cells"), raster(other, "true_cells"))
+
+
+def test_the_poor_core_has_a_tenth_of_the_transcripts():
+    table = simulate(width_um=150, height_um=150, seed=4, layout="depth_0.1").tables["true_table"]
+    density = np.asarray(table.X.sum(axis=1)).ravel() / table.obs["area_um2"]
+    median = density.groupby(table.obs["cell_class"], observed=True).median()
+    assert median["poor"] / median["rich"] == pytest.approx(0.1, abs=0.03)
+
+
+def test_layouts_refuse_what_they_would_ignore():
+    with pytest.raises(TypeError, match="a layout decides shapes and places itself"):
+        simulate(layout="neurons", packing=0.5)
+    with pytest.raises(ValueError, match="layout='neuron' is unknown"):
+        simulate(layout="neuron")
+
+
+@pytest.mark.parametrize("regime", [name for name in REGIMES if name not in LAYOUTS])
 def test_regimes(regime):
     s = simulate(**{"width_um": 80, "height_um": 80, **REGIMES[regime]})
     assert len(s.tables["true_table"]) > 5
@@ -332,4 +368,11 @@ def test_bad_parameters(parameters, error, message):
 def test_defaults_are_stated_once():
     defaults = simulate.__kwdefaults__
     params = SimulationParams()
-    assert all(getattr(params, name) == value for name, value in defaults.items() if name != "seed")
+    assert all(getattr(params, name) == value for name, value in defaults.items() if name not in ("seed", "layout"))
+
+
+def test_tissue_without_a_layout_is_drawn_as_ever():
+    points = simulate(width_um=40, height_um=40, seed=3).points["transcripts"].compute()
+    gene = points["feature_name"].cat.codes.to_numpy(int)
+    # Figures of results name seeds: what a seed draws must not change.
+    assert (len(points), int(points["true_cell_id"].sum()), int(gene.sum())) == (903, 3938, 141793)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +13,17 @@ import numpy as np
 import pytest
 import spatialdata as sd
 import zarr
-from kill_writer import elements, original, version_of
+from spatialdata import SpatialData
+from spatialdata.models import Labels2DModel
+from store_versions import elements, original, version_of
 
 from ucs._files import store as _store
 from ucs._files import swap as _swap
 from ucs._files.journal import Journal
+from ucs._files.listing import elements_on_disk, listed_elements
 from ucs._files.store import bytes_to_write, check_store, mend_store, write_elements
 from ucs._files.swap import swapping
+from ucs._results.write import Elements, add_elements
 
 KEYS = ("ours", "cells", "counts")
 
@@ -59,46 +62,6 @@ def store(untouched, tmp_path) -> Path:
     return Path(shutil.copytree(untouched, tmp_path / "tissue.zarr"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-class TestKilled:
-    @pytest.fixture(scope="class", params=[("steps", 20), ("moments", 5)], ids=["steps", "moments"])
-    @classmethod
-    def killed(cls, request, untouched, tmp_path_factory) -> Path:
-        """A folder with stores in which a process was killed."""
-        folder = tmp_path_factory.mktemp("killed")
-        program = Path(__file__).parents[1] / "support" / "kill_writer.py"
-        command = [sys.executable, str(program), str(untouched), str(folder), *map(str, request.param)]
-        subprocess.run(command, check=True, timeout=900, capture_output=True)
-        return folder
-
-    def test_each_time_it_can_be_read_and_is_mended(self, killed, untouched, with_results):
-        before, after = files_of(untouched), files_of(killed / "undisturbed.zarr")
-        assert versions(killed / "undisturbed.zarr") == {2}
-        stores = sorted(killed.glob("[0-9]*.zarr"))
-        assert len(stores) >= 5
-        undone = 0
-        for store in stores:
-            seen = versions(store)  # as it was left: what is being replaced may be absent, but nothing is broken
-            assert seen <= {None, 1, 2}, store
-            undone += any((folder / "journal.json").is_file() for folder in hidden(store))
-            mend_store(store)
-            assert not hidden(store)
-            (version,) = versions(store)
-            assert version in ({1, 2} if with_results else {None, 2}), store
-            if version == 2:
-                assert set(files_of(store)) == set(after)
-            else:
-                assert files_of(store) == before, store
-        assert undone > 10 or len(stores) < 20
-
-    def test_writing_again_mends_it(self, killed):
-        stores = sorted(killed.glob("[0-9]*.zarr"))
-        for store in stores[::5]:
-            write_elements(store, elements(2))
-            assert versions(store) == {2}
-            assert not hidden(store)
-
-
 class TestLeftovers:
     def test_a_writer_that_lives_is_waited_for(self, store, caplog):
         with ThreadPoolExecutor(1) as other:
@@ -123,6 +86,80 @@ class TestLeftovers:
         assert "A process was killed while it wrote to" in caplog.text
         assert not hidden(store)
         assert versions(store) == before
+
+
+class TestTwoWriters:
+    @staticmethod
+    def labels(value: int) -> object:
+        return Labels2DModel.parse(np.full((8, 8), value, dtype=np.int32), dims=("y", "x"))
+
+    def test_different_keys_both_arrive(self, store):
+        with ThreadPoolExecutor(2) as threads:
+            for key in ("one", "two"):
+                threads.submit(write_elements, store, {key: self.labels(1)}, replaced=())
+        read = sd.read_zarr(store)
+        assert {"one", "two", "users"} <= set(read.labels)
+        listed = zarr.open_group(store / "labels", mode="r", use_consolidated=False).attrs["ome"]["labels"]
+        assert {"one", "two", "users"} <= set(listed)
+        assert not hidden(store)
+
+    def test_of_one_key_the_second_is_refused(self, store):
+        """Also if it was free when the second began."""
+        with ThreadPoolExecutor(2) as threads:
+            writers = [threads.submit(write_elements, store, {"one": self.labels(k)}, replaced=()) for k in (1, 2)]
+        refused = [writer.exception() for writer in writers]
+        (first,) = (k for k, error in enumerate(refused) if error is None)
+        with pytest.raises(
+            ValueError, match=r"holds labels\['one'\]; pass overwrite=True to replace it or another key"
+        ):
+            raise refused[1 - first]
+        assert int(np.asarray(sd.read_zarr(store)["one"]).max()) == first + 1
+
+    def test_an_element_that_the_user_writes_meanwhile_stays_and_is_listed(self, store, monkeypatch):
+        finish = _store.finish
+
+        def finish_later(*arguments, **options):
+            theirs = SpatialData(labels={"theirs": self.labels(3)})
+            theirs.write(store.with_name("theirs.zarr"))
+            shutil.copytree(store.with_name("theirs.zarr") / "labels" / "theirs", store / "labels" / "theirs")
+            finish(*arguments, **options)
+
+        monkeypatch.setattr(_store, "finish", finish_later)
+        write_elements(store, {"one": self.labels(1)})
+        assert listed_elements(store) == elements_on_disk(store) >= {"labels/one", "labels/theirs", "labels/users"}
+
+    def test_a_reader_meanwhile(self, store, monkeypatch):
+        """It finds each element whole, or not at all."""
+        move, seen = _swap._move, []
+
+        def read_and_move(source: Path, target: Path) -> None:
+            seen.append(versions(store))
+            move(source, target)
+
+        monkeypatch.setattr(_swap, "_move", read_and_move)
+        write_elements(store, elements(2))
+        assert len(seen) >= 3
+        assert set().union(*seen) <= {None, 1, 2}
+        assert versions(store) == {2}
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_an_interruption_says_whether_the_results_are_there(store, monkeypatch, written):
+    sdata, new = sd.read_zarr(store), Elements(elements(2))
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*(_swap.shutil, "rmtree") if written else (_store, "finish"), interrupted)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        add_elements(sdata, new, write=True, overwrite=True)
+    monkeypatch.undo()
+    said = f"interrupted when all was done: ours, cells, counts are in {store}."
+    assert str(interrupt.value) == (said if written else "")
+    assert ("ours" in sdata and sdata["ours"] is new.new["ours"]) == written
+    assert (versions(store) == {2}) == written
+    mend_store(store)
+    assert not hidden(store)
 
 
 class TestFullDisk:

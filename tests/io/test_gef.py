@@ -107,7 +107,7 @@ def test_cache(tmp_path: Path):
 
 def test_rasterize_counts_molecules(tmp_path: Path):
     sdata = read_gef(write_gef(tmp_path / "a.gef"), progress=False)
-    image = ucs.pp.rasterize(sdata, platform="generic", um_per_unit=0.5, resolution=0.5)
+    image = ucs.pp.rasterize(sdata, platform="generic", read={"um_per_unit": 0.5}, resolution=0.5)
     assert image.sel(c="Gapdh")[2, 300].compute() == 200
     assert image.sum().compute() == sum(MOLECULES)
 

@@ -227,7 +227,7 @@ def test_partitions_do_not_depend_on_the_pieces(pieces: list[list[str]], rows: i
 
 def test_rasterize_counts_molecules(data_dir: Path):
     sdata = read_gem(data_dir / SAMPLE, progress=False)
-    image = ucs.pp.rasterize(sdata, platform="generic", um_per_unit=0.5, resolution=0.5, tile_size=64)
+    image = ucs.pp.rasterize(sdata, platform="generic", read={"um_per_unit": 0.5}, resolution=0.5, tile_size=64)
     table = pd.read_csv(data_dir / SAMPLE, sep="\t")
     gene = table.loc[table["MIDCounts"].idxmax(), "geneID"]
     expected = np.zeros(image.shape[1:], dtype=int)
@@ -245,7 +245,7 @@ def test_whole_transcriptome(tmp_path: Path):
     points = sdata["bin1_genes"]
     assert len(points["gene"].cat.categories) == 26_000
     assert points.get_partition(0).compute()["gene"].cat.codes.dtype == np.int16
-    image = ucs.pp.rasterize(sdata, platform="generic", um_per_unit=0.5, resolution=0.5, tile_size=20)
+    image = ucs.pp.rasterize(sdata, platform="generic", read={"um_per_unit": 0.5}, resolution=0.5, tile_size=20)
     per_gene = table.groupby("geneID")["MIDCount"].sum()
     assert_array_equal(image.coords["c"], per_gene.index)
     corner = table[(table["x"] < 20) & (table["y"] < 20)].groupby("geneID")["MIDCount"].sum()

@@ -243,7 +243,7 @@ def test_what_the_method_does_not_know_is_refused(tissue):
 
 
 def test_the_name_is_taken_once(tissue):
-    assert method_names() == ["density", "paper", "nearest"]
+    assert method_names() == ["density", "paper", "pretrained", "nearest"]
     assert register(NearestMethod()) is not NEAREST  # of one class the later one counts: modules may be read again
     register(NEAREST)
 
@@ -252,5 +252,6 @@ def test_the_name_is_taken_once(tissue):
 
     with pytest.raises(ValueError, match="There is a method 'nearest' already: .* Give yours another name"):
         register(Other())
-    with pytest.raises(ValueError, match="method='voronoi' is unknown; known are 'density', 'paper', 'nearest'"):
+    known = "'density', 'paper', 'pretrained', 'nearest'"
+    with pytest.raises(ValueError, match=f"method='voronoi' is unknown; known are {known}"):
         run(tissue, method="voronoi")

@@ -136,11 +136,11 @@ def test_they_are_public_and_documented(cls):
 
 
 def test_steps_of_the_paper_grow_with_the_tissue():
-    plans = [PaperParams().planned(n) for n in (1, 40, 150, 300, 20_000)]
+    plans = [PaperParams().planned(n * 48**2) for n in (1, 40, 150, 300, 20_000)]
     assert [plan.max_steps for plan in plans] == [120, 120, 150, 300, 480]
     assert [plan.cell_patches for plan in plans] == [48, 48, 150, 192, 192]
     assert [plan.cell_steps for plan in plans] == [200, 200, 400, 400, 400]
-    assert PaperParams(batch_size=4).planned(800).max_steps == 200
+    assert PaperParams(batch_size=4).planned(800 * 48**2).max_steps == 200
     named = PaperParams(max_steps=7, cell_steps=8, cell_patches=9)
     assert named.planned(500) == named
     assert DensityParams().planned(500) == DensityParams()

@@ -74,7 +74,7 @@ def test_chunks_of_some_genes(sdata):
 
 @pytest.mark.parametrize("genes", [["GENE0007", "GENE0003"], "GENE000[37]", 5])
 def test_some_genes(sdata, genes):
-    whole, image = ucs.pp.rasterize(sdata), ucs.pp.rasterize(sdata, genes=genes)
+    whole, image = ucs.pp.rasterize(sdata), ucs.pp.rasterize(sdata, read={"genes": genes})
     names = image.coords["c"].to_numpy().tolist()
     assert len(names) == (5 if genes == 5 else 2)
     assert names == sorted(names)
@@ -152,7 +152,7 @@ def test_counts_are_honoured():
 def test_points_in_other_units(sdata):
     points = scene().points
     halves = scene().with_points(points.assign(x=points["x"] * 2, y=points["y"] * 2)).sdata()
-    image = ucs.pp.rasterize(halves, um_per_unit=0.5)
+    image = ucs.pp.rasterize(halves, read={"um_per_unit": 0.5})
     np.testing.assert_array_equal(image, ucs.pp.rasterize(sdata))
     extent = sd.get_extent(image)
     assert (extent["x"], extent["y"]) == ((-74, 118), (-26, 118))
@@ -177,7 +177,7 @@ class TestBadInput:
         with pytest.raises(KeyError, match=r"points_key='spots' is not in this SpatialData"):
             ucs.pp.rasterize(sdata, "spots")
         with pytest.raises(KeyError, match=r"looked for 'symbol', found"):
-            ucs.pp.rasterize(sdata, gene_key="symbol")
+            ucs.pp.rasterize(sdata, read={"gene_key": "symbol"})
 
     @pytest.mark.parametrize("tile_size", [0, -5, 2.5, "64", None])
     def test_tile_size(self, sdata, tile_size):

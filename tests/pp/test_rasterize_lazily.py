@@ -175,7 +175,7 @@ class TestStored:
         assert image.coords["c"].to_numpy().tolist() == [*(f"GENE{k}" for k in range(9)), "GENE_unused"]
         assert int(image.sel(c="GENE_unused").sum()) == 0
         with pytest.raises(ValueError, match="genes lists 1 names that the data does not have: 'BLANK_7'"):
-            ucs.pp.rasterize(stored, platform="xenium", genes=["BLANK_7"])
+            ucs.pp.rasterize(stored, platform="xenium", read={"genes": ["BLANK_7"]})
 
     def test_row_groups_are_read_apart_where_they_are_large(self, frame, tmp_path, reads, monkeypatch):
         store(tmp_path / "slide.zarr", frame)
@@ -293,8 +293,8 @@ class TestWhatMetadataDoNotTell:
         ("columns", "options", "why"),
         [
             ({"is_gene": True}, {}, "they tell by 'is_gene' whether they are of a gene"),
-            ({"z": 0.0}, {"platform": "generic", "z_planes": 0}, "no metadata list the planes in z"),
-            ({}, {"genes": 3}, "the variability of genes is measured on their counts"),
+            ({"z": 0.0}, {"platform": "generic", "read": {"z_planes": 0}}, "no metadata list the planes in z"),
+            ({}, {"read": {"genes": 3}}, "the variability of genes is measured on their counts"),
             ({"feature_name": str}, {}, "no metadata list the values of 'feature_name'"),
         ],
     )
@@ -304,7 +304,8 @@ class TestWhatMetadataDoNotTell:
         ).drop(columns="block")
         points = dd.from_pandas(changed, npartitions=2, sort=False)
         SpatialData(points={"transcripts": PointsModel.parse(points, sort=False)}).write(tmp_path / "a.zarr")
-        options = {"platform": "xenium", "gene_key": "feature_name", "um_per_unit": 1.0, "resolution": 1.0, **options}
+        read = {"gene_key": "feature_name", "um_per_unit": 1.0, **options.get("read", {})}
+        options = {"platform": "xenium", "resolution": 1.0, **options, "read": read}
         image = ucs.pp.rasterize(sd.read_zarr(tmp_path / "a.zarr"), **options)
         (line,) = said()
         assert line == f"points['transcripts']: all rows are read once, because {why}."
@@ -312,7 +313,7 @@ class TestWhatMetadataDoNotTell:
         changed = changed.assign(**quality)
         kept = changed[changed["qv"] >= 20]
         row0, column0 = int(np.floor(kept["y"].min())), int(np.floor(kept["x"].min()))
-        assert image.sizes["c"] == (3 if options.get("genes") else 9)
+        assert image.sizes["c"] == (3 if read.get("genes") else 9)
         np.testing.assert_array_equal(image, oracle(changed, image, row0=row0, column0=column0))
 
     def test_controls_by_a_column_are_left_out(self, frame, tmp_path):
@@ -324,7 +325,7 @@ class TestWhatMetadataDoNotTell:
 
 class TestSeveralElements:
     def test_fields_of_a_store_are_not_read_and_what_two_have_seen_counts_once(self, tmp_path, reads, tasks, said):
-        options = {"platform": "cosmx", "um_per_unit": 1.0, "resolution": 1.0}
+        options = {"platform": "cosmx", "resolution": 1.0, "read": {"um_per_unit": 1.0}}
         sdata = cut_fields(scene(), OVERLAPPING, to_global=translation(5, -3) @ rotation(30))
         expected = ucs.pp.rasterize(sdata, **options)
         assert len(said()) == 1
@@ -342,7 +343,8 @@ class TestSeveralElements:
         rows = slide(low_quality=0)[["x", "y", "feature_name", "qv"]]
         halves = {"a": rows[rows["x"] < 50], "b": rows[rows["x"] > 40]}
         named = {key: make_points(half.reset_index(drop=True)) for key, half in halves.items()}
-        options = {"platform": "generic", "um_per_unit": 1.0, "resolution": 1.0, "gene_key": "feature_name"}
+        read = {"um_per_unit": 1.0, "gene_key": "feature_name"}
+        options = {"platform": "generic", "resolution": 1.0, "read": read}
         expected = ucs.pp.rasterize(SpatialData(points=named), ["a", "b"], **options)
         SpatialData(points=named).write(tmp_path / "two.zarr")
         stored = sd.read_zarr(tmp_path / "two.zarr")

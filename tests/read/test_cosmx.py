@@ -18,7 +18,7 @@ import ucs
 from ucs._read.nuclei.rows import continue_to_border, fill_hulls
 from ucs._read.platforms import COSMX
 from ucs._read.sample import find_nuclei_key, find_source, prepare
-from ucs._read.unit import find_um_per_unit
+from ucs._read.unit import find_unit
 
 HALVES = [(0, 0, 48, 72), (48, 0, 96, 72)]
 
@@ -90,7 +90,7 @@ class TestUnit:
         caplog.clear()
         assert find_source(sdata, um_per_unit=0.18).um_per_unit == 0.18
         sdata.attrs["cosmx"] = {"um_per_unit": 0.17}
-        assert find_um_per_unit(sdata, COSMX, None) == 0.17
+        assert find_unit(sdata, COSMX, None).um == 0.17
         assert "assumed" not in caplog.text
 
     def test_fields_that_differ_are_an_error(self, sdata):

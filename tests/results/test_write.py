@@ -293,7 +293,7 @@ class TestRoundTrip:
     def test_table(self, pair):
         written, read = (sdata["ucs_table"] for sdata in pair)
         assert_same_tables(written, read)
-        assert isinstance(read.obsm["controls"], pd.DataFrame)
+        assert read.obsm["controls"].dtype.kind in "iu"
         assert read.uns["spatialdata_attrs"] == written.uns["spatialdata_attrs"]
 
     def test_record(self, pair):

@@ -26,7 +26,7 @@ def transcripts() -> Transcripts:
     feature = np.concatenate([feature, np.zeros(800, int), np.ones(800, int)])
     grid = Grid(0, 0, (60, 45), 1.0)
     counts = TranscriptMap.from_positions(row, column, feature, None, shape=grid.shape, n_features=61)
-    return Transcripts(grid, counts, GENES, ("NegControlProbe_1",), len(row), 0)
+    return Transcripts(grid, counts, GENES, ("NegControlProbe_1",), (GENES, ("NegControlProbe_1",)), len(row), 0)
 
 
 def test_all_genes_without_controls(transcripts: Transcripts) -> None:

@@ -11,11 +11,14 @@ import ucs
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 
 QUIET = {"device": "cpu", "check_alignment": False, "progress": False}
+TRAINED = {**QUIET, "method": "density"}
+"""Where nothing else is asked for: a method that learns from the sample goes through all that there is."""
 
 
 def segment(sdata: SpatialData, *keys: Any, **options: Any) -> SpatialData:
     """A new object with cells."""
-    return ucs.tl.segment(sdata, *keys, **grouped(**{**QUIET, "inplace": False, **options}))
+    quiet = QUIET if options.get("model") is not None else TRAINED
+    return ucs.tl.segment(sdata, *keys, **grouped(**{**quiet, "inplace": False, **options}))
 
 
 def predict(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
@@ -30,13 +33,14 @@ def find_missing(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> 
 
 def train(sdata: SpatialData | list[SpatialData], *keys: Any, **options: Any) -> Any:
     """A model, or models of regions."""
-    given = grouped(**{**QUIET, **options})
+    given = grouped(**{**TRAINED, **options})
     return ucs.tl.train(sdata, *keys, **given.pop("compute"), **given)
 
 
 def check(sdata: SpatialData, *keys: Any, **options: Any) -> dict[str, Any]:
     """What a segmentation would use."""
-    given = grouped(**{**QUIET, "estimate": False, **options})
+    quiet = QUIET if options.get("model") is not None else TRAINED
+    given = grouped(**{**quiet, "estimate": False, **options})
     del given["progress"]
     return ucs.pp.check(sdata, *keys, **given)
 

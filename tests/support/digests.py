@@ -60,7 +60,9 @@ def of_cells(
     parts |= {"counts": digest(*_canonical(of_table.X), genes), "outlines": digest(of_shapes.index, _wkb(of_shapes))}
     parts |= {f"layers/{key}": digest(*_canonical(layer), genes) for key, layer in of_table.layers.items()}
     parts |= {f"obs/{key}": digest(column) for key, column in of_table.obs.items()}
-    parts |= {f"obsm/{key}": digest(each, list(getattr(each, "columns", []))) for key, each in of_table.obsm.items()}
+    for key, each in of_table.obsm.items():
+        entries = _canonical(each) if sparse.issparse(each) else [each, list(getattr(each, "columns", []))]
+        parts[f"obsm/{key}"] = digest(*entries)
     return parts | {f"points/{key}": digest(of_points[key]) for key in columns}
 
 

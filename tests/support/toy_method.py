@@ -21,11 +21,11 @@ from ucs._kernels.transcripts import Window
 from ucs._utils.options import documented, option
 from ucs.methods import (
     Method,
-    MethodParams,
     RasterSample,
     TileCells,
     TilePlan,
     TilePredictor,
+    TrainingParams,
     TrainingSet,
     UCSModel,
     register,
@@ -36,7 +36,7 @@ from ucs.methods.optimize import provenance
 
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
-class NearestParams(MethodParams):
+class NearestParams(TrainingParams):
     """How far cells reach."""
 
     share: float = option(0.5, "Share of the transcripts around nuclei that lie in cells.", above=0, below=1)

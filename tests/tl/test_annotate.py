@@ -114,7 +114,8 @@ def test_nuclei_without_evidence(tissue, markers):
     sdata["transcripts"] = points[(points["x"] > 100) | (points["x"] < 2)]
     sdata["transcripts"].attrs.update(points.attrs)
     for given in ({"markers": markers}, {"reference": tissue["true_table"], "type_key": "cell_type"}):
-        table = ucs.tl.annotate_nuclei(sdata, **given, inplace=False, check_alignment=False)["ucs_nuclei_types"]
+        found = ucs.tl.annotate_nuclei(sdata, **given, inplace=False, read={"check_alignment": False})
+        table = found["ucs_nuclei_types"]
         empty = np.asarray(table.X.sum(axis=1)).ravel() == 0
         assert empty.any()
         assert (table.obs["cell_type"][empty] == "unknown").all()

@@ -155,6 +155,23 @@ class TestWithoutEffect:
             with pytest.raises(TypeError, match=f"unexpected keyword argument '{name}'"):
                 call(sdata, model(), **{name: 1})
 
+    @pytest.mark.parametrize("name", ["genes", "genes_per_region", "fuse_nuclei", "check_alignment"])
+    def test_of_counts_maps_and_annotations(self, sdata, name):
+        value = "hvg" if name == "genes" else not getattr(ReadOptions(), name)
+        calls = {
+            "ucs.pp.rasterize": (lambda read: ucs.pp.rasterize(sdata, read=read), ["genes"]),
+            "ucs.tl.aggregate": (lambda read: ucs.tl.aggregate(sdata, "nucleus_labels", read=read), []),
+            "ucs.tl.annotate_nuclei": (
+                lambda read: ucs.tl.annotate_nuclei(sdata, markers=MARKERS, read=read),
+                ["check_alignment"],
+            ),
+        }
+        for where, (call, used) in calls.items():
+            message = "work began" if name in used else rf"^read\['{name}'\] has no effect in {where}. Leave it out.$"
+            for read in ({name: value}, ReadOptions(**{name: value})):
+                with pytest.raises(AssertionError if name in used else ValueError, match=message):
+                    call(read)
+
 
 class TestThreshold:
     @BOTH_METHODS

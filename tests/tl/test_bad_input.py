@@ -261,7 +261,7 @@ class TestNuclei:
 
     def test_none_at_all(self):
         sdata = make_sdata(np.zeros_like(scene().nuclei), scene().points)
-        raises(sdata, ValueError, r"No nucleus of 'nucleus_labels' lies where")
+        raises(sdata, KeyError, r"There are no nuclei: labels\['nucleus_labels'\] hold background only")
 
     def test_unconnected_coordinate_systems(self):
         sdata = scene().sdata(points_systems={"a": np.eye(3)}, nuclei_systems={"b": np.eye(3)})
@@ -381,7 +381,7 @@ class TestOptions:
 
     @STEPS
     def test_unknown_parameters_of_the_training(self, sdata, call):
-        message = r"params has unknown fields: 'epochs'; DensityParams has: 'reach', "
+        message = r"params has unknown fields: 'epochs'; DensityParams has: 'shape_exponent', 'reach', "
         raises(sdata, ValueError, message, call, params={**TINY, "epochs": 3})
         raises(sdata, TypeError, r"params=3 must be DensityParams, a mapping of its fields, or None", call, params=3)
 

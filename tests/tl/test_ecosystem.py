@@ -9,7 +9,7 @@ import spatialdata as sd
 from analysis import analyse
 from helpers import cheap_copy
 from matplotlib.image import imread
-from scenes import TINY, labels_of, make_points, scene
+from scenes import labels_of, make_points, scene
 from spatialdata import get_values, match_sdata_to_table, polygon_query
 
 import ucs
@@ -22,7 +22,7 @@ sq = pytest.importorskip("squidpy")
 def analysed(request):
     """The table of the simulated tissue, 185 cells, from counts to clusters and neighbourhoods."""
     simulated = cheap_copy(request.getfixturevalue("simulated"))
-    ucs.tl.segment(simulated, progress=False, params=TINY)
+    ucs.tl.segment(simulated, progress=False)
     table = simulated["ucs_table"]
     analyse(table)
     return simulated

@@ -7,12 +7,13 @@ import pytest
 import shapely
 import spatialdata as sd
 import zarr
+from calls import segment
 from helpers import cheap_copy
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from rasters import random_nuclei
-from scenes import AFFINES, affine, make_sdata, rotation, scaling, scene, translation
+from scenes import AFFINES, TINY, affine, make_sdata, rotation, scaling, scene, translation
 from spatialdata.models import Labels2DModel, ShapesModel
 from spatialdata.transformations import get_transformation, set_transformation
 
@@ -109,6 +110,20 @@ def test_parts_and_holes():
     assert shapes.geom_type.tolist() == ["Polygon", "Polygon", "MultiPolygon"]
     assert len(shapes.geometry.loc[1].interiors) == 1
     assert shapes.geometry.loc[3].area == 2
+
+
+def test_smooth_ones_are_those_of_a_segmentation_that_asks_for_them(cells):
+    exact, made = (ucs.tl.outlines(cells, "ucs_cells", smooth=smooth, inplace=False) for smooth in (False, True))
+    exact, made = exact["ucs_cells_boundaries"].geometry, made["ucs_cells_boundaries"].geometry
+    assert made.is_valid.all()
+    assert made.area.sum() == pytest.approx(made.union_all().area)
+    assert (made.area / exact.area - 1).abs().median() < 0.02
+    assert made.length.median() < 0.9 * exact.length.median()
+    sdata = segment(scene().sdata(), outlines="smooth", params=TINY)
+    assert sdata["ucs_table"].uns["ucs"]["parameters"]["key_added"]["outlines"] == "smooth"
+    again = ucs.tl.outlines(sdata, "ucs_cells", smooth=True, inplace=False)["ucs_cells_boundaries"]
+    moved = shapely.transform(again.geometry.to_numpy(), lambda xy: xy + [-37, -13])
+    assert shapely.equals_exact(moved, sdata["ucs_boundaries"].geometry.to_numpy(), 1e-9).all()
 
 
 class TestSimplify:
@@ -228,7 +243,7 @@ def test_labels_without_a_box_are_left_out():
 
 
 def test_an_error_in_a_thread_is_not_lost(monkeypatch):
-    def fail(*_arguments):
+    def fail(*_arguments, **_):
         raise RuntimeError("lost")
 
     monkeypatch.setattr("ucs._results.outlines.trace_window", fail)

@@ -186,4 +186,4 @@ class TestPixelSizeOfIss:
     def test_pixels_taken_for_um_are_refused_with_what_would_do(self):
         message = r"median area of the nuclei 'nuclei' is 1.\d+e\+03 um\^2.*from 0.0\d+ to 0.\d+ um\), such as um_per_"
         with pytest.raises(ValueError, match=message):
-            ucs.tl.segment(iss_sdata(ISS_PART), progress=False, params=QUICK)
+            ucs.tl.segment(iss_sdata(ISS_PART), progress=False)

@@ -221,5 +221,5 @@ def test_bad_regions_fail_before_anything_is_read(regions, error, match, call):
     unread.attrs.update(points.attrs)
     sdata.points["transcripts"] = unread
     with pytest.raises(error, match=match):
-        call(sdata, regions=regions, progress=False)
+        call(sdata, regions=regions, method="density", progress=False)
     assert "ucs_cells" not in sdata

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ucs._files.swap import Area, check_writable, clean, explained_if_full, swapping
-from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -98,10 +97,11 @@ def write_new_store(sdata: SpatialData, output: Path) -> None:
             swap.new.mkdir()
             sdata.write(swap.new / output.name)
             swap.replace([output.name])
-    except BaseException:  # Ctrl-C too
-        if committed:
-            logger.warning("Interrupted when all was done: the object is in %s.", output)
+    except BaseException as error:  # Ctrl-C too
         sdata.path = output if committed else path
+        if committed and isinstance(error, KeyboardInterrupt):
+            msg = f"interrupted when all was done: the object is in {output}."
+            raise KeyboardInterrupt(msg) from error
         raise
     sdata.path = output
 

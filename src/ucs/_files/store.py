@@ -9,7 +9,7 @@ from ucs._files.listing import KINDS, begin, finish, is_element, is_metadata, me
 from ucs._files.swap import Area, Swap, check_space, check_writable, clean, explained_if_full, swapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     from spatialdata import SpatialData
 
@@ -48,10 +48,10 @@ def check_store(sdata: SpatialData, kinds: Mapping[str, str], *, overwrite: bool
     for kind in kinds.values():
         if (store / kind).exists():
             check_writable(store / kind)
-    _check_keys(store, kinds, overwrite=overwrite)
+    _check_keys(store, kinds, replaced=kinds if overwrite else ())
 
 
-def _check_keys(store: Path, kinds: Mapping[str, str], *, overwrite: bool) -> None:
+def _check_keys(store: Path, kinds: Mapping[str, str], *, replaced: Container[str]) -> None:
     for key, wanted in kinds.items():
         for kind in KINDS:
             if not (store / kind / key).exists():
@@ -59,7 +59,7 @@ def _check_keys(store: Path, kinds: Mapping[str, str], *, overwrite: bool) -> No
             if kind != wanted:
                 msg = f"{key!r} is the name of an element in {kind} of the store {store}; choose another."
                 raise ValueError(msg)
-            if not overwrite:
+            if key not in replaced:
                 msg = f"The store {store} holds {kind}[{key!r}]; pass overwrite=True to replace it or another key."
                 raise ValueError(msg)
 
@@ -68,7 +68,8 @@ def write_elements(
     store: Path,
     elements: Mapping[str, Any],
     *,
-    overwrite: bool = True,
+    points: Mapping[str, Callable[[Path], None]] | None = None,
+    replaced: Container[str] | None = None,
     committed: Callable[[], None] = lambda: None,
 ) -> None:
     """Write elements to a store, in the place of those of the same name.
@@ -84,8 +85,10 @@ def write_elements(
         Path of a SpatialData Zarr store.
     elements
         Key -> element.
-    overwrite
-        Whether elements of the same kind may be replaced.
+    points
+        Key of points in the store -> function that makes the folder of the element that replaces them.
+    replaced
+        Keys of elements that may be there already, to be replaced; all if None.
     committed
         Called once the elements are in the store for good, also if what follows fails or is interrupted.
 
@@ -109,8 +112,11 @@ def write_elements(
         explained_if_full(store, f"{', '.join(elements)} could not be written"),
         swapping(_area(store), committed) as swap,
     ):
-        _check_keys(store, kinds, overwrite=overwrite)
+        kinds |= dict.fromkeys(points or {}, "points")
+        _check_keys(store, kinds, replaced=kinds if replaced is None else replaced)
         added.write(swap.new, consolidate_metadata=False, update_sdata_path=False, sdata_formats=_formats_of(store))
+        for key, make in (points or {}).items():
+            make(swap.new / "points" / key)
         _put_in_place(swap, [f"{kind}/{key}" for key, kind in kinds.items()])
 
 

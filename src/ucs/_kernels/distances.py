@@ -14,13 +14,16 @@ It divides by zero for a circle and does nothing for a needle, the opposite of w
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
+from ucs._kernels.labels.ids import renumber
 from ucs._kernels.labels.measure import add_pixel, second_moments
+from ucs._kernels.labels.windows import Window, smallest_window
 from ucs._kernels.lattice import boxes_by_block
 from ucs._utils.parallel import in_threads
 
@@ -125,6 +128,24 @@ def nearest_nuclei(
     return NearestNuclei(owner, distance, second)
 
 
+def window_with_nuclei(
+    core: Window, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], axes: NDArray[np.float64], reach: int
+) -> Window:
+    """Return the part of the raster that the distances in a core depend on.
+
+    By the stretched distance, the nearest pixel of a long nucleus may lie farther away than the one that is within
+    reach: that distance is at most reach / k, and at least k times the plain one.
+    """
+    window = core.grown(reach).clipped(nuclei.shape)
+    held = renumber(nuclei[window.slices], len(boxes) - 1)[0][1:]
+    parts = [window]
+    for box, k in zip(boxes[held].tolist(), axes[held, 2].tolist(), strict=True):
+        part = Window(*box).meet(core.grown(math.ceil(reach / k**2)))
+        if part != part.meet(window):
+            parts.append(part)
+    return smallest_window(parts)
+
+
 @njit(cache=True, nogil=True)
 def _nearest_in_blocks(
     first: int,
@@ -187,7 +208,7 @@ def stretched_distance(
     reach
         In pixels.
     """
-    edge = _edge_pixels(nuclei, box, nucleus)
+    edge = edge_pixels(nuclei, box, nucleus)
     cosine, sine, k = axes[0], axes[1], axes[2]
     for i in range(out.shape[0]):
         for j in range(out.shape[1]):
@@ -210,7 +231,7 @@ def stretched_distance(
 
 
 @njit(cache=True, nogil=True)
-def _edge_pixels(nuclei: NDArray, box: NDArray, nucleus: int) -> NDArray:
+def edge_pixels(nuclei: NDArray, box: NDArray, nucleus: int) -> NDArray:
     """List the pixels of a nucleus with a 4-neighbour outside it: the nearest pixel is always one of them."""
     h, w = nuclei.shape
     out = np.empty(((box[2] - box[0]) * (box[3] - box[1]), 2), dtype=np.int64)

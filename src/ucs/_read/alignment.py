@@ -21,26 +21,56 @@ if TYPE_CHECKING:
     from ucs._read.transcripts import Transcripts
 
 
+_USUAL_AREA_UM2 = (12.0, 250.0)  # of median nuclei in tissues; units that differ by a factor of 4 leave this range
 _ROWS_AT_ONCE = 1024  # bounds the memory of counts as int32
 
 
 def check_size(
-    nuclei: Nuclei, *, um_per_px: float, um_per_unit: float, nuclei_key: str, points_key: str, strict: bool
+    nuclei: Nuclei,
+    *,
+    um_per_px: float,
+    um_per_unit: float,
+    nuclei_key: str,
+    points_key: str,
+    strict: bool,
+    image_um: float | None = None,
 ) -> None:
     """Check that the median nucleus has a plausible area; a wrong unit or transformation changes it.
+
+    Beyond the usual areas a warning is logged, with the unit that would explain it: the side of the platform's pixels,
+    ``image_um``, if it does, as points may have been moved into the pixels of an image.
 
     Raises
     ------
     ValueError
-        If it has not and ``strict``; otherwise a warning is logged.
+        If it is beyond the possible areas and ``strict``; otherwise a warning is logged.
     """
     areas = pixels_of_ids(nuclei.labels, len(nuclei.ids))[1:] * um_per_px**2
     median = float(np.median(areas[areas > 0]))
     low, high = NUCLEUS_AREA_UM2
-    if low <= median <= high:
+    usual_low, usual_high = _USUAL_AREA_UM2
+    if usual_low <= median <= usual_high:
         return
     units = [um_per_unit * np.sqrt(bound / median) for bound in (low, high)]
-    example = reading_option("um_per_unit", float(f"{np.sqrt(units[0] * units[1]):.2g}"))
+    likely = [um_per_unit * np.sqrt(bound / median) for bound in _USUAL_AREA_UM2]
+    of_platform = image_um is not None and likely[0] <= image_um <= likely[1]
+    unit = image_um if of_platform else float(f"{np.sqrt(units[0] * units[1]):.2g}")
+    example = reading_option("um_per_unit", unit)
+    if low <= median <= high:
+        logger.warning(
+            "The median area of the nuclei %r is %.3g um^2, and it is %g to %g in most tissues. If the unit of the "
+            "transcripts %r is not %g um, give it: from %.2g to %.2g um would explain the area%s, as in %s.",
+            nuclei_key,
+            median,
+            usual_low,
+            usual_high,
+            points_key,
+            um_per_unit,
+            *likely,
+            f"; positions in the pixels of the platform's images, of {image_um:g} um, would" if of_platform else "",
+            example,
+        )
+        return
     msg = (
         f"The median area of the nuclei {nuclei_key!r} is {median:.3g} um^2, and nuclei have {low:g} to {high:g}: the "
         f"unit of the transcripts {points_key!r} cannot be {um_per_unit:g} um, or the transformation between the two "

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from dask.dataframe import DataFrame as DaskDataFrame
     from numpy.typing import NDArray
+    from spatialdata import SpatialData
 
     from ucs._read.platforms import Platform
 
@@ -102,7 +103,7 @@ class TranscriptColumns:
         """Return which rows pass the quality cut, ``(n,)``."""
         if self.quality is None:
             return np.ones(len(frame), dtype=bool)
-        return frame[self.quality].to_numpy() >= self.minimum_quality
+        return frame[self.quality].to_numpy(dtype=np.float64, na_value=np.nan) >= self.minimum_quality
 
     def in_planes(self, frame: pd.DataFrame) -> NDArray[np.bool_]:
         """Return which rows lie in the chosen planes, ``(n,)``."""
@@ -135,7 +136,7 @@ class TranscriptColumns:
         if self.is_gene is not None and frame[self.is_gene].dtype == np.bool_:
             return 2.0 * frame[self.is_gene].to_numpy() - 1
         if self.is_gene is not None:
-            flag = frame[self.is_gene].astype("boolean").astype("Float64").to_numpy(dtype=np.float64, na_value=np.nan)
+            flag = _flags(frame[self.is_gene]).to_numpy(dtype=np.float64, na_value=np.nan)
             vote = np.where(np.isnan(flag), vote, 2 * flag - 1)
         return None if self.is_gene is None and self.category is None else vote
 
@@ -144,8 +145,38 @@ def _first(names: Sequence[str | None], there: Sequence[str]) -> str | None:
     return next((name for name in names if name in there), None)
 
 
+def _flags(column: pd.Series) -> pd.Series:
+    """Return 1 for true and 0 for false, given as booleans, numbers or text, and NaN for values that are missing.
+
+    Values that are none of these are NaN too; :func:`check_frame` refuses them.
+    """
+    text = column.astype("string").str.strip().str.lower()
+    return text.map({"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}).astype("Float64")
+
+
+def _check_types(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
+    """Raise ``ValueError`` if a column of numbers holds something else, or one of flags no flags."""
+    for name in ("x", "y", columns.count, columns.quality, columns.plane):
+        if name is not None and not pd.api.types.is_numeric_dtype(frame[name].dtype):
+            msg = (
+                f"{where}: the column {name!r} must hold numbers, not {frame[name].dtype}. Make them numbers, as in "
+                f"points[{name!r}] = points[{name!r}].astype(float)."
+            )
+            raise ValueError(msg)
+    if columns.is_gene is not None and frame[columns.is_gene].dtype != np.bool_:
+        column = frame[columns.is_gene]
+        bad = column.notna() & _flags(column).isna() & ~column.astype("string").isin(MISSING_AS_TEXT)
+        if bad.any():
+            msg = (
+                f"{where}: {int(bad.sum())} of {len(frame)} values of {columns.is_gene!r} are neither true nor false, "
+                f"e.g. {column[bad].iloc[0]!r}. Make them booleans, or drop the column."
+            )
+            raise ValueError(msg)
+
+
 def check_frame(frame: pd.DataFrame, columns: TranscriptColumns, where: str) -> None:
     """Raise ``ValueError`` if a position is not finite, a feature is missing, or a count is not a whole number."""
+    _check_types(frame, columns, where)
     for axis in ("x", "y"):
         position = frame[axis].to_numpy()
         bad = ~np.isfinite(position if position.dtype.kind in "fiu" else position.astype(np.float64))
@@ -197,6 +228,30 @@ def counts_of(frame: pd.DataFrame, columns: TranscriptColumns) -> NDArray[np.int
     """Return the number of molecules of each row, ``(n,)``."""
     count = np.ones(len(frame)) if columns.count is None else frame[columns.count].to_numpy()
     return count.astype(np.int32)
+
+
+def names_in_tables(sdata: SpatialData, genes: Sequence[str]) -> set[str]:
+    """Return the features of the tables beside the transcripts that list most of their genes; not those of ours."""
+    found: set[str] = set()
+    for table in sdata.tables.values():
+        names = table.var_names.astype(str)
+        if "ucs" not in table.uns and 2 * names.isin(genes).sum() >= len(genes):
+            kinds = table.var.get("feature_types")
+            found.update(names if kinds is None else names[(kinds == "Gene Expression").to_numpy()])
+    return found
+
+
+def panel_of(
+    names: Iterable[str], genes: Sequence[str], controls: Sequence[str], platform: Platform, votes: Mapping[str, int]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return all genes and all controls, each in alphabetical order: those that occur, and those that are only listed.
+
+    Tables have a column for each, so that those of several samples of a panel are alike.
+    """
+    known = {*genes, *controls}
+    others = {name for name in names if name not in known and name and name not in MISSING_AS_TEXT}
+    of_controls = {name for name in others if platform.is_control(name) or votes.get(name, 0) < 0}
+    return tuple(sorted({*genes, *(others - of_controls)})), tuple(sorted({*controls, *of_controls}))
 
 
 def order_features(

@@ -10,6 +10,7 @@ import dask
 import numpy as np
 
 from ucs._read.bins import chunks_of_bins
+from ucs._utils.frames import without_added
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -92,7 +93,9 @@ class PointsElement:
 
     def partitions(self, sdata: SpatialData) -> Iterator[tuple[str, Delayed]]:
         """Yield the partitions of a points element, unread: the origin of each, for messages, and its rows."""
-        for number, partition in enumerate(sdata.points[self.key][self.columns.names()].to_delayed()):
+        names = self.columns.names()
+        points = without_added(sdata.points[self.key], names)
+        for number, partition in enumerate(points[names].to_delayed()):
             yield f"points[{self.key!r}], partition {number}", partition
 
 

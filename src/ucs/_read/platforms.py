@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.checks import choose_one, listed, natural_order, reading_option
+from ucs._utils.transformations import near
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -36,6 +37,8 @@ class Platform:
         Regular expressions for the whole keys of the elements, the preferred one first. If there is one points element
         per field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` is its placeholder
         in the keys of nuclei, ``image_key`` and ``cell_labels_key``.
+    image_um
+        Side of the pixels of its images in um; None if it is not always the same.
     table_keys
         Patterns of the tables with binned counts.
     bin_um
@@ -84,6 +87,7 @@ class Platform:
     is_gene_column: str | None = None
     category_column: str | None = None
     gene_category: str = r".*"
+    image_um: float | None = None
     table_keys: tuple[str, ...] = ()
     bin_um: float | None = None
     image_key: str | None = None
@@ -104,7 +108,9 @@ class Platform:
 
 _CONTROLS = (
     r"NegControl|NegPrb|Negative|SystemControl|FalseCode|antisense_|BLANK|Blank-|UnassignedCodeword|DeprecatedCodeword|"
-    r"Intergenic|(?i:genomic[ _]?control)"
+    r"Intergenic|(?i:genomic[ _-]?control|neg(ative)?[ _-]?(control|ctrl|prb|probe)|negative|system[ _-]?control|"
+    r"false[ _-]?code|antisense[_-]|blank(?=[ _-]|\d|$)|unassigned[ _-]?codeword|deprecated[ _-]?codeword|"
+    r"intergenic)"
 )
 
 _NUCLEI = (r"nucle(us|i)_labels", r"nucle(us|i)(_boundaries|_polygons)?", r"(?i:.*nucle.*)")
@@ -122,6 +128,7 @@ XENIUM = Platform(
     is_gene_column="is_gene",
     category_column="codeword_category",
     gene_category=r"(predesigned|custom)_gene",
+    image_um=0.2125,
     shared_nucleus_ids=True,
     readers=("xenium",),
     signature=frozenset({"feature_name", "qv"}),
@@ -242,13 +249,6 @@ def recognise(sdata: SpatialData, points_key: str | Sequence[str] | None = None)
     return GENERIC, "no reader has signed, and names and columns are those of no platform"
 
 
-def resolve_um_per_unit(sdata: SpatialData, platform: Platform, um_per_unit: float | None) -> float:
-    """Return the length of the points' unit in um: given, stated in the object, or the platform's."""
-    if um_per_unit is not None:
-        return um_per_unit
-    return sdata.attrs.get(platform.name, {}).get("um_per_unit", platform.um_per_unit)
-
-
 def platforms() -> pd.DataFrame:
     """Return the platforms as a table; see :func:`ucs.platforms`."""
     import pandas as pd
@@ -310,8 +310,18 @@ def resolve_points_key(sdata: SpatialData, platform: Platform, points_key: str |
     return choose_one(points_key, available, platform.points_keys, argument="points_key", what="points element")
 
 
-def resolve_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str | None) -> str:
+def resolve_nuclei_key(
+    sdata: SpatialData,
+    platform: Platform,
+    nuclei_key: str | None,
+    points_keys: Sequence[str] = (),
+    *,
+    without: Sequence[str] = (),
+) -> str:
     """Return the key of the nuclei, a labels or a shapes element.
+
+    Only elements that share a coordinate system with the points are candidates, if any do, and those of ``without``
+    are none.
 
     Raises
     ------
@@ -321,6 +331,8 @@ def resolve_nuclei_key(sdata: SpatialData, platform: Platform, nuclei_key: str |
         If several fit equally well.
     """
     available = [*sdata.labels, *sdata.shapes]
+    if nuclei_key is None:
+        available = [key for key in near(sdata, available, points_keys) if key not in without]
     return choose_one(
         nuclei_key, available, platform.nuclei_keys, argument="nuclei_key", what="labels or shapes element with nuclei"
     )

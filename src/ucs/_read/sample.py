@@ -9,6 +9,7 @@ import numpy as np
 
 from ucs._kernels.transcripts import TranscriptMap
 from ucs._read.alignment import check_placement, check_size
+from ucs._read.extent import warn_of_outliers
 from ucs._read.fields import find_fields, most_frequent
 from ucs._read.nuclei.of_sample import NUCLEI_KEY, find_nuclei_key, load_nuclei, make_missing
 from ucs._read.source import Source, find_source
@@ -103,6 +104,7 @@ def read_source(
         memory_limit=memory_limit,
         update=update,
     )
+    warn_of_outliers(transcripts, source.points_key)
     return transcripts, fields, None if fields is None else fields.raster(transcripts.grid)
 
 
@@ -150,6 +152,7 @@ def prepare(
         nuclei_key=nuclei_key,
         points_key=source.points_key,
         strict=check_alignment,
+        image_um=source.platform.image_um,
     )
     alignment = "unchecked"
     if check_alignment:

@@ -19,7 +19,7 @@ from ucs._read.platforms import (
     resolve_platform,
     resolve_points_key,
 )
-from ucs._read.unit import find_um_per_unit
+from ucs._read.unit import GIVEN, find_unit
 from ucs._utils.checks import check_positive, choose_one, listed, natural_order
 from ucs._utils.transformations import common_system, matrix_to_system, transformation_matrix
 
@@ -53,6 +53,8 @@ class Source:
         Side of a pixel in um.
     system
         Name of the shared coordinate system of several elements; None for a single one.
+    unit_because
+        How the length of the unit is known.
     """
 
     elements: tuple[PointsElement, ...]
@@ -60,11 +62,17 @@ class Source:
     um_per_unit: float
     resolution: float
     system: str | None = None
+    unit_because: str = GIVEN
+
+    @property
+    def keys(self) -> list[str]:
+        """Keys of the elements."""
+        return [element.key for element in self.elements]
 
     @property
     def points_key(self) -> str:
         """Key of the transcripts, for messages: a list of keys where there are several."""
-        keys = [element.key for element in self.elements]
+        keys = self.keys
         return keys[0] if len(keys) == 1 else ", ".join(keys[:4]) + (f", ... ({len(keys)} in all)" if keys[4:] else "")
 
     @property
@@ -114,6 +122,7 @@ def find_source(
     coordinate_system: str | None = None,
     gene_key: str | None = None,
     resolution: float | None = None,
+    finest: float | None = None,
     um_per_unit: float | None = None,
     z_planes: Sequence[float] | float | None = None,
 ) -> Source:
@@ -134,7 +143,9 @@ def find_source(
     gene_key
         Column with the gene; detected automatically if None.
     resolution
-        Side of a pixel in um.
+        Side of a pixel in um; that of the platform if None.
+    finest
+        Taken instead of the platform's if that is coarser; bins stay as they are.
     um_per_unit
         Length of one intrinsic unit of the elements in um; detected automatically if None.
     z_planes
@@ -150,21 +161,22 @@ def find_source(
     named = resolve_points_keys(sdata, found, points_key)
     if points_key is None:
         check_listed_fields(sdata, found, named)
-    resolution = found.resolution if resolution is None else resolution
-    um_per_unit = find_um_per_unit(sdata, found, um_per_unit, named)
-    check_positive(um_per_unit, "um_per_unit")
+    if resolution is None:
+        resolution = found.resolution if finest is None else min(found.resolution, finest)
+    unit = find_unit(sdata, found, um_per_unit, named)
+    check_positive(unit.um, "um_per_unit")
     elements = []
     for name, key in named.items():
         points = sdata.points[key]
         gene = resolve_gene_key(points, found, gene_key, key)
         columns = TranscriptColumns.of(points, gene, found, z_planes=z_planes, name=key)
         elements.append(PointsElement(key, columns, name))
-    system = None
+    system, um_per_unit = None, unit.um
     if len(elements) > 1:
         system = common_system(sdata, [element.key for element in elements], coordinate_system)
         elements = [replace(each, to_frame=matrix_to_system(sdata, each.key, system)) for each in elements]
         um_per_unit = um_per_unit / _common_scale(elements, system)
-    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system)
+    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system, unit.because)
 
 
 def find_bins(sdata: SpatialData, platform: Platform, points_key: str | Sequence[str] | None) -> str | None:
@@ -220,19 +232,22 @@ def _of_bins(
         raise ValueError(msg)
     columns = TranscriptColumns(GENE, COUNT)
     if key in sdata.points:
-        um_per_unit = find_um_per_unit(sdata, platform, um_per_unit)
+        unit = find_unit(sdata, platform, um_per_unit, {key: key})
         element = PointsElement(key, columns, key, table_key)
-        return Source((element,), platform, float(um_per_unit), float(resolution or platform.resolution))
+        resolution = resolution or platform.resolution
+        return Source((element,), platform, float(unit.um), float(resolution), unit_because=unit.because)
     matrix = lattice(sdata, key, table_key)
-    side = None if um_per_unit is not None else named_size(table_key, key)
+    side, because = None if um_per_unit is not None else named_size(table_key, key), "by the name of the bins"
     if side is None:
-        per_unit = find_um_per_unit(sdata, platform, um_per_unit)
-        side = per_unit / float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
+        unit = find_unit(sdata, platform, um_per_unit)
+        because = unit.because
+        side = unit.um / float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
     if resolution is not None and resolution < side * (1 - _ROUNDING):
         msg = f"resolution={resolution:g} um is finer than the bins of {key!r}, which have {side:g} um."
         raise ValueError(msg)
     element = PointsElement(key, columns, key, table_key, np.diag([side, side, 1.0]) @ matrix)
-    return Source((element,), platform, 1.0, float(side if resolution is None else resolution))
+    resolution = side if resolution is None else resolution
+    return Source((element,), platform, 1.0, float(resolution), unit_because=because)
 
 
 def _common_scale(elements: Sequence[PointsElement], system: str) -> float:
@@ -294,13 +309,19 @@ def resolve_points_keys(
 
 def _the_only_one(sdata: SpatialData, platform: Platform, points_key: str | None) -> str:
     """Return the key of a single points element; add advice to the errors of :func:`resolve_points_key`."""
+    from spatialdata.transformations import get_transformation
+
     try:
         return resolve_points_key(sdata, platform, points_key)
     except KeyError as error:
         raise KeyError(error.args[0] + _advice(sdata)) from error
     except ValueError as error:
         all_of_them = list(sdata.points)
-        msg = f"{error.args[0]} If they are parts of one sample, name several: points_key={all_of_them!r}."
+        systems = [set(get_transformation(sdata.points[key], get_all=True)) for key in all_of_them]
+        advice = f"If they are parts of one sample, name several: points_key={all_of_them!r}."
+        if not set.intersection(*systems):
+            advice = "They share no coordinate system: segment one after the other, each with a key_added of its own."
+        msg = f"{error.args[0]} {advice}"
         raise ValueError(msg) from error
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from ucs._kernels.labels.ids import pixels_of_ids
 from ucs._read.nuclei.make import stain_of, way_to_make
 from ucs._read.nuclei.stain import find_stain, pixel_size, working_level
-from ucs._read.platforms import GENERIC, recognise
+from ucs._read.platforms import recognise
+from ucs._read.unit import GIVEN
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.source import Source
     from ucs._read.transcripts import Transcripts
-
-GIVEN = "given"
 
 
 def describe_source(source: Source) -> dict[str, Any]:
@@ -98,8 +97,8 @@ def describe_missing_nuclei(sdata: SpatialData, source: Source) -> dict[str, Any
     if source.by_field:
         stains = [stain_of(sdata, source, element) for element in source.elements]
     else:
-        stain = find_stain(sdata, None, None)
-        stains = [(stain, pixel_size(sdata, stain.key, None))]
+        stain = find_stain(sdata, None, None, source)
+        stains = [(stain, pixel_size(sdata, stain.key, None, source))]
     first, um_per_px = stains[0]
     images = f"image {first.key!r}" if len(stains) == 1 else f"{len(stains)} images ({first.key!r}, ...)"
     return {
@@ -136,19 +135,6 @@ def _fits(key: str, patterns: Sequence[str], platform: Platform) -> str:
     if pattern is None:
         return f"the only one that {platform.name} data may have"
     return "by its name" if key == pattern else f"its name fits {pattern!r}"
-
-
-def why_unit(sdata: SpatialData, source: Source, um_per_unit: float | None) -> str:
-    """Return the source of the length of the unit."""
-    platform = source.platform
-    if um_per_unit is not None:
-        return GIVEN
-    if "um_per_unit" in sdata.attrs.get(platform.name, {}):
-        return f"the object says so: attrs[{platform.name!r}]"
-    scale = source.elements[0].scale if source.system is not None else 1.0
-    if np.isclose(source.um_per_unit * scale, platform.um_per_unit):
-        return "assumed: nothing tells it" if platform is GENERIC else f"that of {platform.name}"
-    return "told by other data of the object"
 
 
 def short_form(summary: dict[str, Any]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +13,16 @@ from ucs._files.scratch import Scratch
 from ucs._kernels.sorting import Segment
 from ucs._kernels.transcripts import TranscriptMap
 from ucs._read.chunks import BYTES_TO_SORT, MOST_READERS, SpilledBands, TranscriptChunk, compact
-from ucs._read.columns import TranscriptColumns, check_frame, codes_of, order_features
+from ucs._read.columns import (
+    TranscriptColumns,
+    check_frame,
+    codes_of,
+    names_in_tables,
+    order_features,
+    panel_of,
+)
 from ucs._read.grid import Grid
-from ucs._utils.checks import listed
+from ucs._utils.checks import check_features, listed
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, TRANSCRIPTS_SHARE, check_fits_memory, release_unused
 from ucs._utils.parallel import in_order
 
@@ -51,6 +58,8 @@ class Transcripts:
         Counts per pixel and feature.
     genes, controls
         Names of the features, each in alphabetical order: first the genes, then the controls.
+    panel
+        All genes and all controls that are listed, also those without transcripts: the columns of tables.
     n_rows
         Rows of the points elements, or entries of the table for bins.
     n_low_quality
@@ -67,6 +76,7 @@ class Transcripts:
     map: TranscriptMap
     genes: tuple[str, ...]
     controls: tuple[str, ...]
+    panel: tuple[tuple[str, ...], tuple[str, ...]]
     n_rows: int
     n_low_quality: int
     n_other_planes: int = 0
@@ -138,7 +148,10 @@ def read_transcripts(
                 accumulated.add(chunk, step=step, um_per_unit=um_per_unit)
                 update(done, max(n_chunks, done))
         release_unused()
-        return on_grid(accumulated, platform, resolution=resolution, um_per_unit=um_per_unit, elements=elements)
+        read = on_grid(accumulated, platform, resolution=resolution, um_per_unit=um_per_unit, elements=elements)
+        named = {*read.panel[0], *read.panel[1], *names_in_tables(sdata, read.genes)}
+        panel = panel_of(named, read.genes, read.controls, platform, accumulated.votes)
+        return replace(read, panel=panel)
     finally:
         accumulated.close()
 
@@ -164,6 +177,7 @@ def on_grid(
     if not accumulated.occurring:
         msg = f"{where} has no transcripts to work with: {_why_none_is_left(accumulated, elements[0].columns)}."
         raise ValueError(msg)
+    check_features(accumulated.codes, where)
     occurring = np.zeros(len(accumulated.codes), dtype=bool)
     occurring[list(accumulated.occurring)] = True
     new_code, genes, controls = order_features(accumulated.codes, occurring, platform, accumulated.votes)
@@ -177,6 +191,7 @@ def on_grid(
         accumulated.sort(new_code, grid, len(genes) + len(controls)),
         genes,
         controls,
+        panel_of(accumulated.codes, genes, controls, platform, accumulated.votes),
         accumulated.n_rows,
         n_low_quality=accumulated.n_low_quality,
         n_other_planes=accumulated.n_other_planes,
@@ -286,6 +301,7 @@ class TranscriptAccumulator:
         self.planes |= chunk.planes
         for name, votes in chunk.votes.items():
             self.votes[name] = self.votes.get(name, 0) + votes
+        code = self._codes_of(chunk.names)
         if len(chunk.row) == 0:
             return
         self.lower = np.minimum(self.lower, chunk.lower)
@@ -294,7 +310,6 @@ class TranscriptAccumulator:
         self.first = np.minimum(self.first, [chunk.row0, chunk.column0])
         last = [chunk.row0 + int(chunk.row.max()), chunk.column0 + int(chunk.column.max())]
         self.last = np.maximum(self.last, last)
-        code = self._codes_of(chunk.names)
         self.occurring.update(np.unique(code[np.flatnonzero(np.bincount(chunk.feature))]).tolist())
         self.chunks.append((chunk, code))
         self._spill_if_needed()

@@ -1,4 +1,8 @@
-"""Length of the unit of the transcripts' coordinates where the platform alone does not determine it.
+"""Length of the unit of the transcripts' coordinates, decided once for a sample, from the strongest evidence there is.
+
+The order is: what the user says; what ``attrs`` of the object state; a coordinate system whose name is a unit of
+length; columns with the same positions in pixels; for CosMx what follows; and what the platform's points are in. If the
+object itself says two things, that is an error.
 
 CosMx positions are in pixels of 0.12028 um, or of 0.18 um on the first instruments. No reader states which, but it can
 be inferred from an object. In this order:
@@ -11,13 +15,15 @@ be inferred from an object. In this order:
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._read.platforms import FOV, fields_of_view, resolve_um_per_unit
+from ucs._read.platforms import FOV, GENERIC, fields_of_view
 from ucs._utils.checks import reading_option
 from ucs._utils.log import logger
+from ucs._utils.transformations import affine_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -32,14 +38,28 @@ _FIELDS = {(5472, 3648): _FIRST, (4256, 4256): _LATER}  # width and height of a 
 _LATER_WIDTH = 4256
 # Relative. Estimates from areas and positions scatter by less; the two instruments differ by a factor of 1.5.
 _SAME = 0.02
+_PIXEL_UM = (0.05, 0.5)  # pixels of instruments
+_LENGTHS = {
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 1.0),
+    **dict.fromkeys(("mm", "millimeter", "millimeters"), 1000.0),
+}
+
+GIVEN, NOTHING = "given", "assumed: nothing tells it"
+"""Of units that the user gives, and of those that are assumed to be um."""
 
 
-def find_um_per_unit(
+@dataclass(frozen=True)
+class Unit:
+    """Length of the intrinsic unit of the transcripts in um, and how it is known."""
+
+    um: float
+    because: str
+
+
+def find_unit(
     sdata: SpatialData, platform: Platform, given: float | None, keys: Mapping[str, str] | None = None
-) -> float:
-    """Return the length of the intrinsic unit of the transcripts in um.
-
-    This is the given length, else the one stated in the object, else the one inferred from it, else the platform's.
+) -> Unit:
+    """Decide the length of the intrinsic unit of the transcripts.
 
     Parameters
     ----------
@@ -55,12 +75,79 @@ def find_um_per_unit(
     Raises
     ------
     ValueError
-        If the fields of view have different units.
+        If the fields of view have different units, or the object states two.
     """
+    if keys is None:
+        keys = fields_of_view(platform.points_keys[0], sdata.points) if platform.points_keys else {}
+    said = _said(sdata, platform, keys)
+    if given is not None:
+        for because, um in said.items():
+            if abs(um / given - 1) > _SAME:
+                logger.warning("The unit of the transcripts is %g um as given, but %.5g um by %s.", given, um, because)
+        return Unit(given, GIVEN)
+    if said:
+        because, um = next(iter(said.items()))
+        if max(said.values()) > min(said.values()) * (1 + _SAME):
+            each = "; ".join(f"{value:.5g} um by {name}" for name, value in said.items())
+            msg = f"The object says two things of the unit of its transcripts: {each}. {_give(um)}"
+            raise ValueError(msg)
+        if platform.name not in ("cosmx", "generic", "stereoseq") and abs(um / platform.um_per_unit - 1) > _SAME:
+            msg = (
+                f"The unit of the transcripts is {um:.5g} um by {because}, but {platform.um_per_unit:g} um in data of "
+                f"{platform.name}. {_give(um)}"
+            )
+            raise ValueError(msg)
+        logger.info("The unit of the transcripts is %.5g um, by %s.", um, because)
+        return Unit(um, because)
+    if platform.name == "cosmx":
+        return _of_cosmx(sdata, platform, keys)
+    return Unit(platform.um_per_unit, NOTHING if platform is GENERIC else f"that of {platform.name}")
+
+
+def _give(um: float) -> str:
+    return f"Give it: {reading_option('um_per_unit', float(f'{um:.5g}'))}."
+
+
+def _said(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> dict[str, float]:
+    """Return what the object itself says of the unit in um, by how it does so."""
+    from spatialdata.transformations import get_transformation
+
+    said: dict[str, float] = {}
     stated = sdata.attrs.get(platform.name, {}).get("um_per_unit")
-    if given is not None or stated is not None or platform.name != "cosmx":
-        return resolve_um_per_unit(sdata, platform, given)
-    keys = fields_of_view(platform.points_keys[0], sdata.points) if keys is None else keys
+    if stated is not None:
+        return {f"the object's attrs[{platform.name!r}]": float(stated)}
+    for key in keys.values():
+        if key not in sdata.points:
+            continue
+        for system, transformation in get_transformation(sdata.points[key], get_all=True).items():
+            length = _LENGTHS.get(system.lower())
+            if length is not None:
+                scale = float(np.sqrt(abs(np.linalg.det(affine_matrix(transformation)[:2, :2]))))
+                said.setdefault(f"its transformation to the coordinate system {system!r}", scale * length)
+        if platform.name == "cosmx":
+            um = _from_columns(sdata, key)
+            if um is not None:
+                said.setdefault(f"the positions of {key!r} in pixels beside those in 'x'", um)
+                break
+    return said
+
+
+def _from_columns(sdata: SpatialData, key: str) -> float | None:
+    """Return 1 or 1000 if positions are in um or mm, by their spread and that of the same positions in pixels."""
+    points = sdata.points[key]
+    pixels = next((name for name in ("x_global_px", "x_local_px") if name in points.columns), None)
+    if pixels is None:
+        return None
+    some = points[["x", pixels]].get_partition(0).compute()
+    in_px = float(some[pixels].std())
+    if not in_px > 0:
+        return None
+    size = float(some["x"].std()) / in_px
+    return next((um for um in (1.0, 1000.0) if _PIXEL_UM[0] <= size * um <= _PIXEL_UM[1]), None)
+
+
+def _of_cosmx(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> Unit:
+    """Return the size of the pixels of an instrument, which are the unit of its readers."""
     for clue, sizes in _clues(sdata, platform, keys):
         found = {field: size for field, size in sizes.items() if np.isfinite(size) and size > 0}
         if not found:
@@ -69,7 +156,7 @@ def find_um_per_unit(
         size = float(np.median(list(found.values())))
         known = [value for value in (_FIRST, _LATER) if abs(size / value - 1) < _SAME]
         logger.info("CosMx: %.5g um per pixel, from %s.", known[0] if known else size, clue)
-        return known[0] if known else size
+        return Unit(known[0] if known else size, f"told by {clue}")
     logger.warning(
         "CosMx: nothing in the object tells the size of its pixels; %g um is assumed. Instruments of the first "
         "generation had %g; if this is one of them, pass %s.",
@@ -77,7 +164,7 @@ def find_um_per_unit(
         _FIRST,
         reading_option("um_per_unit", _FIRST),
     )
-    return platform.um_per_unit
+    return Unit(platform.um_per_unit, f"that of {platform.name}")
 
 
 def _clues(

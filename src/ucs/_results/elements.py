@@ -110,6 +110,7 @@ def build_elements(
     stages
         Times the stages.
     """
+    import shapely
     from spatialdata.models import ShapesModel
 
     source, grid = sample.source, sample.transcripts.grid
@@ -122,7 +123,9 @@ def build_elements(
         table.obsm["spatial"] = at_home(table.obsm["spatial"], to_home, source.um_per_unit)
     with stages.stage("outline"):
         boxes = np.where(np.concatenate([[False], kept])[:, None], measures.boxes, 0)
-        outlines = polygon_frame(prediction.labels, to_home @ grid.px_to_intrinsic, boxes=boxes)
+        to_intrinsic = to_home @ grid.px_to_intrinsic
+        outlines = polygon_frame(prediction.labels, to_intrinsic, boxes=boxes, smooth=keys.outlines == "smooth")
+    table.obs["n_parts"] = shapely.get_num_geometries(outlines.geometry.to_numpy()).astype(np.int64)
     renumber = None if kept.all() else renumbering(kept)
     lookup = LabelLookup(prediction.labels, grid, renumber)
     share = None
@@ -138,18 +141,14 @@ def build_elements(
         new[keys.missing_nuclei] = labels_element(sample.nuclei.labels, in_systems, kept=missing, tile_size=tile_size)
     if prediction.foreground is not None and keys.foreground is not None:
         new[keys.foreground] = _foreground_element(prediction.foreground, in_systems, tile_size=tile_size)
-    return Elements(
-        new=new,
-        points={
-            part.key: with_label_column(
-                sdata,
-                PointColumns(
-                    part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
-                ),
-            )
-            for k, part in enumerate(source.elements)
-        },
-    )
+    columns = {
+        part.key: PointColumns(
+            part, None if sample.fields is None else sample.fields.owner(k), lookup, keys.points_column, share
+        )
+        for k, part in enumerate(source.elements)
+    }
+    points = {key: with_label_column(sdata, of_part) for key, of_part in columns.items()}
+    return Elements(new, points, columns)
 
 
 def _kept(n_transcripts: NDArray[np.int64], min_transcripts: int) -> NDArray[np.bool_]:
@@ -234,12 +233,13 @@ def _table(
         _rows(counts.controls, kept),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
+        panel=sample.transcripts.panel,
         ids=np.flatnonzero(kept).astype(np.int32) + 1,
         region=keys.shapes,
         area_um2=cells[:, 0] * px_area,
         centroid_um=centroid,
         obs={
-            "nucleus_id": nuclei.ids[kept],
+            "nucleus_id": _nucleus_ids(nuclei.ids, obs.get("is_missing_cell"))[kept],
             "nucleus_area_um2": nucleus_pixels * px_area,
             "eccentricity": eccentricities(cells),
             "confidence": measures.mean()[kept],
@@ -250,6 +250,15 @@ def _table(
         layers={"nucleus": _rows(counts.in_nuclei, kept)},
         uns=uns,
     )
+
+
+def _nucleus_ids(ids: NDArray, missing: NDArray[np.bool_] | None) -> Any:
+    """Return the ids of nuclei, ``(n,)``: nullable integers, or text, for cells whose nucleus was missing."""
+    import pandas as pd
+
+    if missing is None or not missing.any() or ids.dtype.kind not in "iu":
+        return ids
+    return pd.arrays.IntegerArray(ids.astype(np.int64), np.asarray(missing))
 
 
 def _rows(matrix: csr_matrix, kept: NDArray[np.bool_]) -> csr_matrix:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from ucs._kernels.bands import chunk_shape
 from ucs._read.bins import centres_of
 from ucs._read.grid import Grid
 from ucs._utils.checks import check_name
+from ucs._utils.frames import add_columns
 
 if TYPE_CHECKING:
     from dask.dataframe import DataFrame as DaskDataFrame
@@ -137,6 +137,11 @@ class PointColumns:
     name: str
     share: tuple[str, LabelLookup] | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """Names of the columns."""
+        return [self.name] if self.share is None else [self.name, self.share[0]]
+
     def of(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Return the columns for the rows of a frame."""
         x, y = self.part.place(frame)
@@ -151,34 +156,15 @@ class PointColumns:
             columns[name] = np.where(label > 0, values.at(x, y), 0).astype(np.float32) / np.float32(255)
         return pd.DataFrame(columns, index=frame.index)
 
-    def empty(self, index: pd.Index) -> pd.DataFrame:
-        """Return the columns without rows."""
-        columns: dict[str, Any] = {self.name: np.zeros(0, dtype=self.lookup.dtype)}
-        if self.share is not None:
-            columns[self.share[0]] = np.zeros(0, dtype=np.float32)
-        return pd.DataFrame(columns, index=index[:0])
-
 
 def with_label_column(sdata: SpatialData, columns: PointColumns) -> DaskDataFrame | GeoDataFrame:
-    """Return the element of a part with the columns added; those of points are lazy, with the same partitions.
-
-    A raster in memory is one task of the graph, under a random name: it is neither hashed nor sent with each partition.
-    """
-    from dask.delayed import delayed
-
+    """Return the element of a part with the columns added; those of points are lazy, with the same partitions."""
     part = columns.part
     if part.key in sdata.shapes:
         shapes = sdata.shapes[part.key]
         out = shapes.assign(**dict(columns.of(centres_of(shapes)).items()))
     else:
-        points = sdata.points[part.key]
-        held = delayed(columns, name=f"ucs-columns-{uuid4().hex}", traverse=False)
-        meta = columns.empty(points._meta.index)
-        made = points[part.read_columns()].map_partitions(_columns_of, held, meta=meta)
-        out = points.assign(**{name: made[name] for name in meta})
+        out = add_columns(sdata.points[part.key], columns.of)
     out.attrs.update(deepcopy(dict(sdata[part.key].attrs)))  # transformations are changed in place
     return out
 
-
-def _columns_of(frame: pd.DataFrame, columns: PointColumns) -> pd.DataFrame:
-    return columns.of(frame)

@@ -6,17 +6,19 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from ucs._kernels.bands import Renumbered, bands, chunk_shape
 from ucs._kernels.labels.ids import densify, ids_in
 from ucs._kernels.labels.measure import measure
 from ucs._kernels.labels.outline import outlines_to_polygons, trace_window, windows_of_boxes
+from ucs._kernels.labels.smooth import HALO, smooth_rings
+from ucs._results.table import INSTANCE_KEY
 from ucs._utils.parallel import n_threads
 
 if TYPE_CHECKING:
     from geopandas import GeoDataFrame
     from numpy.typing import NDArray
-    from xarray import DataArray, DataTree
 
     from ucs._kernels.bands import Raster
     from ucs._kernels.labels.windows import Window
@@ -50,19 +52,13 @@ def dense_view(labels: NDArray) -> tuple[Raster, NDArray[np.int32] | None, NDArr
     return Renumbered(labels, number), number, ids
 
 
-def finest_level(element: DataArray | DataTree) -> DataArray:
-    """Return the array of a labels element, the finest one of a multiscale element."""
-    from xarray import DataTree
-
-    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
-
-
 def polygon_frame(
     labels: Raster,
     to_intrinsic: NDArray[np.floating],
     *,
     boxes: NDArray[np.int64] | None = None,
     ids: NDArray | None = None,
+    smooth: bool = False,
     simplify: float = 0.0,
 ) -> GeoDataFrame:
     """Return the outlines of labels as polygons, traced in threads, each label in a window that holds it whole.
@@ -78,8 +74,11 @@ def polygon_frame(
         Labels with an empty box are left out.
     ids
         ``(n,)`` index of label ``k + 1`` in the result; the label itself if None.
+    smooth
+        Whether outlines are smooth, as in :mod:`ucs._kernels.labels.smooth`, or run along pixel edges. What lies around
+        a label is then looked at, without labels that are left out.
     simplify
-        Tolerance in pixels, 0 for exact outlines.
+        Tolerance in pixels, 0 to keep all vertices.
     """
     import shapely
     from geopandas import GeoDataFrame
@@ -87,17 +86,23 @@ def polygon_frame(
     if boxes is None:
         boxes = measure(labels, max((int(band.max(initial=0)) for _, band in bands(labels)), default=0)).boxes
     polygons = np.full(len(boxes), None, dtype=object)
+    present = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
 
     def outline(group: tuple[NDArray[np.int64], Window]) -> None:
         asked, window = group
-        traced = trace_window(np.asarray(labels[window.slices]), asked, boxes, window)
-        polygons[traced[3]] = _polygons(*traced[:3], to_intrinsic, simplify)
+        around = window.grown(HALO if smooth else 0).clipped(labels.shape)
+        pixels = np.asarray(labels[around.slices])
+        coordinates, rings, cells, found = trace_window(pixels, asked, boxes, around, every=smooth)
+        if smooth:
+            coordinates, rings = smooth_rings(coordinates, rings, pixels, present, around, labels.shape)
+        polygons[found] = _polygons(coordinates, rings, cells, to_intrinsic, simplify)
 
     with ThreadPoolExecutor(n_threads()) as pool:
         for _ in pool.map(outline, windows_of_boxes(boxes, chunk_shape(labels))):
             pass  # raises the error of a thread
     found = np.flatnonzero(~shapely.is_missing(polygons)).astype(np.int32)
-    return GeoDataFrame({"geometry": polygons[found]}, index=found if ids is None else ids[found - 1])
+    index = pd.Index(found if ids is None else ids[found - 1], name=INSTANCE_KEY)  # a name, so that files keep it
+    return GeoDataFrame({"geometry": polygons[found]}, index=index)
 
 
 def _polygons(

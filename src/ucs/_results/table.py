@@ -26,6 +26,7 @@ def build_table(
     *,
     genes: Sequence[str],
     controls: Sequence[str],
+    panel: tuple[Sequence[str], Sequence[str]],
     ids: NDArray,
     region: str,
     area_um2: NDArray[np.floating],
@@ -43,7 +44,9 @@ def build_table(
     control_counts
         ``(n, len(controls))`` int counts; None for no controls.
     genes, controls
-        Names of the features.
+        Names of the features that were counted.
+    panel
+        Names of all genes and all controls, the columns of the table; those that were not counted are 0.
     ids
         ``(n,)`` instance ids.
     region
@@ -74,22 +77,40 @@ def build_table(
             "area_um2": area_um2,
             "n_transcripts": n_transcripts,
             "n_genes": np.diff(counts.indptr).astype(np.int64),
+            "n_controls": np.zeros(len(ids), dtype=np.int64) if control_counts is None else row_sums(control_counts),
             "density": n_transcripts / area_um2,
         },
         index=names,
     )
-    table = AnnData(X=counts, obs=frame, var=pd.DataFrame(index=pd.Index(list(genes))))
+    all_genes, all_controls = panel
+    var = pd.DataFrame(index=pd.Index(list(all_genes), dtype=object))
+    table = AnnData(X=_in_panel(counts, genes, all_genes), obs=frame, var=var)
     for name, layer in layers.items():
-        table.layers[name] = layer
+        table.layers[name] = _in_panel(layer, genes, all_genes)
     table.obsm["spatial"] = centroid_um
-    if controls and control_counts is not None:
-        # Dense, as AnnData keeps frames, so in 16 bits if these suffice.
-        small = np.uint16 if control_counts.max() <= np.iinfo(np.uint16).max else np.int32
-        table.obsm["controls"] = pd.DataFrame(
-            control_counts.astype(small).toarray(), index=names, columns=list(controls)
-        )
     table.uns["ucs"] = storable(uns)
+    if all_controls and control_counts is not None:
+        # No frame: SpatialData renames the rows of tables that it concatenates, but not those of frames in them.
+        table.obsm["controls"] = _in_panel(control_counts, controls, all_controls)
+        table.uns["ucs"]["controls"] = np.array(all_controls, dtype=object)
     return TableModel.parse(table, region=region, region_key=REGION_KEY, instance_key=INSTANCE_KEY)
+
+
+def _in_panel(counts: csr_matrix, names: Sequence[str], panel: Sequence[str]) -> csr_matrix:
+    """Return counts of some features, in alphabetical order, with a column for each feature of the panel."""
+    from scipy.sparse import csr_matrix
+
+    if counts.shape[1] == len(panel):
+        return counts
+    column = pd.Index(panel).get_indexer(list(names)).astype(counts.indices.dtype)
+    return csr_matrix((counts.data, column[counts.indices], counts.indptr), shape=(counts.shape[0], len(panel)))
+
+
+def control_counts_of(table: AnnData) -> pd.DataFrame:
+    """Return the counts of controls of a table of ours as a frame, cells x controls."""
+    names = table.uns["ucs"].get("controls", [])
+    counts = table.obsm["controls"].toarray() if len(names) else np.zeros((table.n_obs, 0), dtype=np.int64)
+    return pd.DataFrame(counts, index=table.obs_names, columns=list(names))
 
 
 def at_home(

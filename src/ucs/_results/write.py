@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucs._files.store import write_elements
+from ucs._results.stored_points import WITH_POINTS, write_columns
 from ucs._utils.elements import put, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spatialdata import SpatialData
+
+    from ucs._results.lookup import PointColumns
 
 
 @dataclass(frozen=True)
 class Elements:
-    """New elements by key, and elements of points that replace those of the same key."""
+    """New elements by key, elements of points that replace those of the same key, and the columns that these have."""
 
     new: dict[str, Any]
     points: dict[str, Any] = field(default_factory=dict)
+    columns: dict[str, PointColumns] = field(default_factory=dict)
 
 
-def add_elements(
-    sdata: SpatialData, elements: Elements, *, write: bool = False, overwrite: bool = False
-) -> None:
+def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = False, overwrite: bool = False) -> None:
     """Add elements; if one cannot be added or written, the object is restored.
 
     An interruption when all is in the store already leaves it in the object too.
@@ -35,24 +42,35 @@ def add_elements(
     elements
         Elements to add.
     write
-        Whether to write the new elements (never the points) to the object's Zarr store too.
+        Whether to write the new elements to the object's Zarr store too; the columns of points only with ``"points"``.
     overwrite
         Whether elements of the same name in the store may be replaced, also such as came there meanwhile.
     """
     added = {**elements.new, **elements.points}
     before = {key: sdata[key] for key in added if key in sdata}
-    committed: list[bool] = []
+    committed: list[str] = []
     try:
         for key, element in added.items():
             put(sdata, key, element)
         if write:
-            write_elements(
-                sdata.path, elements.new, overwrite=overwrite, committed=lambda: committed.append(True)
-            )
-            logger.info("Written to %s: %s.", sdata.path, ", ".join(elements.new))
+            written, copies = dict(elements.new), {}
+            for key, columns in elements.columns.items() if write == WITH_POINTS else ():
+                if key in sdata.shapes:
+                    written[key] = elements.points[key]
+                else:
+                    copies[key] = partial(write_columns, Path(sdata.path) / "points" / key, columns=columns)
+            with said_when_done(sdata.path) as committed:
+                write_elements(
+                    sdata.path,
+                    written,
+                    points=copies,
+                    replaced=[*copies, *elements.points, *(elements.new if overwrite else ())],
+                    committed=partial(committed.extend, [*written, *copies]),
+                )
+            logger.info("Written to %s: %s.", sdata.path, ", ".join([*written, *copies]))
     except BaseException:  # Ctrl-C too
         if committed:
-            logger.warning("Interrupted when all was done: %s are in %s.", ", ".join(elements.new), sdata.path)
+            logger.warning("%s are in %s all the same.", ", ".join(elements.new), sdata.path)
             raise
         for key in added:
             if key in before:
@@ -61,6 +79,19 @@ def add_elements(
             elif key in sdata:
                 del sdata[key]
         raise
+
+
+@contextmanager
+def said_when_done(path: Path | None) -> Iterator[list[str]]:
+    """Have an interruption say which results are in a store already: those whose names are put into the list."""
+    written: list[str] = []
+    try:
+        yield written
+    except KeyboardInterrupt as interrupt:
+        if not written or interrupt.args:
+            raise
+        msg = f"interrupted when all was done: {', '.join(written)} are in {path}."
+        raise KeyboardInterrupt(msg) from interrupt
 
 
 def with_elements(sdata: SpatialData, elements: Elements, *, inplace: bool) -> SpatialData | None:

@@ -10,9 +10,10 @@ from ucs._read.platforms import resolve_platform
 from ucs._run.cluster import device_of_training
 from ucs._run.predict import as_model, check_regions_of_model
 from ucs._run.training import TrainingOptions
-from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed
+from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed, refuse
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
+from ucs.methods.params import TrainingParams
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 
 if TYPE_CHECKING:
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.regions import RegionsOption
     from ucs._run.predict import Model
-    from ucs.methods.base import Method, MethodParams
+    from ucs.methods.base import Method
     from ucs.methods.markers import Markers
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
-DEFAULT_METHOD = "density"
+DEFAULT_METHOD = "pretrained"
 
 FIND_MISSING = (False, True, "paper")
 """Values of ``find_missing``."""
@@ -118,7 +120,7 @@ def check_arguments(
             "params=": params is not None,
             "markers=": markers is not None,
             "seed=": seed is not None,
-            "read['genes']": "genes" in (read if isinstance(read, Mapping) else reading.changed()),
+            "read['genes']": "genes" in ReadOptions.given(read),
             "read['genes_per_region']": reading.genes_per_region,
             "cell_type_key=": cell_type_key is not None and not trained.uses_markers,
         }
@@ -178,6 +180,9 @@ def check_training(
     settings = chosen.params.resolve(params, **platform.params.get(chosen.name, {}))
     if seed is not None:
         check_at_least(seed, 0, "seed")
+    if not isinstance(settings, TrainingParams):
+        where = f"with method={chosen.name!r}, whose net is trained before and adapts to each place"
+        refuse({"regions=": regions is not None}, where)
     if regions is None:
         changed = settings.changed()
         given = {f"params[{name!r}]": name in changed for name in ("warm_start", "min_nuclei")}
@@ -197,15 +202,6 @@ def check_training(
         device=device_of_training(device),
         seed=seed or 0,
     )
-
-
-def refuse(given: Mapping[str, bool], where: str) -> None:
-    """Raise ``ValueError`` that names the arguments that were given but would have no effect."""
-    named = [name for name, is_given in given.items() if is_given]
-    if named:
-        has, it = ("has", "it") if len(named) == 1 else ("have", "them")
-        msg = f"{', '.join(named)} {has} no effect {where}. Leave {it} out."
-        raise ValueError(msg)
 
 
 def _method_of_model(model: Model, method: str | Method | None) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._run.output import put_from_elsewhere
 from ucs._utils.checks import listed
-from ucs._utils.files import NO_LINK, is_own
+from ucs._utils.files import BINARY, NO_LINK, is_own
 from ucs._utils.log import logger
 from ucs.methods.device import resolve_device
 
@@ -195,7 +195,7 @@ def _load(file: str) -> Any:
     PermissionError
         If anybody else could have written it: code that is in a pickle is run.
     """
-    with Path(file).open("rb", opener=lambda path, flags: os.open(path, flags | NO_LINK)) as stream:
+    with os.fdopen(os.open(file, os.O_RDONLY | NO_LINK | BINARY), "rb") as stream:
         for status in (os.fstat(stream.fileno()), Path(file).parent.lstat()):
             if not is_own(status) or (os.name != "nt" and status.st_mode & stat.S_IWOTH):
                 msg = f"{file} is not only this user's: workers must run as the user whose run it is."

@@ -60,7 +60,7 @@ def record_of(
 
 
 def log_result(
-    sdata: SpatialData, of: int, keys: OutputKeys, seconds: float, *, written: bool, find_missing: bool
+    sdata: SpatialData, of: int, keys: OutputKeys, seconds: float, *, column_left_out: bool, find_missing: bool
 ) -> None:
     """Say what a run has added.
 
@@ -74,7 +74,7 @@ def log_result(
         Of the results.
     seconds
         That the run took.
-    written
+    column_left_out
         Whether results are in the store, but for the column of the points.
     find_missing
         Whether missing cells were looked for.
@@ -88,7 +88,7 @@ def log_result(
         keys.shapes,
         keys.table,
         keys.points_column,
-        " (not in the store)" if written else "",
+        " (not in the store)" if column_left_out else "",
         table.n_obs,
         table.obs["area_um2"].median() if table.n_obs else 0,
         100 * in_cells / of,

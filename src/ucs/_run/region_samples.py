@@ -22,7 +22,7 @@ _FARTHEST = 256
 """Pixels from a region within which nuclei may decide where its background lies."""
 
 _HALO = 8
-"""Pixels beyond a patch that nets see: those of both methods."""
+"""Pixels beyond a patch that nets see: those of the methods that learn from regions."""
 
 
 def raster_of(sample: Sample, markers: Mapping[str, Sequence[str]] | None, number: int = 0) -> RasterSample:

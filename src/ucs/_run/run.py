@@ -13,7 +13,9 @@ from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
-from ucs._results.write import add_elements
+from ucs._results.leftovers import without_leftovers
+from ucs._results.stored_points import WITH_POINTS, check_stored_points
+from ucs._results.write import add_elements, said_when_done
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
 from ucs._run.missing import MISSING, add_missing_cells
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
 
 def run_segmentation(
-    sdata: SpatialData, asked: Arguments, *, inplace: bool, write: bool, progress: bool
+    sdata: SpatialData, asked: Arguments, *, inplace: bool, write: bool | str, progress: bool
 ) -> SpatialData | None:
     """Find the elements, check that all that follows can be done, and segment; see :func:`ucs.tl.segment`."""
     if write and not inplace:
@@ -52,6 +54,7 @@ def run_segmentation(
         coordinate_system=asked.read.coordinate_system,
         gene_key=asked.read.gene_key,
         resolution=asked.resolution,
+        finest=asked.training.method.finest_um,
         um_per_unit=asked.read.um_per_unit,
         z_planes=asked.read.z_planes,
     )
@@ -63,7 +66,10 @@ def run_segmentation(
     if write:
         kinds = {key: kind for kind, key in new_elements(asked.keys, find_missing=find_missing).values()}
         check_store(sdata, kinds, overwrite=asked.overwrite)
-    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0)  # which decides no tile
+        read = {part.key: part.read_columns() for part in source.elements}
+        check_stored_points(sdata, read, asked.keys.columns, write=write)
+    # Which cells are kept and how they are outlined decides no tile.
+    resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0, outlines="pixels")
     run = Run(
         asked=asked,
         source=source,
@@ -104,7 +110,7 @@ class Run:
     source: Source
     nuclei_key: str
     rule: RegionRule | None
-    write: bool
+    write: bool | str
     progress: bool
     place: Path | None
     limit: int | None
@@ -113,21 +119,28 @@ class Run:
     def add_cells(self, sdata: SpatialData, target: SpatialData) -> None:
         """Do all the steps, and add what is made of one object to another, which may be the same."""
         stages = Stages(progress=self.progress)
-        with closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace:
+        with (
+            said_when_done(target.path) as written,
+            closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace,
+        ):
             with stages.stage("total"):
                 elements, n_of_genes = self._elements(sdata, workspace, stages)
                 release_unused()  # of what they were made of
             uns = elements.new[self.asked.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
+            leftovers = without_leftovers(target, self.asked.keys, elements)
             add_elements(target, elements, write=self.write, overwrite=self.asked.overwrite)
-        log_result(
-            target,
-            n_of_genes,
-            self.asked.keys,
-            stages.seconds["total"],
-            written=self.write,
-            find_missing=bool(self.asked.find_missing),
-        )
+            written.extend(elements.new if self.write else ())
+            for key in leftovers:
+                del target[key]
+            log_result(
+                target,
+                n_of_genes,
+                self.asked.keys,
+                stages.seconds["total"],
+                column_left_out=bool(self.write) and self.write != WITH_POINTS,
+                find_missing=bool(self.asked.find_missing),
+            )
 
     def _elements(self, sdata: SpatialData, workspace: Workspace, stages: Stages) -> tuple[Elements, int]:
         """Return the new elements, and how many transcripts of genes there are."""
@@ -197,9 +210,7 @@ class Run:
             workspace, sample, regions, self.asked.model, device=training.device, tile_size=tile, options=decisive
         )
 
-    def _trained(
-        self, sample: Sample, regions: Regions | None, workspace: Workspace, stages: Stages
-    ) -> Trained:
+    def _trained(self, sample: Sample, regions: Regions | None, workspace: Workspace, stages: Stages) -> Trained:
         if self.asked.model is not None:
             return Trained(self.asked.model)
 

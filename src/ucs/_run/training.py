@@ -13,6 +13,7 @@ from ucs._utils.checks import listed
 from ucs._utils.log import logger
 from ucs._utils.memory import release_unused
 from ucs.methods.device import resolve_device
+from ucs.methods.params import TrainingParams
 from ucs.methods.region_models import RegionModels
 
 if TYPE_CHECKING:
@@ -21,8 +22,9 @@ if TYPE_CHECKING:
     from ucs._read.regions import Regions
     from ucs._read.sample import Sample
     from ucs._utils.progress import Stages
-    from ucs.methods.base import Method, MethodParams, RasterSample, TrainingSet
+    from ucs.methods.base import Method, RasterSample, TrainingSet
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 
 @dataclass(frozen=True)
@@ -134,9 +136,13 @@ class _RegionTraining:
         options: TrainingOptions,
         stages: Stages,
     ) -> None:
+        if not isinstance(options.params, TrainingParams):
+            msg = f"The method {options.method.name!r} does not learn from regions."
+            raise TypeError(msg)
         self.samples, self.rasters, self.options, self.stages = samples, rasters, options, stages
+        self.params = options.params
         self.cutters = [
-            RegionCutter(raster, of_sample, patch_size=options.params.patch_size)
+            RegionCutter(raster, of_sample, patch_size=self.params.patch_size)
             for raster, of_sample in zip(rasters, regions, strict=True)
         ]
         self.names = list(dict.fromkeys(name for of_sample in regions for name in of_sample.names))
@@ -164,7 +170,7 @@ class _RegionTraining:
     def run(self) -> RegionModels:
         """Train them all."""
         # A single region that holds all nuclei is the whole tissue: there is nothing to share.
-        warm = self.options.params.warm_start and (len(self.names) > 1 or self.n_outside > 0)
+        warm = self.params.warm_start and (len(self.names) > 1 or self.n_outside > 0)
         models: dict[str, UCSModel] = {}
         poor: dict[str, str] = {}
         for number, name in enumerate(self.names, start=1):
@@ -198,7 +204,7 @@ class _RegionTraining:
             for part in parts
             if part.inside is not None
         )
-        if n_nuclei < self.options.params.min_nuclei:
+        if n_nuclei < self.params.min_nuclei:
             return f"{n_nuclei} nuclei"
         if n_transcripts < n_nuclei:
             return f"{n_transcripts} transcripts for {n_nuclei} nuclei"

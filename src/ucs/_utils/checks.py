@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from spatialdata import SpatialData
@@ -18,6 +18,7 @@ NAME = r"(?!__|\.{1,2}$)[\w.-]+"
 """Names that SpatialData takes for elements and columns, as a regular expression."""
 LONGEST_NAME = 255
 """Bytes of the name of a file or folder, which elements and columns become in a store."""
+_PLANES = ("zindex", "z_index", "zlevel", "z_level", "z", "global_z", "plane", "z_plane")
 _MANY = 12  # names in a message: more do not fit on two lines
 
 
@@ -158,6 +159,17 @@ def check_name(name: str, argument: str) -> None:
         raise ValueError(msg)
 
 
+def check_features(names: Iterable[Any], where: str) -> None:
+    """Raise ``ValueError`` if names of genes or controls hold a NUL or are too long: no store could hold the result."""
+    odd = [name for name in names if isinstance(name, str) and ("\0" in name or len(name.encode()) > LONGEST_NAME)]
+    if odd:
+        msg = (
+            f"{where}: {len(odd)} names of genes or controls hold a NUL character or more than {LONGEST_NAME} bytes, "
+            f"e.g. {odd[0][:40]!r}. Rename or drop them."
+        )
+        raise ValueError(msg)
+
+
 def check_any_label(ids: NDArray, key: str) -> None:
     """Raise ``ValueError`` if there are no ids."""
     if len(ids) == 0:
@@ -165,22 +177,49 @@ def check_any_label(ids: NDArray, key: str) -> None:
         raise ValueError(msg)
 
 
-def check_ids(ids: NDArray, element: str) -> None:
-    """Raise ``ValueError`` if ids repeat or are negative."""
-    import numpy as np
+def check_ids(ids: NDArray, element: str, columns: Iterable[str] = ()) -> None:
+    """Raise ``ValueError`` if ids repeat, are negative, are missing, or are of several types.
 
+    ``columns`` of the element tell whether it has a row for each plane in z.
+    """
+    import numpy as np
+    import pandas as pd
+
+    missing = int(pd.isna(ids).sum())
+    if missing:
+        msg = f"{element} has {missing} rows without an id (NaN in its index). Give them ids, or drop them."
+        raise ValueError(msg)
+    kinds = sorted({"number" if is_number(one) else type(one).__name__ for one in ids.tolist()})
+    if len(kinds) > 1:
+        msg = (
+            f"{element} has ids of several types ({', '.join(kinds)}). Make them text: "
+            "gdf.index = gdf.index.astype(str)."
+        )
+        raise ValueError(msg)
     values, counts = np.unique(ids, return_counts=True)
     if (counts > 1).any():
         repeated = values[counts > 1]
         msg = (
-            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). Give "
-            "every nucleus its own id, e.g. gdf.reset_index()."
+            f"{element} has {len(repeated)} ids that occur more than once ({listed(repeated[:5].tolist())}). "
+            f"{_one_row_each(columns)}"
         )
         raise ValueError(msg)
     if np.issubdtype(values.dtype, np.number) and len(values) and values.min() < 0:
         negative = listed(values[values < 0][:5].tolist())
         msg = f"{element} has negative ids ({negative}); ids must be 0 (background) or above."
         raise ValueError(msg)
+
+
+def _one_row_each(columns: Iterable[str]) -> str:
+    """Return how to have one row for each nucleus; new ids for rows of the same one would multiply the cells."""
+    join = "gdf.dissolve(by=gdf.index)"
+    plane = next((name for name in columns if name.lower() in _PLANES), None)
+    if plane is None:
+        return f"Join the rows of a nucleus, {join}; if they are different nuclei, give each its own id."
+    return (
+        f"The column {plane!r} says that the same nucleus is there in several planes: join these, {join}, or take one "
+        f"plane, gdf[gdf[{plane!r}] == ...]."
+    )
 
 
 def check_option(value: object, name: str, allowed: Sequence[str]) -> None:
@@ -204,3 +243,12 @@ def checked_planes(z_planes: Sequence[float] | float | None) -> tuple[float, ...
         msg = f"z_planes={z_planes!r} must be a number or a list of numbers, as in the data; None takes all planes."
         raise ValueError(msg)
     return tuple(sorted({float(plane) for plane in planes}))
+
+
+def refuse(given: Mapping[str, bool], where: str) -> None:
+    """Raise ``ValueError`` that names the arguments that were given but would have no effect."""
+    named = [name for name, is_given in given.items() if is_given]
+    if named:
+        has, it = ("has", "it") if len(named) == 1 else ("have", "them")
+        msg = f"{', '.join(named)} {has} no effect {where}. Leave {it} out."
+        raise ValueError(msg)

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from spatialdata import SpatialData
+    from xarray import DataArray, DataTree
 
 
 def shallow_copy(sdata: SpatialData, replaced: Mapping[str, Any] | None = None) -> SpatialData:
@@ -31,3 +32,10 @@ def put(sdata: SpatialData, key: str, element: Any) -> None:
     if key in sdata:  # spatialdata warns of a key that is set twice
         del sdata[key]
     sdata[key] = element
+
+
+def finest_level(element: DataArray | DataTree) -> DataArray:
+    """Return the array of a labels element, the finest one of a multiscale element."""
+    from xarray import DataTree
+
+    return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element

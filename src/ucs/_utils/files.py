@@ -16,7 +16,7 @@ PARTIAL = ".ucs-partial"
 """End of the names of files that are being written."""
 NO_LINK = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 """For :func:`os.open`: follows no symbolic link, and does not wait for the other end of a pipe."""
-_BINARY = getattr(os, "O_BINARY", 0)
+BINARY = getattr(os, "OBINARY", 0)
 _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EISDIR}
 _BLOCK = 1 << 20
 
@@ -27,7 +27,7 @@ def write_file(path: Path, content: bytes) -> None:
     What is at ``path`` is replaced, also if it is a symbolic link, whose target stays as it is.
     """
     partial = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | _BINARY, 0o666)
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | BINARY, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -109,7 +109,7 @@ def read_plain(path: Path, *, at_most: int, own: bool = False) -> bytes:
         If it is longer.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | NO_LINK | _BINARY)
+        descriptor = os.open(path, os.O_RDONLY | NO_LINK | BINARY)
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.EMLINK, errno.ENXIO}:
             msg = f"{path} is a symbolic link or a pipe; only a plain file is read there."

@@ -7,12 +7,12 @@ import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
-from ucs._utils.checks import is_number, listed
+from ucs._utils.checks import is_number, listed, refuse
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
 _SHORT = reprlib.Repr()
 _SHORT.maxtuple, _SHORT.maxstring, _SHORT.maxother = 4, 80, 80
@@ -109,6 +109,24 @@ class Options:
             msg = f"{cls.argument} has unknown fields: {listed(unknown)}; {cls.__name__} has: {listed(known)}."
             raise ValueError(msg)
         return replace(cls(**defaults), **value)
+
+    @classmethod
+    def given(cls, value: Self | Mapping[str, Any] | None) -> Collection[str]:
+        """Return the names of the fields that were given: of an instance, those that differ from their defaults."""
+        return value.changed() if isinstance(value, cls) else cast("Mapping[str, Any]", value or {})
+
+    @classmethod
+    def resolve_part(cls, value: Self | Mapping[str, Any] | None, unused: Sequence[str], where: str) -> Self:
+        """Return options as :meth:`resolve` does, for a function in which some fields have no effect.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As :meth:`resolve`, and if one of the unused fields is given.
+        """
+        resolved = cls.resolve(value)
+        refuse({f"{cls.argument}[{name!r}]": name in cls.given(value) for name in unused}, where)
+        return resolved
 
 
 def documented(cls: type) -> type:

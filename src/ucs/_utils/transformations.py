@@ -102,6 +102,15 @@ def common_system(sdata: SpatialData, keys: Sequence[str], given: str | None = N
     return given or ("global" if "global" in shared else shared[0])
 
 
+def near(sdata: SpatialData, keys: Sequence[str], points_keys: Sequence[str]) -> list[str]:
+    """Return those keys whose elements share a coordinate system with some points; all of them if none does."""
+    from spatialdata.transformations import get_transformation
+
+    systems = {system for key in points_keys for system in get_transformation(sdata[key], get_all=True)}
+    sharing = [key for key in keys if systems & set(get_transformation(sdata[key], get_all=True))]
+    return sharing or list(keys)
+
+
 def _check_invertible(matrix: NDArray[np.float64], name: str, system: str) -> None:
     linear = matrix[:2, :2]
     if not np.isfinite(matrix).all() or abs(np.linalg.det(linear)) <= 1e-12 * np.square(linear).sum():

@@ -25,10 +25,10 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Store = Annotated[
-    Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")
+Store = Annotated[Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")]
+Method = Annotated[
+    str | None, typer.Option(help="pretrained, density or paper; that of a --model.", show_default="pretrained")
 ]
-Method = Annotated[str | None, typer.Option(help="density or paper; that of a --model.", show_default="density")]
 Platform = Annotated[str, typer.Option(help="auto, or one of those that ucs.platforms() lists.")]
 PointsKey = Annotated[
     list[str] | None, typer.Option(help="The transcripts; detected automatically. Several: give it repeatedly.")
@@ -167,14 +167,17 @@ def segment(
     param: Param = None,
     seed: Seed = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace earlier results and an OUTPUT.")] = False,
+    keep_points: Annotated[
+        bool, typer.Option("--keep-points", help="Leave the transcripts in STORE as they are, without the column.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     **groups: Any,
 ) -> None:
     """Segment the cells of a store: train on it, predict, refine, and write the cells into it.
 
-    STORE receives labels ucs_cells, shapes ucs_boundaries and the table ucs_table; nothing else in it is touched. With
-    --output the whole object goes to a new store, in which the transcripts have the column ucs_cell_id too.
+    STORE receives labels ucs_cells, shapes ucs_boundaries, the table ucs_table and the column ucs_cell_id of the
+    transcripts; nothing else in it is changed. With --output the whole object goes to a new store.
     """
     with reporting(_OPTIONS, quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
         from ucs._files.new_store import check_new_store, check_writable_folder, read_store, write_new_store
@@ -205,7 +208,7 @@ def segment(
             params=parameters(param),
             seed=seed,
             overwrite=overwrite,
-            write=output is None,
+            write=False if output is not None else True if keep_points else "points",
             progress=shows_progress(quiet=quiet),
             **groups,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -17,8 +17,6 @@ from ucs.metrics import expand_nuclei, match
 from ucs.tl import segment
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from matplotlib.figure import Figure
     from rich.table import Table
     from spatialdata import SpatialData
@@ -56,7 +54,6 @@ def run(
     output: Path,
     *,
     size_um: float | None = None,
-    params: Mapping[str, Any] | None = None,
     seed: int = 0,
     device: str = "auto",
     overwrite: bool = False,
@@ -76,7 +73,7 @@ def run(
         raise FileExistsError(msg)
     size = SIZE_UM if size_um is None else size_um
     sdata = simulate(width_um=size, height_um=size, seed=seed)
-    segment(sdata, params=params, compute={"device": device}, seed=seed, progress=progress)
+    segment(sdata, compute={"device": device}, seed=seed, progress=progress)
     scores = agreement(sdata)
     write_new_store(sdata, store)
     draw(sdata, picture)

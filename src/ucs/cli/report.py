@@ -45,7 +45,7 @@ def run_table(table: AnnData, *, title: str, write_seconds: float | None = None)
 
 def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
     parameters, quality = uns["parameters"], uns["qc"]
-    controls = table.obsm["controls"].to_numpy().sum() if "controls" in table.obsm else 0
+    controls = table.obsm["controls"].sum() if "controls" in table.obsm else 0
     assigned, used = int(table.X.sum() + controls), int(quality["n_kept"])
     figures = {
         "platform": str(parameters["platform"]),

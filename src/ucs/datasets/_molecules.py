@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from numba import njit
 
+from ucs.datasets._arrange import ArrangedTissue
 from ucs.datasets._tissue import spread_over_types
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 CONTROLS = tuple([f"NegControlProbe_{k:05d}" for k in range(1, 21)] + [f"BLANK_{k:04d}" for k in range(1, 51)])
 _LOW_QUALITY_OF_CONTROLS = 0.5
+_CLUMPED, _CLUMP_UM = 0.12, 0.5  # in layouts: share of the transcripts that lie beside another one of their gene
 _SECTION_UM = (18.0, 2.0)  # mean and spread of z
 
 
@@ -73,22 +75,28 @@ def draw_transcripts(
     ``x, y, z`` in um (float32), ``gene`` (code into the genes followed by :data:`CONTROLS`), ``true_cell_id`` (int32,
     0 = background) and ``qv`` (float32).
     """
-    cell, gene, x, y = _from_cells(params, tissue, profiles, rng)
     height, width = (side * tissue.um_per_px for side in tissue.cells.shape)
-    n_background = rng.poisson(params.background_per_um2 * height * width)
-    n_controls = rng.poisson(params.control_share * (n_background + cell.size))
-    ambient = np.bincount(gene, minlength=params.n_genes) if gene.size else profiles.by_type.sum(axis=0)
-    background_gene = _draw_genes(ambient / ambient.sum(), n_background, rng)
+    if isinstance(tissue, ArrangedTissue):
+        cell, gene, x, y = _of_layout(params, tissue, profiles, rng)
+        free_gene, free_x, free_y = _of_no_cell(tissue, profiles, gene, rng)
+        n_controls = rng.poisson(params.control_share * (free_x.size + cell.size))
+    else:
+        cell, gene, x, y = _from_cells(params, tissue, profiles, rng)
+        n_background = rng.poisson(params.background_per_um2 * height * width)
+        n_controls = rng.poisson(params.control_share * (n_background + cell.size))
+        free_gene = _draw_genes(_ambient(gene, profiles), n_background, rng)
+        free_x = free_y = np.empty(0)  # they lie anywhere, as controls do
     control = params.n_genes + rng.integers(0, len(CONTROLS), n_controls)
-    n_free = n_background + n_controls
-    x = np.concatenate([x, rng.uniform(0, width, n_free)])
-    y = np.concatenate([y, rng.uniform(0, height, n_free)])
+    n_free = free_gene.size + n_controls
+    anywhere = n_free - free_x.size
+    x = np.concatenate([x, free_x, rng.uniform(0, width, anywhere)])
+    y = np.concatenate([y, free_y, rng.uniform(0, height, anywhere)])
     frame = pd.DataFrame(
         {
             "x": x.astype(np.float32),
             "y": y.astype(np.float32),
             "z": (_SECTION_UM[0] + _SECTION_UM[1] * rng.standard_normal(x.size)).astype(np.float32),
-            "gene": np.concatenate([gene, background_gene, control]).astype(np.int32),
+            "gene": np.concatenate([gene, free_gene, control]).astype(np.int32),
             "true_cell_id": np.concatenate([cell + 1, np.zeros(n_free)]).astype(np.int32),
         }
     )
@@ -122,6 +130,62 @@ def _from_cells(
     y = (chosen // width + rng.random(cell.size)) * tissue.um_per_px
     moved = params.diffusion_um * (rng.random(cell.size) < params.diffusion_share)
     return cell, gene, x + moved * rng.standard_normal(cell.size), y + moved * rng.standard_normal(cell.size)
+
+
+def _of_layout(
+    params: SimulationParams, tissue: ArrangedTissue, profiles: Profiles, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return cell, gene, x and y: from pixels with levels of their own, in part clumped, moved with heavy tails."""
+    nuclear = tissue.nuclei > 0
+    x, y, pixel = _scattered(np.where(nuclear, params.nuclear_enrichment, 1) * tissue.from_cells, tissue.um_per_px, rng)
+    cell, in_nucleus = tissue.cells.ravel()[pixel].astype(np.intp) - 1, nuclear.ravel()[pixel]
+    gene = np.empty(cell.size, np.int64)
+    of = 2 * tissue.cell_type[cell] + in_nucleus
+    for k in np.unique(of):
+        share = profiles.by_type[k // 2] * (profiles.nuclear_ratio if k % 2 else 1)
+        here = of == k
+        gene[here] = _draw_genes(share / share.sum(), int(here.sum()), rng)
+    copy, source = _partners(cell, _CLUMPED, rng)
+    gene[copy] = gene[source]
+    x[copy] = x[source] + _CLUMP_UM * rng.standard_normal(copy.size)
+    y[copy] = y[source] + _CLUMP_UM * rng.standard_normal(copy.size)
+    moved = params.diffusion_um * (rng.random(cell.size) < params.diffusion_share) / np.sqrt(2)  # of variance 2
+    return cell, gene, x + moved * rng.standard_t(4, cell.size), y + moved * rng.standard_t(4, cell.size)
+
+
+def _of_no_cell(
+    tissue: ArrangedTissue, profiles: Profiles, gene: NDArray[np.int64], rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return gene, x and y of ambient RNA, and of RNA of a few types whose cells are not there."""
+    x, y, _ = _scattered(tissue.background, tissue.um_per_px, rng)
+    spilt_x, spilt_y, _ = _scattered(tissue.spill, tissue.um_per_px, rng)
+    spilt = rng.dirichlet(np.full(len(profiles.by_type), 0.4)) @ profiles.by_type
+    genes = [_draw_genes(_ambient(gene, profiles), x.size, rng), _draw_genes(spilt, spilt_x.size, rng)]
+    return np.concatenate(genes), np.concatenate([x, spilt_x]), np.concatenate([y, spilt_y])
+
+
+def _scattered(
+    expected: NDArray, um_per_px: float, rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    """Draw points with expected numbers per pixel; return x, y and the flat index of the pixel."""
+    pixel = np.repeat(np.arange(expected.size), rng.poisson(expected).ravel())
+    row, column = np.divmod(pixel, expected.shape[1])
+    return (column + rng.random(pixel.size)) * um_per_px, (row + rng.random(pixel.size)) * um_per_px, pixel
+
+
+def _partners(
+    cell: NDArray[np.integer], share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Choose a share of the transcripts, and for each of them another one of the same cell."""
+    order = np.lexsort((rng.random(cell.size), cell))
+    chosen = np.flatnonzero(rng.random(max(cell.size - 1, 0)) < share) + 1
+    chosen = chosen[cell[order[chosen]] == cell[order[chosen - 1]]]
+    return order[chosen], order[chosen - 1]
+
+
+def _ambient(gene: NDArray[np.int64], profiles: Profiles) -> NDArray[np.float64]:
+    total = np.bincount(gene, minlength=len(profiles.names)) if gene.size else profiles.by_type.sum(axis=0)
+    return total / total.sum()
 
 
 def _draw_genes(share: NDArray[np.float64], n: int, rng: np.random.Generator) -> NDArray[np.int64]:

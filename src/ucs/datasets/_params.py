@@ -8,6 +8,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from ucs.datasets._layouts import LAYOUTS
+
 
 def _bounded(default: Any, low: float, high: float) -> Any:
     return field(default=default, metadata={"low": low, "high": high})
@@ -150,7 +152,7 @@ def _checked_number(name: str, value: object, *, low: float, high: float, whole:
 
 
 #: Tissues that are hard in one way each: keywords for :func:`ucs.datasets.simulate`.
-REGIMES: dict[str, dict[str, float]] = {
+REGIMES: dict[str, dict[str, Any]] = {
     "default": {},
     "sparse": {"transcripts_per_cell": 30.0},
     "background": {"background_per_um2": 0.15},
@@ -160,4 +162,5 @@ REGIMES: dict[str, dict[str, float]] = {
     "spindle": {"spindle_share": 0.7},
     "missing": {"missing_nuclei": 0.2},
     "5k": {"n_genes": 5000, "transcripts_per_cell": 500.0, "marker_genes": 60},
+    **{name: {"layout": name} for name in LAYOUTS},
 }

@@ -18,6 +18,8 @@ from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel, TableModel
 from spatialdata.transformations import Identity, Scale
 
+from ucs.datasets._arrange import arrange_tissue
+from ucs.datasets._layouts import LAYOUTS
 from ucs.datasets._molecules import CONTROLS, Profiles, draw_profiles, draw_transcripts
 from ucs.datasets._params import SimulationParams
 from ucs.datasets._tissue import Tissue, grow_tissue
@@ -27,11 +29,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from xarray import DataArray, DataTree
 
+    from ucs.datasets._layout import Layout
+
 UM_PER_PX = 0.2125  # side of a Xenium pixel
 _VENDOR_EXPANSION_UM = 5.0  # the vendor's cells: nuclei grown by this much (Xenium without a membrane stain)
 _ROWS_PER_PARTITION = 100_000
 _CHUNK_PX = 4096  # the reader's
 _SCALE_FACTORS = [2, 2, 2, 2]  # the reader's
+_OF_SHAPES = frozenset(
+    ("cells_per_mm2", "cell_area_spread", "nucleus_area_um2", "nucleus_area_spread", "nucleus_offset", "packing")
+    + ("spindle_share", "spindle_aspect", "aspect", "irregularity", "empty_share", "empty_scale_um")
+)
 _FIRST_TRANSCRIPT_ID = 281_474_976_710_656  # 2^48: ids of real runs need 64 bits
 
 
@@ -42,6 +50,7 @@ def simulate(
     n_genes: int = 300,
     n_cell_types: int = 8,
     seed: int = 0,
+    layout: str | None = None,
     **parameters: float,
 ) -> SpatialData:
     """Return a simulated Xenium run with known cells.
@@ -60,6 +69,11 @@ def simulate(
         Number of cell types.
     seed
         Everything is drawn from it: the same seed and parameters give the same object.
+    layout
+        Name of a tissue of several classes of cells, one of :data:`LAYOUTS`, instead of the tissue that the parameters
+        describe: two depths, RNA without nuclei, small among large cells, processes, fibres, several tissues. Cells
+        have no formula there: they grow over uneven ground until they meet. Parameters of molecules and types still
+        apply, those of shapes and places do not.
     **parameters
         Any other field of :class:`SimulationParams`, where each is described; see also :data:`REGIMES`.
 
@@ -77,8 +91,8 @@ def simulate(
     - labels ``true_cells`` (uint32), in which a cell has the id of its nucleus in ``nucleus_labels``,
     - column ``true_cell_id`` of the points (int32): the cell that a transcript came from, wherever it is seen;
       0 = none (background and controls),
-    - table ``true_table``: counts of each cell's transcripts (of any quality), its type, shape and areas; in ``var``
-      which type a gene is a marker of and how nuclear it is.
+    - table ``true_table``: counts of each cell's transcripts (of any quality), its type, class, shape and areas; in
+      ``var`` which type a gene is a marker of and how nuclear it is.
 
     ``attrs["ucs_simulation"]`` holds the parameters and the seed.
 
@@ -95,14 +109,22 @@ def simulate(
     >>> sorted(sdata.labels)
     ['cell_labels', 'nucleus_labels', 'true_cells']
     """
+    plan = _layout(layout, parameters)
     params = SimulationParams.checked(
-        width_um=width_um, height_um=height_um, n_genes=n_genes, n_cell_types=n_cell_types, **parameters
+        width_um=width_um,
+        height_um=height_um,
+        n_genes=n_genes,
+        n_cell_types=n_cell_types,
+        **({} if plan is None else plan.molecules) | parameters,
     )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed={seed!r} given: it must be a whole number, 0 or more.")
     # One stream each, so that what is drawn for one does not depend on how much is drawn for another.
     for_tissue, for_profiles, for_transcripts, for_image = np.random.default_rng(seed).spawn(4)
-    tissue = grow_tissue(params, UM_PER_PX, for_tissue)
+    if plan is None:
+        tissue = grow_tissue(params, UM_PER_PX, for_tissue)
+    else:
+        tissue = arrange_tissue(params, plan, UM_PER_PX, for_tissue)
     if not tissue.has_visible_nucleus.any():
         raise ValueError(
             f"No cell with a nucleus lies in {params.width_um:g} x {params.height_um:g} um (cells_per_mm2="
@@ -123,8 +145,23 @@ def simulate(
         points={"transcripts": _points(transcripts, nuclei, vendor_cells, [*profiles.names, *CONTROLS])},
         shapes={"nucleus_boundaries": _polygons(nuclei)},
         tables={"true_table": _table(tissue, profiles, transcripts)},
-        attrs={"ucs_simulation": {**asdict(params), "seed": int(seed)}},
+        attrs={"ucs_simulation": {**asdict(params), "seed": int(seed)} | ({"layout": layout} if layout else {})},
     )
+
+
+def _layout(name: str | None, parameters: dict[str, float]) -> Layout | None:
+    """Look a layout up; refuse parameters that it would ignore."""
+    if name is None:
+        return None
+    if name not in LAYOUTS:
+        raise ValueError(f"layout={name!r} is unknown. There are: {', '.join(LAYOUTS)}.")
+    ignored = [key for key in parameters if key in _OF_SHAPES]
+    if ignored:
+        raise TypeError(
+            f"{', '.join(ignored)}: a layout decides shapes and places itself. Leave this out, or leave out "
+            f"layout={name!r}."
+        )
+    return LAYOUTS[name]
 
 
 def _um_to_global() -> Scale:
@@ -224,6 +261,7 @@ def _table(tissue: Tissue, profiles: Profiles, transcripts: pd.DataFrame) -> ad.
             "cell_id": np.arange(1, n_cells + 1),
             "region": pd.Categorical(["true_cells"] * n_cells),
             "cell_type": pd.Categorical.from_codes(tissue.cell_type, categories=types),
+            "cell_class": pd.Categorical(tissue.cell_class),
             "is_spindle": tissue.is_spindle,
             "has_nucleus_label": tissue.has_visible_nucleus,
             "area_um2": np.bincount(tissue.cells.ravel(), minlength=n_cells + 1)[1:] * px_area,

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     _Where = Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.bool_]]
 
-_MIN_NUCLEUS_UM2 = 8.0  # cells are dropped if the border of the field or a neighbour leaves less of their nucleus
+MIN_NUCLEUS_UM2 = 8.0  # cells are dropped if the border of the field or a neighbour leaves less of their nucleus
 _RELAXATION_STEPS = 40  # small pushes between overlapping neighbours
 _LARGEST_NUCLEUS = 0.8  # semi-axes of nuclei relative to those of their cell, at most
 
@@ -41,6 +41,7 @@ class Tissue:
     is_spindle: NDArray[np.bool_]
     has_visible_nucleus: NDArray[np.bool_]
     um_per_px: float
+    cell_class: NDArray[np.str_]
 
     def visible_nuclei(self) -> NDArray[np.int32]:
         """Return the nuclei without those of cells whose nucleus lies outside the section."""
@@ -61,9 +62,11 @@ def grow_tissue(params: SimulationParams, um_per_px: float, rng: np.random.Gener
     shape = (int(np.ceil(params.height_um / um_per_px)), int(np.ceil(params.width_um / um_per_px)))
     nucleus_labels = draw(nuclei, shape, um_per_px)
     cell_labels = draw(cells, shape, um_per_px)
-    keep = keep_whole(cell_labels, nucleus_labels, x.size, _MIN_NUCLEUS_UM2 / um_per_px**2)
+    keep = keep_whole(cell_labels, nucleus_labels, x.size, MIN_NUCLEUS_UM2 / um_per_px**2)
     visible = rng.random(keep.size) >= params.missing_nuclei
-    return Tissue(cell_labels, nucleus_labels, cell_type[keep], is_spindle[keep], visible, um_per_px)
+    spindle = is_spindle[keep]
+    cell_class = np.where(spindle, "spindle", "round")
+    return Tissue(cell_labels, nucleus_labels, cell_type[keep], spindle, visible, um_per_px, cell_class)
 
 
 @dataclass(frozen=True)

@@ -1,12 +1,12 @@
 """Segmentation methods, their parameters and trained models.
 
-Two methods are built in: ``"density"``, the default, and ``"paper"``, the networks of the UCS paper. Another one is a
-subclass of :class:`Method` that is passed to :func:`register`.
+Three methods are built in: ``"pretrained"``, the default, ``"density"``, which learns from the sample alone, and
+``"paper"``, the networks of the UCS paper. Another one is a subclass of :class:`Method` that is passed to
+:func:`register`.
 """
 
 from ucs.methods.base import (
     Method,
-    MethodParams,
     RasterSample,
     TileCells,
     TilePlan,
@@ -25,6 +25,10 @@ from ucs.methods.paper.foreground import ForegroundNet
 from ucs.methods.paper.method import PaperMethod
 from ucs.methods.paper.model import PaperModel
 from ucs.methods.paper.params import PaperParams
+from ucs.methods.params import MethodParams, TrainingParams
+from ucs.methods.pretrained.method import PretrainedMethod
+from ucs.methods.pretrained.model import PretrainedModel
+from ucs.methods.pretrained.params import PretrainedParams
 from ucs.methods.region_models import RegionModels
 
 __all__ = [
@@ -39,11 +43,15 @@ __all__ = [
     "PaperMethod",
     "PaperModel",
     "PaperParams",
+    "PretrainedMethod",
+    "PretrainedModel",
+    "PretrainedParams",
     "RasterSample",
     "RegionModels",
     "TileCells",
     "TilePlan",
     "TilePredictor",
+    "TrainingParams",
     "TrainingSet",
     "UCSModel",
     "method_names",

@@ -16,13 +16,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs._utils.checks import listed
-from ucs._utils.options import Options, documented, option
+from ucs.methods.registry import METHODS, method_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,37 +30,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
     Progress = Callable[[int, int], None]
     """Called with ``(done, total)``."""
-
-@documented
-@dataclass(frozen=True, kw_only=True, repr=False)
-class MethodParams(Options):
-    """What every method has: which nuclei a pixel may belong to, and when a region has a model of its own."""
-
-    argument: ClassVar[str] = "params"
-
-    reach: int = option(
-        24, "Distance in pixels up to which a nucleus is a candidate owner of a pixel: half the paper's patch.", least=1
-    )
-    shape_exponent: float = option(
-        0.3,
-        "How far distances follow the shape of nuclei (the paper's scaled softmask): exponent of the ratio of the axes "
-        "of the nucleus' ellipse. 0: plain distances.",
-        least=0,
-        most=1,
-    )
-    patch_size: int = option(48, "Side of a training patch in pixels (paper: 48).", least=8)
-    min_nuclei: int = option(50, "Nuclei that a region must have for a model of its own.", least=1)
-    warm_start: bool = option(
-        default=False,
-        text="Whether models of regions begin as a model of the whole tissue and take a third of the steps."
-    )
-
-    def planned(self, n_patches: int) -> Self:
-        """Return parameters with numbers for what depends on the tissue, which ``n_patches`` training patches cover."""
-        return self
 
 
 @dataclass(frozen=True)
@@ -227,6 +199,8 @@ class Method(ABC):
     """Its trained models."""
     threshold: ClassVar[float] = 0.5
     """Default of the probability of lying in a cell above which a pixel does."""
+    finest_um: ClassVar[float | None] = None
+    """Side of a pixel in um that its cells have by default where the platform's is coarser; None for the platform's."""
     types_need_markers: ClassVar[bool] = False
     """Whether given cell types have an effect with marker genes only."""
 
@@ -326,9 +300,6 @@ class Method(ABC):
 
 _BYTES_PER_TILE_PIXEL, _AROUND_TILE = 80, 128  # measured: of a tile at work, and how much larger than its core it is
 
-_METHODS: dict[str, Method] = {}
-
-
 def register(method: Method) -> Method:
     """Make a method known under its name, for ``method=`` and for saved models.
 
@@ -337,11 +308,11 @@ def register(method: Method) -> Method:
     ValueError
         If the name is taken by another method.
     """
-    known = _METHODS.get(method.name)
+    known = METHODS.get(method.name)
     if known is not None and type(known) is not type(method):
         msg = f"There is a method {method.name!r} already: {known!r}. Give yours another name."
         raise ValueError(msg)
-    _METHODS[method.name] = method
+    METHODS[method.name] = method
     return method
 
 
@@ -353,14 +324,9 @@ def resolve_method(name: str | Method) -> Method:
     ValueError
         If the name is unknown.
     """
-    if isinstance(name, Method):
-        return name
-    if name not in _METHODS:
-        msg = f"method={name!r} is unknown; known are {listed(_METHODS)}."
-        raise ValueError(msg)
-    return _METHODS[name]
+    return name if isinstance(name, Method) else method_named(name)
 
 
 def method_names() -> list[str]:
     """Return the names of the methods that are known."""
-    return list(_METHODS)
+    return list(METHODS)

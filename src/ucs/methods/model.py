@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from ucs.methods.base import resolve_method
 from ucs.methods.model_files import (
     MODEL_FILE,
     check_description,
@@ -20,6 +19,7 @@ from ucs.methods.model_files import (
     readable,
     write_model,
 )
+from ucs.methods.registry import method_named
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ucs._kernels.transcripts import TranscriptMap
-    from ucs.methods.base import MethodParams
     from ucs.methods.density.expression import ExpressionProfiles
+    from ucs.methods.params import MethodParams
 
 MINIMUM_OVERLAP = 0.5
 """Share of a model's genes that data must have for the model to be applied."""
@@ -150,7 +150,7 @@ class UCSModel(ABC):
         """Make the model that a file in a directory describes, see :meth:`load`."""
         with readable(path):
             check_description(description)
-            method = resolve_method(description["method"])
+            method = method_named(description["method"])
             rest = (
                 description,
                 tuple(description["genes"]),

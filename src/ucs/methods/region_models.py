@@ -14,7 +14,7 @@ from ucs.methods.model_files import REGIONS_FILE, check_free, read_description, 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ucs.methods.base import MethodParams
+    from ucs.methods.params import MethodParams
 
 _SHARED = "shared"
 

@@ -13,6 +13,7 @@ from ucs.metrics._baselines import expand_nuclei, voronoi_cells
 from ucs.metrics._capture import Capture, capture
 from ucs.metrics._comparison import ComparisonMetrics
 from ucs.metrics._correlation import ReferenceCorrelation, reference_correlation
+from ucs.metrics._heldout import gene_halves, heldout_purity
 from ucs.metrics._markers import markers_from_reference
 from ucs.metrics._match import IOU_THRESHOLDS, match, matched_pairs
 from ucs.metrics._mecr import Mecr, mecr
@@ -35,6 +36,8 @@ __all__ = [
     "Tissue",
     "capture",
     "expand_nuclei",
+    "gene_halves",
+    "heldout_purity",
     "markers_from_reference",
     "match",
     "matched_pairs",

@@ -96,8 +96,8 @@ def subsample_stability(
     for share in shares:
         part = _with_points(tissue, share, seed)
         found = run(part)
-        cells = _cells(part if found is None else found, labels_key)
-        compared = tissue.holding({_FULL: _cells(full, labels_key), _PART: cells})
+        cells = cells_in(part if found is None else found, labels_key)
+        compared = tissue.holding({_FULL: cells_in(full, labels_key), _PART: cells})
         scores = match(_FULL, _PART, thresholds=levels, sdata=compared)
         rows.append(
             {"n_transcripts": _n_transcripts(part, tissue), "n_cells": int(scores["n_predicted"].iloc[0])}
@@ -106,7 +106,7 @@ def subsample_stability(
     return pd.DataFrame(rows, index=pd.Index(shares, name="fraction"))
 
 
-def _cells(found: Any, labels_key: str) -> Any:
+def cells_in(found: Any, labels_key: str) -> Any:
     """Return the element with the cells."""
     if not hasattr(found, "gen_elements"):
         if not hasattr(found, "attrs"):

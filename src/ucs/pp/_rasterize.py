@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ucs._read.lazy.extent import survey
 from ucs._read.lazy.map import lazy_counts
 from ucs._read.source import find_source
 from ucs._run.genes import choose_genes, is_by_variability
 from ucs._utils.checks import check_at_least
+from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from spatialdata import SpatialData
     from xarray import DataArray
 
     from ucs._read.platforms import Platform
+
+_UNUSED = ("genes_per_region", "fuse_nuclei", "check_alignment")  # options of reading without effect here
 
 
 def rasterize(
@@ -24,12 +27,8 @@ def rasterize(
     points_key: str | Sequence[str] | None = None,
     *,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
-    gene_key: str | None = None,
     resolution: float | None = None,
-    um_per_unit: float | None = None,
-    genes: str | int | Sequence[str] = "all",
-    z_planes: Sequence[float] | float | None = None,
+    read: ReadOptions | Mapping[str, Any] | None = None,
     tile_size: int = 256,
     gene_chunk: int | None = None,
 ) -> DataArray:
@@ -38,7 +37,7 @@ def rasterize(
     Of points that Dask reads from Parquet files, as those of a SpatialData store are, nothing but metadata is read at
     first: statistics tell where transcripts lie, dictionaries which genes there are. Where these do not suffice, all
     transcripts are read once, and a log line says why: if the points do not come from files or were changed since, if a
-    column tells genes from controls (``is_gene`` of Xenium), or to choose by ``z_planes`` or the variability of genes.
+    column tells genes from controls (``is_gene`` of Xenium), or to choose by planes in z or the variability of genes.
 
     Each computation then reads those parts of the points that reach the chunks asked for, each of them once. It holds
     about 6 bytes per transcript of them, and one or two chunks per thread.
@@ -51,18 +50,11 @@ def rasterize(
         Key of the transcripts, or several; found by itself if None.
     platform
         ``"auto"``, a name, or a platform.
-    coordinate_system
-        In which several elements with transcripts lie together; ``"global"`` or another that all share if None.
-    gene_key
-        Column with the gene of each transcript; found by itself if None.
     resolution
         Side of a pixel in um; the platform's if None.
-    um_per_unit
-        Length of the points' intrinsic unit in um; the platform's if None.
-    genes
-        Genes to count, as in :func:`ucs.tl.segment`: ``"all"``, ``"hvg"``, how many of these, names, or a pattern.
-    z_planes
-        Planes in z whose transcripts are counted, as numbered in the data; all if None.
+    read
+        How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but those of nuclei and
+        regions. ``genes`` are those to count.
     tile_size
         Side of a chunk in pixels.
     gene_chunk
@@ -80,7 +72,7 @@ def rasterize(
 
     Raises
     ------
-    KeyError, ValueError, MemoryError
+    KeyError, TypeError, ValueError, MemoryError
         As :func:`ucs.tl.segment`, for what concerns the points and the genes. What is wrong with rows, such as a
         position that is NaN, is raised by the computation if only metadata were read.
 
@@ -110,18 +102,19 @@ def rasterize(
     if gene_chunk is not None:
         check_at_least(gene_chunk, 1, "gene_chunk")
         gene_chunk = int(gene_chunk)
+    reading = ReadOptions.resolve_part(read, _UNUSED, "in ucs.pp.rasterize")
     source = find_source(
         sdata,
         points_key,
         platform=platform,
-        coordinate_system=coordinate_system,
-        gene_key=gene_key,
+        coordinate_system=reading.coordinate_system,
+        gene_key=reading.gene_key,
         resolution=resolution,
-        um_per_unit=um_per_unit,
-        z_planes=z_planes,
+        um_per_unit=reading.um_per_unit,
+        z_planes=reading.z_planes,
     )
-    transcripts, partitions = survey(sdata, source, with_counts=is_by_variability(genes))
-    chosen = choose_genes(genes, [transcripts])
+    transcripts, partitions = survey(sdata, source, with_counts=is_by_variability(reading.genes))
+    chosen = choose_genes(reading.genes, [transcripts])
     to_home, transformations = source.output_frame(sdata)
     array = lazy_counts(transcripts, partitions, chosen, tile_size=int(tile_size), gene_chunk=gene_chunk)
     return Image2DModel.parse(

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ucs._kernels.count import split_columns, sum_entries
 from ucs._kernels.labels.measure import centroids, eccentricities, moments
-from ucs._read.columns import check_frame, counts_of, encode_features, order_features
+from ucs._read.columns import (
+    check_frame,
+    counts_of,
+    encode_features,
+    names_in_tables,
+    order_features,
+    panel_of,
+)
 from ucs._read.fields import find_fields
 from ucs._read.sample import find_source
 from ucs._results.lookup import LabelLookup, PointColumns, check_free_column, with_label_column
-from ucs._results.outlines import dense_view, finest_level
+from ucs._results.outlines import dense_view
 from ucs._results.table import at_home, build_table
 from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, choose_one
+from ucs._utils.elements import finest_level
+from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
@@ -28,6 +37,8 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.sample import Source
 
+_UNUSED = ("genes", "genes_per_region", "fuse_nuclei", "check_alignment")  # options of reading without effect here
+
 
 def aggregate(
     sdata: SpatialData,
@@ -35,10 +46,7 @@ def aggregate(
     points_key: str | Sequence[str] | None = None,
     *,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
-    gene_key: str | None = None,
-    um_per_unit: float | None = None,
-    z_planes: Sequence[float] | float | None = None,
+    read: ReadOptions | Mapping[str, Any] | None = None,
     table_key_added: str | None = None,
     points_column_added: str | None = None,
     overwrite: bool = False,
@@ -52,8 +60,11 @@ def aggregate(
         Object with labels and points.
     labels_key
         Key of a 2D labels element; of a multiscale element the finest level is used.
-    points_key, platform, coordinate_system, gene_key, um_per_unit, z_planes
+    points_key, platform
         As in :func:`ucs.tl.segment`.
+    read
+        How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its ``coordinate_system``,
+        ``um_per_unit``, ``gene_key`` and ``z_planes``.
     table_key_added
         Key of the table; ``f"{labels_key}_table"`` if None.
     points_column_added
@@ -69,13 +80,14 @@ def aggregate(
     that occurs. Its
     rows annotate the labels. ``obs`` has the instance id, ``area_um2``, ``n_transcripts``, ``n_genes``, ``density``
     (transcripts per um2) and ``eccentricity``; ``obsm["spatial"]`` the centroids in um along the points' intrinsic axes
-    (those of the common coordinate system of several points elements); ``obsm["controls"]`` counts of controls.
+    (those of the common coordinate system of several points elements); ``obsm["controls"]`` sparse counts of
+    controls, whose names are in ``uns["ucs"]["controls"]``.
 
     Raises
     ------
-    KeyError, ValueError
-        If an element or a column is missing, a key is taken, the elements share no coordinate system, or the points are
-        invalid.
+    KeyError, TypeError, ValueError
+        If an element or a column is missing, a key is taken, an option is wrong or without effect, the elements share
+        no coordinate system, or the points are invalid.
 
     Examples
     --------
@@ -88,26 +100,27 @@ def aggregate(
     labels_key = choose_one(labels_key, list(sdata.labels), (), argument="labels_key", what="labels element")
     table_key_added = table_key_added or f"{labels_key}_table"
     check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
+    reading = ReadOptions.resolve_part(read, _UNUSED, "in ucs.tl.aggregate")
     source = find_source(
         sdata,
         points_key,
         platform=platform,
-        coordinate_system=coordinate_system,
-        gene_key=gene_key,
-        um_per_unit=um_per_unit,
-        z_planes=z_planes,
+        coordinate_system=reading.coordinate_system,
+        gene_key=reading.gene_key,
+        um_per_unit=reading.um_per_unit,
+        z_planes=reading.z_planes,
     )
     if points_column_added is not None:
         for part in source.elements:
             check_free_column(sdata, part, points_column_added, overwrite=overwrite)
-    to_frame = source.to_frame(sdata, labels_key, coordinate_system=coordinate_system)
+    to_frame = source.to_frame(sdata, labels_key, coordinate_system=reading.coordinate_system)
     fields = find_fields(sdata, source)
     labels = np.asarray(finest_level(sdata.labels[labels_key]))
     dense, number, ids = dense_view(labels)
     check_any_label(ids, labels_key)
     to_labels = np.linalg.inv(to_frame)
     lookup = LabelLookup(dense, to_labels) if number is None else LabelLookup(labels, to_labels, number)
-    counts, genes, controls = _count(sdata, source, fields, lookup, len(ids))
+    counts, genes, controls, panel = _count(sdata, source, fields, lookup, len(ids))
     cells = moments(dense, len(ids))
     centroid_um = (centroids(cells) @ to_frame[:2, :2].T + to_frame[:2, 2]) * source.um_per_unit
     um2_per_px = abs(np.linalg.det(to_frame[:2, :2])) * source.um_per_unit**2
@@ -115,6 +128,7 @@ def aggregate(
         *split_columns(counts, len(genes)),
         genes=genes,
         controls=controls,
+        panel=panel,
         ids=ids,
         region=labels_key,
         area_um2=cells[:, 0] * um2_per_px,
@@ -135,8 +149,8 @@ def aggregate(
 
 def _count(
     sdata: SpatialData, source: Source, fields: Fields | None, lookup: LabelLookup, n: int
-) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...]]:
-    """Count in one pass over the partitions: ``(n, n_features)``, the genes and the controls."""
+) -> tuple[csr_matrix, tuple[str, ...], tuple[str, ...], tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Count in one pass over the partitions: ``(n, n_features)``, the genes, the controls, and all that are listed."""
     codes: dict[str, int] = {}
     votes: dict[str, int] = {}
     n_seen = np.zeros(0, dtype=np.int64)
@@ -146,6 +160,7 @@ def _count(
         for where, frame in part.frames(sdata):
             check_frame(frame, part.columns, where=where)
             part.columns.add_votes(frame, votes)
+            encode_features(frame[part.columns.gene], codes)
             kept = frame[part.columns.kept(frame)]
             x, y = part.place(kept)
             if owner is not None:
@@ -160,7 +175,8 @@ def _count(
     matrix = sum_entries(
         lambda: ((cell, new_code[feature], count) for cell, feature, count in pieces), n, len(genes) + len(controls)
     )
-    return matrix, genes, controls
+    panel = panel_of({*codes, *names_in_tables(sdata, genes)}, genes, controls, source.platform, votes)
+    return matrix, genes, controls, panel
 
 
 def _with_room(totals: NDArray, n: int) -> NDArray:

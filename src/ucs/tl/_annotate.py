@@ -19,9 +19,10 @@ from ucs._utils.checks import check_free_keys
 from ucs._utils.log import logger
 from ucs.methods.cell_types import types_by_markers
 from ucs.methods.markers import marker_table
+from ucs.options import ReadOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from anndata import AnnData
     from numpy.typing import NDArray
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "unknown"  # type of nuclei without transcripts, or whose likeliest type is not probable enough
 
+_UNUSED = ("genes", "genes_per_region", "fuse_nuclei")  # options of reading without effect here
+
 
 def annotate_nuclei(
     sdata: SpatialData,
@@ -47,12 +50,8 @@ def annotate_nuclei(
     scale: Scale | None = None,
     min_confidence: float = 0.5,
     platform: str | Platform = "auto",
-    coordinate_system: str | None = None,
     resolution: float | None = None,
-    um_per_unit: float | None = None,
-    gene_key: str | None = None,
-    z_planes: Sequence[float] | float | None = None,
-    check_alignment: bool = True,
+    read: ReadOptions | Mapping[str, Any] | None = None,
     table_key_added: str = "ucs_nuclei_types",
     overwrite: bool = False,
     inplace: bool = True,
@@ -78,8 +77,11 @@ def annotate_nuclei(
         logarithms, which are then undone, or ``"linear"``.
     min_confidence
         Lowest probability of a type. Nuclei below it are ``"unknown"``, as are those without transcripts.
-    points_key, nuclei_key, platform, coordinate_system, resolution, um_per_unit, gene_key, z_planes, check_alignment
+    points_key, nuclei_key, platform, resolution
         As in :func:`segment`.
+    read
+        How the sample is read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but those of genes, of
+        regions and ``fuse_nuclei``.
     table_key_added
         Key of the table.
     overwrite
@@ -123,22 +125,23 @@ def annotate_nuclei(
     check_free_keys(sdata, {"table_key_added": ("tables", table_key_added)}, overwrite=overwrite)
     if reference is not None:
         reference = as_reference(reference, type_key=type_key, scale=scale)  # before the data is read
+    reading = ReadOptions.resolve_part(read, _UNUSED, "in ucs.tl.annotate_nuclei")
     source = find_source(
         sdata,
         points_key,
         platform=platform,
-        coordinate_system=coordinate_system,
-        gene_key=gene_key,
+        coordinate_system=reading.coordinate_system,
+        gene_key=reading.gene_key,
         resolution=resolution,
-        um_per_unit=um_per_unit,
-        z_planes=z_planes,
+        um_per_unit=reading.um_per_unit,
+        z_planes=reading.z_planes,
     )
     sample = prepare(
         sdata,
         source,
         find_nuclei_key(sdata, source, nuclei_key),
-        coordinate_system=coordinate_system,
-        check_alignment=check_alignment,
+        coordinate_system=reading.coordinate_system,
+        check_alignment=reading.check_alignment,
     )
     counts = count_in_labels(sample.transcripts.map, sample.nuclei.labels, len(sample.nuclei.ids))
     genes = pd.Index(sample.transcripts.genes)
@@ -189,6 +192,7 @@ def _table(sample: Sample, counts: csr_matrix, probability: pd.DataFrame, min_co
         *split_columns(counts, len(sample.transcripts.genes)),
         genes=sample.transcripts.genes,
         controls=sample.transcripts.controls,
+        panel=sample.transcripts.panel,
         ids=numbers,
         region=sample.nuclei_key,
         area_um2=shapes[:, 0] * grid.um_per_px**2,

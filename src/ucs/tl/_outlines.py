@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ucs._read.grid import planar
-from ucs._results.outlines import dense_view, finest_level, polygon_frame
+from ucs._results.outlines import dense_view, polygon_frame
 from ucs._results.write import Elements, with_elements
 from ucs._utils.checks import check_any_label, check_free_keys, check_positive, choose_one
+from ucs._utils.elements import finest_level
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
@@ -20,6 +21,7 @@ def outlines(
     labels_key: str,
     *,
     shapes_key_added: str | None = None,
+    smooth: bool = False,
     simplify: float = 0.0,
     overwrite: bool = False,
     inplace: bool = True,
@@ -27,7 +29,9 @@ def outlines(
     """Return the outline of every label of a labels element as one valid polygon.
 
     The outline runs along the edges of the pixels: its area is the number of pixels, and filling it gives the label
-    again. A label in several 4-connected parts becomes a multi-polygon.
+    again. With ``smooth`` it is moved off them by less than half a pixel and still holds the centres of its label's
+    pixels alone; labels that touch share their border, without overlaps or gaps. A label in several
+    4-connected parts becomes a multi-polygon.
 
     Parameters
     ----------
@@ -37,8 +41,10 @@ def outlines(
         Key of a 2D labels element; of a multiscale element the finest level is used.
     shapes_key_added
         Key of the shapes; ``f"{labels_key}_boundaries"`` if None.
+    smooth
+        Whether outlines are smooth, or run along the edges of the pixels.
     simplify
-        Largest distance in pixels by which leaving out vertices may move the outline; 0 keeps it exact. Neighbours are
+        Largest distance in pixels by which leaving out vertices may move the outline; 0 keeps all. Neighbours are
         simplified separately, so their outlines may overlap by as much.
     overwrite
         Whether existing shapes of this key may be replaced.
@@ -77,7 +83,7 @@ def outlines(
     array = finest_level(element)
     dense, _, ids = dense_view(np.asarray(array))
     check_any_label(ids, labels_key)
-    frame = polygon_frame(dense, np.eye(3), ids=ids, simplify=simplify)
+    frame = polygon_frame(dense, np.eye(3), ids=ids, smooth=smooth, simplify=simplify)
     transformations = get_transformation(element, get_all=True)
     shapes = ShapesModel.parse(frame, transformations=planar(transformations))
     return with_elements(sdata, Elements({shapes_key_added: shapes}), inplace=inplace)

@@ -36,7 +36,7 @@ def predict(
     key_added: str | OutputKeys | Mapping[str, Any] = "ucs",
     overwrite: bool = False,
     inplace: bool = True,
-    write: bool = False,
+    write: bool | str = False,
     progress: bool = True,
 ) -> SpatialData | None:
     """Apply a trained model to a sample and write the cells back.
@@ -72,7 +72,7 @@ write, progress
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> model = ucs.tl.train(sdata, params={"max_steps": 20}, progress=False)
+    >>> model = ucs.tl.train(sdata, progress=False)
     >>> ucs.tl.predict(sdata, model, threshold=0.6, progress=False)
     """
     return segment(

@@ -41,7 +41,7 @@ def segment(
     seed: int | None = None,
     overwrite: bool = False,
     inplace: bool = True,
-    write: bool = False,
+    write: bool | str = False,
     progress: bool = True,
 ) -> SpatialData | None:
     """Segment cells: train on this very sample, predict, refine, and write the cells back.
@@ -65,13 +65,14 @@ def segment(
         nuclear stain, they are found in it by :func:`ucs.pp.nuclei` and added as ``labels["ucs_nuclei"]``. ``{fov}`` in
         the key stands for the names of the fields of view, where there is an element for each.
     method
-        ``"density"`` (the default) or ``"paper"``, the networks of the UCS paper; or any method that was registered
-        with :func:`ucs.methods.register`. With ``model`` it is that of the model.
+        ``"pretrained"`` (the default), ``"density"``, which learns from the sample alone, or ``"paper"``, the
+        networks of the UCS paper; or any method that was registered with :func:`ucs.methods.register`. With ``model``
+        it is that of the model.
     platform
         ``"auto"``, a name of those that :func:`ucs.platforms` lists, or a :class:`ucs.Platform`. Sets units, columns,
         quality cut, controls, resolution.
     resolution
-        Side of a pixel in um; the platform's if None (1 um).
+        Side of a pixel in um; if None that of the platform, at most 0.5 um with the pretrained method.
     regions
         One model for all if None, or one for each region of the tissue. A number: square blocks of this side in pixels.
         ``"fov"``: the fields of view. A name: a column of the points, or the key of shapes, which are a region each. A
@@ -110,8 +111,9 @@ def segment(
     inplace
         Whether to add the results to ``sdata``, or to return a new object that shares its elements.
     write
-        Whether to write the new elements to the object's Zarr store. The points stay as they are in the store: the
-        column can be made again with :func:`ucs.tl.aggregate` or stored with ``sdata.write(other_path)``.
+        Whether to write the new elements to the object's Zarr store, all of them or none. With True the points stay as
+        they are in the store (which must not have the column of an earlier run: it would contradict the new cells);
+        with ``"points"`` their files are written again with the new column, the other columns as they are.
     progress
         Whether to show progress bars.
 
@@ -120,13 +122,16 @@ def segment(
     None, or the new object with ``inplace=False``. It has, under the default keys,
 
     - ``labels["ucs_cells"]``: ``(y, x)`` int32, 0 = background, Dask-backed;
-    - ``shapes["ucs_boundaries"]``: one valid polygon per cell in the points' intrinsic coordinates (those of the common
-      coordinate system of several points elements), index = id;
-    - ``tables["ucs_table"]``: CSR int counts cell x gene, ``layers["nucleus"]`` those in the nucleus, areas in um2,
-      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]``, ``uns["ucs"]`` parameters, versions and figures;
+    - ``shapes["ucs_boundaries"]``: one valid geometry per cell in the points' intrinsic coordinates (those of the
+      common coordinate system of several points elements), index = id, named ``cell_id``: a Polygon, or a MultiPolygon
+      where ``obs`` has ``n_parts`` above 1, as with ``fuse_nuclei``;
+    - ``tables["ucs_table"]``: CSR int counts cell x gene (of the whole panel, also genes without counts),
+      ``layers["nucleus"]`` those in the nucleus, areas in um2,
+      ``obsm["spatial"]`` centroids in um, ``obsm["controls"]`` (sparse, names in ``uns["ucs"]["controls"]``),
+      ``uns["ucs"]`` parameters, versions and figures;
     - ``labels["ucs_missing_nuclei"]``, with ``find_missing``: the nuclei that were found, with the ids of their cells,
-      which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (0, or empty if
-      ids are text);
+      which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (missing, or
+      empty if ids are text);
     - ``images[key_added["foreground"]]``, if it is named: ``(1, y, x)`` float32, the probability of lying in a cell;
     - ``points[points_key]["ucs_cell_id"]`` (where transcripts are counted in squares: ``shapes``): int32, 0 = none, and
       the column ``key_added["confidence_column"]``, if it is named: float32.
@@ -157,7 +162,7 @@ def segment(
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> ucs.tl.segment(sdata, params={"max_steps": 20}, progress=False)
+    >>> ucs.tl.segment(sdata, progress=False)
     >>> sdata.tables["ucs_table"].n_obs == sdata.shapes["ucs_boundaries"].shape[0]
     True
     """

@@ -77,8 +77,8 @@ def train(
     --------
     >>> import ucs
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, seed=0)
-    >>> ucs.tl.train(sdata, params={"max_steps": 20}, progress=False).method
-    'density'
+    >>> ucs.tl.train(sdata, progress=False).method
+    'pretrained'
     """
     several = not isinstance(sdata, SpatialData)
     objects = _checked_objects(sdata)
@@ -108,6 +108,7 @@ def train(
                 coordinate_system=reading.coordinate_system,
                 gene_key=reading.gene_key,
                 resolution=resolution,
+                finest=options.method.finest_um,
                 um_per_unit=reading.um_per_unit,
                 z_planes=reading.z_planes,
             )

@@ -53,13 +53,13 @@ def windows_of_boxes(boxes: NDArray[np.int64], side: tuple[int, int]) -> Iterato
 
 
 def trace_window(
-    labels: NDArray, ids: NDArray[np.int64], boxes: NDArray[np.int64], window: Window
+    labels: NDArray, ids: NDArray[np.int64], boxes: NDArray[np.int64], window: Window, *, every: bool = False
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Return the outlines of some labels along pixel edges, from a window that holds them whole.
 
     Each 4-connected component of a label gives one exterior ring, followed by the rings of its holes. Exteriors run
     counter-clockwise with x to the right and y upwards (positive shoelace area, clockwise on an image shown with row 0
-    on top), holes the other way. Rings are closed (first vertex = last) and have vertices at corners only.
+    on top), holes the other way. Rings are closed (first vertex = last) and have vertices where they turn only.
 
     Parameters
     ----------
@@ -73,6 +73,8 @@ def trace_window(
         empty box are passed over.
     window
         Its place on the raster, which the outlines are given on.
+    every
+        Whether the ends of all pixel edges are vertices, also where a ring goes straight on.
 
     Returns
     -------
@@ -87,7 +89,8 @@ def trace_window(
         ``(n_cells,)`` int32: the labels that occur, in the order asked for.
     """
     corner = np.array([window.row0, window.column0], dtype=np.int64)
-    coordinates, rings, cells, found = _trace(labels, ids.astype(np.int32), boxes[ids] - np.tile(corner, 2))
+    boxes = boxes[ids] - np.tile(corner, 2)
+    coordinates, rings, cells, found = _trace(labels, ids.astype(np.int32), boxes, np.bool_(every))
     coordinates += corner[::-1]  # whole numbers: exact
     return coordinates, rings, cells, found
 
@@ -159,8 +162,8 @@ def _flood(state: NDArray, stride: int, seed: int, queue: NDArray) -> tuple[int,
 
 
 @njit(cache=True, nogil=True)
-def _trace_ring(state: NDArray, top_done: NDArray, stride: int, start: int, ring: NDArray) -> int:
-    """Write the corners of the ring that holds the top edge of the pixel `start` into `ring`, return their number.
+def _trace_ring(state: NDArray, top_done: NDArray, stride: int, start: int, ring: NDArray, every: np.bool_) -> int:
+    """Write the vertices of the ring that holds the top edge of the pixel `start` into `ring`, return their number.
 
     A step is an edge of a pixel of the current component, which lies left of it. Directions 0..3 run along the top
     edge (+x), the right edge (+y), the bottom edge (-x) and the left edge (-y). Each visited top edge is marked.
@@ -182,7 +185,7 @@ def _trace_ring(state: NDArray, top_done: NDArray, stride: int, start: int, ring
             pixel, turn = beyond, 0
         else:
             turn = 1
-        if turn != 0:
+        if every or turn != 0:
             ring[n, 0], ring[n, 1] = x, y
             n += 1
             direction = (direction + turn) % 4
@@ -209,6 +212,7 @@ def _trace_component(
     coordinates: NDArray,
     offsets: NDArray,
     n_rings: int,
+    every: np.bool_,
 ) -> int:
     """Append the rings of the current component, the exterior first; return the new number of rings.
 
@@ -218,7 +222,7 @@ def _trace_component(
         if state[pixel - stride] != _OUTSIDE or top_done[pixel]:
             continue
         start = offsets[n_rings]
-        stop = start + _trace_ring(state, top_done, stride, pixel, coordinates[start:])
+        stop = start + _trace_ring(state, top_done, stride, pixel, coordinates[start:], every)
         coordinates[start:stop] -= 1  # the frame around the box
         coordinates[stop] = coordinates[start]
         n_rings += 1
@@ -241,7 +245,9 @@ def _paint(labels: NDArray, label: int, row0: int, column0: int, row1: int, colu
 
 
 @njit(cache=True, nogil=True)
-def _trace(labels: NDArray, asked: NDArray, boxes: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray]:
+def _trace(
+    labels: NDArray, asked: NDArray, boxes: NDArray, every: np.bool_
+) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Trace label after label, each within its box, component after component."""
     coordinates, offsets = np.empty((1024, 2)), np.zeros(256, dtype=np.int64)
     cell_offsets, ids = np.zeros(len(asked) + 1, dtype=np.int64), np.empty(len(asked), dtype=np.int32)
@@ -266,7 +272,8 @@ def _trace(labels: NDArray, asked: NDArray, boxes: NDArray) -> tuple[NDArray, ND
             # A ring has at least four edges, one vertex for each at most, and one to close it.
             coordinates = _grown(coordinates, offsets[n_rings] + n_edges + n_edges // 4)
             offsets = _grown(offsets, n_rings + 1 + n_edges // 4)
-            n_rings = _trace_component(state, top_done, stride, queue[:n_pixels], coordinates, offsets, n_rings)
+            pixels = queue[:n_pixels]
+            n_rings = _trace_component(state, top_done, stride, pixels, coordinates, offsets, n_rings, every)
             state[queue[:n_pixels]] = _DONE
         if n_rings > first_ring:
             corner = np.array([column0, row0])

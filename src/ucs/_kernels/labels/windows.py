@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 
@@ -61,6 +63,16 @@ class Window:
         columns = slice(inside.column0 - self.column0, inside.column1 - self.column0)
         out[rows, columns] = raster[inside.slices]
         return out
+
+
+def smallest_window(windows: Sequence[Window]) -> Window:
+    """Return the smallest window that holds others."""
+    return Window(
+        min(window.row0 for window in windows),
+        min(window.column0 for window in windows),
+        max(window.row1 for window in windows),
+        max(window.column1 for window in windows),
+    )
 
 
 def tiles(shape: tuple[int, int], side: int) -> list[Window]:

@@ -130,7 +130,7 @@ def _from_metadata(
             n_rows += some.n_rows
     grid = _grid(partitions, source, step)
     nothing = TranscriptMap.from_segments([], shape=grid.shape, n_features=len(genes) + len(controls))
-    return Transcripts(grid, nothing, genes, controls, n_rows, n_low_quality=0), partitions
+    return Transcripts(grid, nothing, genes, controls, (genes, controls), n_rows, n_low_quality=0), partitions
 
 
 def _row_groups(sdata: SpatialData, element: PointsElement) -> list[RowGroups]:

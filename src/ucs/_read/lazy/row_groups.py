@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._utils.frames import without_added
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
@@ -78,7 +80,7 @@ def find_row_groups(points: DaskDataFrame, columns: Sequence[str]) -> list[RowGr
     from pyarrow.dataset import dataset
     from pyarrow.parquet import ParquetFile
 
-    path = _path_of(points, columns)
+    path = path_of(points, columns)
     if path is None:
         return None
     found: list[RowGroups] = []
@@ -111,12 +113,12 @@ def find_categories(row_groups: Iterable[RowGroups], column: str) -> set[str] | 
     return names
 
 
-def _path_of(points: DaskDataFrame, columns: Sequence[str]) -> str | None:
+def path_of(points: DaskDataFrame, columns: Sequence[str]) -> str | None:
     """Return the file or folder if columns are what Dask reads from it: all rows, and values as they are there."""
     from dask.dataframe.dask_expr.io import ReadParquet
 
-    paths = set()
-    for column in columns:  # one by one: Dask forgets then what was done to other columns, such as those that we add
+    points, paths = without_added(points, columns), set()
+    for column in columns:  # one by one: Dask forgets then what was done to other columns
         expression = points[[column]].simplify().expr
         if not isinstance(expression, ReadParquet):
             return None

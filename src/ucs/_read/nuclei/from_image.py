@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from xarray import DataArray
 
+    from ucs._read.source import Source
+
 
 def nuclei_from_image(
     sdata: SpatialData,
@@ -33,13 +35,15 @@ def nuclei_from_image(
     tile_size: int = 1024,
     overwrite: bool = False,
     progress: bool = True,
+    sample: Source | None = None,
 ) -> dict[str, DataArray]:
     """Return labels of nuclei by the keys under which they are to be added; ``sdata`` is not changed.
 
-    See :func:`ucs.pp.nuclei` for the parameters and the errors; ``options`` are those of the method.
+    See :func:`ucs.pp.nuclei` for the parameters and the errors; ``options`` are those of the method. The transcripts of
+    a ``sample`` tell which images are meant and how large their pixels are; without them all that there are.
     """
     options = options or {}
-    images = images_of_fields(sdata, image_key)
+    images = images_of_fields(sdata, image_key) if sample is None else {}
     keys = [_key_of_field(labels_key_added, field) for field in images] if images else [labels_key_added]
     for key in keys:
         check_name(key, "labels_key_added")
@@ -63,8 +67,8 @@ def nuclei_from_image(
             stages.seconds["nuclei"],
         )
         return {key: in_field.element for key, in_field in zip(keys, of_fields.values(), strict=True)}
-    source = find_stain(sdata, image_key, channel)
-    um_per_px = pixel_size(sdata, source.key, um_per_px)
+    source = find_stain(sdata, image_key, channel, sample)
+    um_per_px = pixel_size(sdata, source.key, um_per_px, sample)
     with stages.stage("nuclei", unit="tile") as update:
         found = find_in_image(
             stain_image(source, um_per_px),

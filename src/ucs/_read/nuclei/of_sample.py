@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ucs._read.nuclei.fields import read_nuclei_of_fields
 from ucs._read.nuclei.from_image import nuclei_from_image
 from ucs._read.nuclei.make import check_can_be_made, make_nuclei
@@ -17,11 +19,12 @@ from ucs._read.nuclei.onto_grid import (
 from ucs._read.nuclei.stain import find_stain
 from ucs._read.platforms import FOV, resolve_nuclei_key
 from ucs._utils.checks import listed
-from ucs._utils.elements import shallow_copy
+from ucs._utils.elements import finest_level, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
@@ -67,16 +70,47 @@ def find_nuclei_key(sdata: SpatialData, source: Source, nuclei_key: str | None) 
             if FOV in template and _there(sdata, source, template):
                 _check_all_there(sdata, source, template)
                 return template
+    empty: list[str] = []
     try:
-        return resolve_nuclei_key(sdata, source.platform, nuclei_key)
+        while True:
+            key = resolve_nuclei_key(sdata, source.platform, nuclei_key, source.keys, without=empty)
+            if not is_empty(sdata, key):
+                break
+            empty.append(key)
+            if nuclei_key is not None:
+                msg = f"{_no_nuclei(sdata, empty)} Name others, or leave nuclei_key out, so that others are looked for."
+                raise ValueError(msg)
     except KeyError as no_nuclei:
         if nuclei_key is not None:
             raise
         try:
-            return _key_to_be_made(sdata, source)
+            key = _key_to_be_made(sdata, source)
         except (KeyError, ValueError) as no_stain:
-            msg = f"{no_nuclei.args[0]} {no_stain.args[0]} {_WHAT_TO_ADD}"
-            raise KeyError(msg) from no_stain
+            msg = f"{_no_nuclei(sdata, empty)} {no_nuclei.args[0]} {no_stain.args[0]} {_WHAT_TO_ADD}"
+            raise KeyError(msg.strip()) from no_stain
+    if empty:
+        instead = repr(key) if key in sdata else "those that are found in the image of a stain"
+        logger.warning("%s The nuclei are %s instead.", _no_nuclei(sdata, empty), instead)
+    return key
+
+
+def is_empty(sdata: SpatialData, key: str) -> bool:
+    """Return whether labels hold background only, or shapes have no rows; reading ends at the first nucleus."""
+    if key in sdata.shapes:
+        return len(sdata.shapes[key]) == 0
+    if key not in sdata.labels:
+        return False
+    pixels = finest_level(sdata.labels[key]).data
+    blocks = pixels.blocks.ravel() if hasattr(pixels, "blocks") else [pixels]
+    return not any(np.any(np.asarray(block)) for block in blocks)
+
+
+def _no_nuclei(sdata: SpatialData, keys: Sequence[str]) -> str:
+    if not keys:
+        return ""
+    of = [f"labels[{key!r}] hold background only" for key in keys if key in sdata.labels]
+    of += [f"shapes[{key!r}] have no rows" for key in keys if key in sdata.shapes]
+    return f"There are no nuclei: {', '.join(of)}."
 
 
 def _key_to_be_made(sdata: SpatialData, source: Source) -> str:
@@ -84,9 +118,12 @@ def _key_to_be_made(sdata: SpatialData, source: Source) -> str:
         check_can_be_made(sdata, source)
         return f"{FOV}_{NUCLEI_KEY}"
     try:
-        find_stain(sdata, None, None)
+        find_stain(sdata, None, None, source)
     except (KeyError, ValueError) as no_stain:
-        msg = f"Nor can nuclei be found in an image: {no_stain.args[0]}"
+        msg = (
+            f"Nor can nuclei be found in an image: {no_stain.args[0]} These are arguments of ucs.pp.nuclei, which "
+            "finds them first."
+        )
         if source.platform.name == "visium_hd":
             msg += _WITH_H_AND_E
         raise KeyError(msg) from no_stain
@@ -127,7 +164,7 @@ def make_missing(
     if FOV in nuclei_key:
         found = make_nuclei(sdata, source, nuclei_key, progress=progress)
     else:
-        found = nuclei_from_image(sdata, labels_key_added=nuclei_key, progress=progress)
+        found = nuclei_from_image(sdata, labels_key_added=nuclei_key, progress=progress, sample=source)
     return shallow_copy(sdata, found), found
 
 

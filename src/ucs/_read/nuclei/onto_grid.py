@@ -212,7 +212,7 @@ def areas_of(element: GeoDataFrame, name: str) -> tuple[GeoDataFrame, NDArray, N
     ValueError
         If ids repeat or are negative.
     """
-    check_ids(element.index.to_numpy(), f"shapes[{name!r}]")
+    check_ids(element.index.to_numpy(), f"shapes[{name!r}]", element.columns)
     element = element.sort_index()  # the order of rows must not decide overlaps
     return element, *as_polygons(element)
 

@@ -11,15 +11,17 @@ import numpy as np
 from ucs._nuclei.find import StainImage
 from ucs._read.platforms import Platform, resolve_platform
 from ucs._read.source import find_source
-from ucs._read.unit import find_um_per_unit
-from ucs._utils.checks import check_positive, listed
-from ucs._utils.transformations import transformation_matrix
+from ucs._read.unit import NOTHING, find_unit
+from ucs._utils.checks import check_positive, listed, reading_option
+from ucs._utils.transformations import near, transformation_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spatialdata import SpatialData
     from xarray import DataArray, DataTree
+
+    from ucs._read.source import Source
 
     Channel = str | int | Sequence[str | int] | None
 
@@ -40,8 +42,10 @@ class Stain:
     positions: list[int]
 
 
-def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
+def find_stain(sdata: SpatialData, key: str | None, channel: Channel, source: Source | None = None) -> Stain:
     """Return the image and the channels with the nuclei, or check the given ones.
+
+    With the source of the transcripts, only images that share a coordinate system with these are candidates, if any do.
 
     Raises
     ------
@@ -53,8 +57,10 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
     if key is not None and key not in sdata.images:
         msg = f"image_key={key!r} is not in this SpatialData; its images are: {listed(sdata.images)}."
         raise KeyError(msg)
-    platform = resolve_platform(sdata, "auto", None)
-    key = _find_image(sdata, channel, platform) if key is None else key
+    platform = resolve_platform(sdata, "auto", None) if source is None else source.platform
+    if key is None:
+        candidates = list(sdata.images) if source is None else near(sdata, list(sdata.images), source.keys)
+        key = _find_image(sdata, channel, platform, candidates)
     levels = _levels(sdata.images[key])
     if "z" in levels[0].dims:
         msg = (
@@ -67,8 +73,8 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel) -> Stain:
     return Stain(key, levels, [names[k] for k in positions], positions)
 
 
-def _find_image(sdata: SpatialData, channel: Channel, platform: Platform) -> str:
-    channels = {key: _channels(_levels(element)) for key, element in sdata.images.items()}
+def _find_image(sdata: SpatialData, channel: Channel, platform: Platform, candidates: Sequence[str]) -> str:
+    channels = {key: _channels(_levels(sdata.images[key])) for key in candidates}
     keys = [key for key, names in channels.items() if _may_be_meant(key, names, channel, platform)]
     if not keys:
         images = "; ".join(f"{key!r} with channels {listed(names)}" for key, names in channels.items())
@@ -163,8 +169,10 @@ def _find_channels(names: list[Any], channel: Channel, key: str, default: int | 
     return best
 
 
-def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
+def pixel_size(sdata: SpatialData, key: str, given: float | None, source: Source | None = None) -> float:
     """Return the side of a pixel of an image (its finest level) in um: given, or from the transcripts.
+
+    With their source, these are the transcripts of the sample, whose unit is decided.
 
     Raises
     ------
@@ -174,8 +182,18 @@ def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
     if given is not None:
         check_positive(given, "um_per_px")
         return float(given)
+    if source is not None:
+        to_frame = source.to_frame(sdata, key)
+        size = float(np.sqrt(abs(np.linalg.det(to_frame[:2, :2])))) * source.um_per_unit
+        platform_name = source.platform.name if source.unit_because == NOTHING else ""
+        problem = _doubts(sdata, platform_name, {source.points_key: size})
+        if problem:
+            example = reading_option("um_per_unit", 0.2125)
+            msg = f"The size of a pixel of images[{key!r}] is not known: {problem}. Give the unit, as in {example}."
+            raise ValueError(msg)
+        return size
     platform = resolve_platform(sdata, "auto", None)
-    um_per_unit = find_um_per_unit(sdata, platform, None)
+    unit = find_unit(sdata, platform, None)
     sizes: dict[str, float] = {}
     for points_key in sdata.points:
         if not any(re.fullmatch(pattern, points_key) for pattern in platform.points_keys):
@@ -184,7 +202,7 @@ def pixel_size(sdata: SpatialData, key: str, given: float | None) -> float:
             matrix = transformation_matrix(sdata, key, points_key)
         except ValueError:  # not connected
             continue
-        sizes[points_key] = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * um_per_unit
+        sizes[points_key] = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2])))) * unit.um
     if not sizes and platform.table_keys:
         source = find_source(sdata)  # bins
         to_frame = source.to_frame(sdata, key)

@@ -21,7 +21,6 @@ from ucs._read.summary import (
     why_nuclei,
     why_platform,
     why_points,
-    why_unit,
 )
 from ucs._results.keys import check_keys
 from ucs._run.cell_types import with_given_types
@@ -33,6 +32,7 @@ from ucs._run.region_samples import raster_of
 from ucs._utils.log import collected
 from ucs._utils.memory import resident_memory
 from ucs.methods.optimize import FINE_TUNING
+from ucs.methods.params import TrainingParams
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,6 +114,7 @@ class InputChecker:
             coordinate_system=asked.read.coordinate_system,
             gene_key=asked.read.gene_key,
             resolution=asked.resolution,
+            finest=asked.training.method.finest_um,
             um_per_unit=asked.read.um_per_unit,
             z_planes=asked.read.z_planes,
         )
@@ -124,7 +125,7 @@ class InputChecker:
         self.found["source"] = {
             **describe_source(source),
             "because": why_points(source, asked.points_key),
-            "um_per_unit_because": why_unit(sdata, source, asked.read.um_per_unit),
+            "um_per_unit_because": source.unit_because,
         }
         return source
 
@@ -206,7 +207,8 @@ class InputChecker:
         keys: dict[str, Any] = {"nuclei_key": sample.nuclei_key, "points_key": source.points_key}
         strict = self.asked.read.check_alignment
         um: dict[str, Any] = {"um_per_px": transcripts.grid.um_per_px, "um_per_unit": source.um_per_unit}
-        self._attempt(check_size, nuclei, **um, **keys, strict=strict)
+        image_um = sample.source.platform.image_um
+        self._attempt(check_size, nuclei, **um, **keys, strict=strict, image_um=image_um)
         verdict = self._attempt(check_placement, transcripts, nuclei, **keys) or "misaligned" if strict else "unchecked"
         self.found["alignment"] = {"verdict": verdict}
 
@@ -229,7 +231,9 @@ class InputChecker:
         if regions is None:
             return 1
         n, shared = len(regions.names), regions.n_outside > 0
-        return n * FINE_TUNING + 1 if asked.training.params.warm_start and (n > 1 or shared) else n + shared
+        params = asked.training.params
+        warm = isinstance(params, TrainingParams) and params.warm_start and (n > 1 or shared)
+        return n * FINE_TUNING + 1 if warm else n + shared
 
     def _estimate(
         self,

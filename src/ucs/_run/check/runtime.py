@@ -67,8 +67,7 @@ def rehearse(sample: Sample, training: TrainingOptions, model: UCSModel | None, 
     seconds = 0.0
     with collected():
         if model is None:
-            n_patches = round(sample.nuclei.labels.size / training.params.patch_size**2)
-            planned = replace(training, params=training.params.planned(n_patches))
+            planned = replace(training, params=training.params.planned(sample.nuclei.labels.size))
             model, seconds = _training(part, planned)
         for _ in range(2):
             stages = Stages()
@@ -82,7 +81,7 @@ def rehearse(sample: Sample, training: TrainingOptions, model: UCSModel | None, 
             )
     predict = stages.seconds.pop("cells")
     at_once = 1 if training.device == "cpu" else max(1, (tile_size // BLOCK) ** 2)
-    reach = model.params.reach
+    reach = model.params.reach_px(model.um_per_px)
     batches = [-(-n_blocks(one.nuclei.labels, reach) // at_once) for one in (sample, part)]
     return Pace(
         seconds,

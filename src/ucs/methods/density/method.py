@@ -32,10 +32,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from scipy.sparse import csr_matrix
 
-    from ucs.methods.base import MethodParams, Progress
+    from ucs.methods.base import Progress
     from ucs.methods.density.levels import Levels
     from ucs.methods.density.statistics import Overview
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 _ENOUGH_NUCLEI = 20_000  # from which clusters are learned: more change nothing and take memory
 _PART = 768  # px, side of a part of a sample with more nuclei than that
@@ -70,7 +71,7 @@ class DensityMethod(Method):
             raster.transcripts,
             Selection.of_genes(genes, raster.features),
             raster.nuclei,
-            reach=params.reach,
+            reach=params.reach_px(raster.um_per_px),
             strength=params.shape_exponent,
             um_per_px=raster.um_per_px,
             groups=None if model_of_nucleus is None else model_of_nucleus + 1,

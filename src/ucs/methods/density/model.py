@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ucs.methods.base import MethodParams
+    from ucs.methods.params import MethodParams
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

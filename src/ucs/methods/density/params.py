@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ucs._utils.options import documented, option
-from ucs.methods.base import MethodParams
+from ucs.methods.params import TrainingParams
 
 
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
-class DensityParams(MethodParams):
+class DensityParams(TrainingParams):
     """How the density net is trained and how owners are chosen.
 
     Lengths are in pixels, because the net knows nothing else; the resolution says what a pixel is.

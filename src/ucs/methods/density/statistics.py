@@ -8,15 +8,15 @@ the nuclei and one byte per pixel.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numba import njit
 
-from ucs._kernels.distances import nearest_nuclei, nucleus_axes
+from ucs._kernels.distances import nearest_nuclei, nucleus_axes, window_with_nuclei
 from ucs._kernels.labels.ids import renumber
+from ucs._kernels.labels.windows import smallest_window
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs._kernels.transcripts import TranscriptMap, Window
 from ucs.methods.density.levels import Levels, distance_bins, levels_of_strips
@@ -24,7 +24,7 @@ from ucs.methods.density.ownership import evidence_reach
 from ucs.methods.density.surroundings import LEAST_MEAN, Surroundings, nucleus_richness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
@@ -134,9 +134,9 @@ class Overview:
     def extract(self, core: Window) -> Extract:
         """Cut out a part; a core that reaches beyond the raster is cut."""
         core = core.clipped(self.shape)
-        window = _with_nuclei(core.grown(MARGIN), self.nuclei, self.boxes, self.axes, self.reach)
+        window = window_with_nuclei(core.grown(MARGIN), self.nuclei, self.boxes, self.axes, self.reach)
         evidence = core.grown(evidence_reach(self.um_per_px)).clipped(self.shape)
-        window = _around([window, evidence])
+        window = smallest_window([window, evidence])
         return _extract(
             self.transcripts, self.nuclei, self.axes, self.richness, core, window, self.reach, self.um_per_px
         )
@@ -210,7 +210,7 @@ def look_over(
     sums = np.zeros((4, n + 1), dtype=np.int64)
     tiles = list(tiles_of(transcripts.shape, tile))
     for done, core in enumerate(tiles, start=1):
-        window = _with_nuclei(core.grown(1), nuclei, boxes, axes, reach)
+        window = window_with_nuclei(core.grown(1), nuclei, boxes, axes, reach)
         part = _extract(transcripts, nuclei, axes, no_richness, core, window, reach, um_per_px)
         around = part.surroundings(selection.of(part.transcripts))
         inner = part.inner.slices
@@ -225,34 +225,6 @@ def look_over(
     richness = nucleus_richness(nucleus_counts, nucleus_pixels * um_per_px**2)
     return Overview(
         transcripts, selection, nuclei, boxes, axes, richness, bins, near_pixels, near_counts, group, reach, um_per_px
-    )
-
-
-def _with_nuclei(
-    core: Window, nuclei: NDArray[np.int32], boxes: NDArray[np.int64], axes: NDArray[np.float64], reach: int
-) -> Window:
-    """Return the part of the raster that the distances in a core depend on.
-
-    By the stretched distance, the nearest pixel of a long nucleus may lie farther away than the one that is within
-    reach: that distance is at most reach / k, and at least k times the plain one.
-    """
-    window = core.grown(reach).clipped(nuclei.shape)
-    held = renumber(nuclei[window.slices], len(boxes) - 1)[0][1:]
-    parts = [window]
-    for box, k in zip(boxes[held].tolist(), axes[held, 2].tolist(), strict=True):
-        part = Window(*box).meet(core.grown(math.ceil(reach / k**2)))
-        if part != part.meet(window):
-            parts.append(part)
-    return _around(parts)
-
-
-def _around(windows: Sequence[Window]) -> Window:
-    """Return the smallest window that holds others."""
-    return Window(
-        min(window.row0 for window in windows),
-        min(window.column0 for window in windows),
-        max(window.row1 for window in windows),
-        max(window.column1 for window in windows),
     )
 
 

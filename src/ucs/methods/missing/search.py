@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._kernels.bands import Raster
-    from ucs.methods.base import MethodParams, RasterSample
+    from ucs.methods.base import RasterSample
     from ucs.methods.model import UCSModel
+    from ucs.methods.params import MethodParams
 
 LEAST_LOG_ODDS = 0.0
 """Log odds above which a candidate is taken for a missing nucleus: more likely than not."""
@@ -72,7 +73,7 @@ def find_missing_nuclei(
         raster.transcripts,
         selection,
         raster.nuclei,
-        reach=params.reach,
+        reach=params.reach_px(raster.um_per_px),
         strength=params.shape_exponent,
         um_per_px=raster.um_per_px,
     ).levels()
@@ -130,7 +131,7 @@ def _search(
         transcripts.totals(),
         nuclei,
         bounding_boxes(nuclei, n),
-        reach=params.reach,
+        reach=params.reach_px(um_per_px),
         strength=params.shape_exponent,
         um_per_px=um_per_px,
     )
@@ -185,11 +186,12 @@ def _cells_of_candidates(
     far from the nuclei that it was shown for what it would be if there were no others.
     """
     um_per_px, boxes = clues.typical.um_per_px, bounding_boxes(nuclei, n + m)
+    reach = params.reach_px(um_per_px)
     around = survey(
-        clues.totals, nuclei, boxes, reach=params.reach, strength=params.shape_exponent, um_per_px=um_per_px
+        clues.totals, nuclei, boxes, reach=reach, strength=params.shape_exponent, um_per_px=um_per_px
     )
     owner, _ = choose_owners(
-        nuclei, boxes, around.axes, reach=params.reach, um_per_px=um_per_px, evidence=evidence
+        nuclei, boxes, around.axes, reach=reach, um_per_px=um_per_px, evidence=evidence
     )
     levels = measure_levels(around.totals, nuclei, around.nearest.distance, um_per_px=um_per_px)
     in_cell = cell_probability(around, clues.density, levels) > _THRESHOLD

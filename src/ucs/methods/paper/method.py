@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from ucs.methods.base import MethodParams, Progress
+    from ucs.methods.base import Progress
     from ucs.methods.model import UCSModel
     from ucs.methods.paper.training import Trained
+    from ucs.methods.params import MethodParams
 
 
 class PaperMethod(Method):

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from ucs._utils.checks import check_positive, is_number
 from ucs._utils.options import documented, option
-from ucs.methods.base import MethodParams
+from ucs.methods.params import TrainingParams
 
 STEPS, CELL_STEPS, CELL_PATCHES = (120, 480), (200, 400), (48, 192)
 """Fewest and most steps of both nets, and patches of the second, where they grow with the tissue: small samples need so
@@ -34,7 +34,7 @@ def check_shape_exponent(value: Any, name: str) -> None:
 
 @documented
 @dataclass(frozen=True, kw_only=True, repr=False)
-class PaperParams(MethodParams):
+class PaperParams(TrainingParams):
     """How the Foreground Predict Net and the Cell Predict Net are trained.
 
     Lengths are in pixels unless said otherwise, because the nets know nothing else; the resolution says what a pixel
@@ -113,8 +113,9 @@ class PaperParams(MethodParams):
     )
     tau: float = option(5.0, "Softness of the softmask in pixels (paper, equation 2).", above=0)
 
-    def planned(self, n_patches: int) -> Self:
-        """Return parameters with numbers of steps and patches for a tissue that ``n_patches`` cover."""
+    def planned(self, n_pixels: int) -> Self:
+        """Return parameters with numbers of steps and patches for a tissue of so many pixels."""
+        n_patches = round(n_pixels / self.patch_size**2)
 
         def within(n: float, bounds: tuple[int, int]) -> int:
             return math.ceil(min(max(n, bounds[0]), bounds[1]))

@@ -96,7 +96,7 @@ def train_nets(
     foreground.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     cell.to(device)
     patches = PatchSource(data, size=params.patch_size, halo=foreground.halo, held_out=params.held_out, seed=seed)
-    params = params.planned(len(patches))
+    params = params.planned(len(patches) * params.patch_size**2)
     if start is not None:
         steps, cell_steps = (math.ceil(FINE_TUNING * n) for n in (params.max_steps, params.cell_steps))
         params = replace(params, max_steps=steps, cell_steps=cell_steps)

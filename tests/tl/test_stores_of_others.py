@@ -1,0 +1,314 @@
+"""Layouts that users of other tools have: units, several regions of interest, empty masks, column types."""
+
+from __future__ import annotations
+
+import re
+
+import dask.dataframe as dd
+import geopandas as gpd
+import numpy as np
+import pandas as pd
+import pytest
+from calls import check
+from scenes import X0, Y0, affine, boxes, make_sdata, scaling, scene, segmented, translation
+from spatialdata import SpatialData
+from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel
+from spatialdata.transformations import Identity, Scale
+
+import ucs
+from ucs._read.platforms import GENERIC
+from ucs._read.source import find_source
+
+IMAGE_UM = 0.5
+
+
+def stain():
+    """The nuclei of the scene as a stain, in pixels of half a um."""
+    from scipy.ndimage import gaussian_filter
+
+    pixels = (scene().nuclei > 0).repeat(2, axis=0).repeat(2, axis=1).astype(float)
+    return (1000 * gaussian_filter(pixels, 1.5) + 50).astype(np.uint16)
+
+
+def in_units(um, *, more=None, image_to=None):
+    """The scene with points in units of some um and an image of its nuclei; no labels or shapes."""
+    points = scene().points.rename(columns={"feature_name": "gene"}).drop(columns="qv")
+    points = points.assign(x=(points["x"] - X0) / um, y=(points["y"] - Y0) / um)
+    systems = {"global": Scale([um, um], axes=("x", "y")), **(more or {})}
+    image = Image2DModel.parse(
+        stain()[None], dims=("c", "y", "x"), c_coords=["DAPI"],
+        transformations=image_to or {"global": Scale([IMAGE_UM, IMAGE_UM], axes=("x", "y"))},
+    )  # fmt: skip
+    made = PointsModel.parse(dd.from_pandas(points, npartitions=2), feature_key="gene", transformations=systems)
+    return SpatialData(points={"spots": made}, images={"stain": image})
+
+
+class TestUnit:
+    @pytest.mark.parametrize("um", [1.0, 0.138, 0.325, 2.0])
+    def test_what_the_user_says_is_heard_where_nuclei_come_from_an_image(self, um):
+        found = check(in_units(um), um_per_unit=um)
+        assert found.ok
+        assert found["nuclei"]["um_per_px"] == pytest.approx(IMAGE_UM)
+        made = segmented(in_units(um), um_per_unit=um)
+        expected = segmented(in_units(1.0), um_per_unit=1.0)
+        areas = [sdata["ucs_table"].obs["nucleus_area_um2"].median() for sdata in (made, expected)]
+        assert areas[0] == pytest.approx(areas[1], rel=0.05)
+        assert made["ucs_table"].n_obs == expected["ucs_table"].n_obs
+
+    def test_other_points_do_not_matter_if_the_transcripts_are_named(self):
+        sdata = in_units(1.0)
+        landmarks = pd.DataFrame({"x": [10.0, 50, 90], "y": [10.0, 60, 20]})
+        in_px = {"global": Scale([IMAGE_UM, IMAGE_UM], axes=("x", "y"))}
+        sdata["landmarks"] = PointsModel.parse(landmarks, transformations=in_px)
+        found = check(sdata, "spots")
+        assert found.ok
+        assert found["nuclei"]["um_per_px"] == pytest.approx(IMAGE_UM)
+
+    @pytest.mark.parametrize(("system", "length"), [("micron", 1.0), ("microns", 1.0), ("um", 1.0), ("mm", 1e-3)])
+    def test_a_coordinate_system_that_is_a_unit_of_length(self, system, length):
+        scale = Scale([0.138 * length] * 2, axes=("x", "y"))
+        more = {"global": Identity(), system: scale}
+        sdata = in_units(0.138, more=more, image_to={"global": scaled(IMAGE_UM / 0.138)})
+        source = find_source(sdata)
+        assert source.um_per_unit == pytest.approx(0.138)
+        assert system in source.unit_because
+        found = check(sdata)
+        assert found.ok
+        assert found["nuclei"]["um_per_px"] == pytest.approx(IMAGE_UM)
+        assert system in found["source"]["um_per_unit_because"]
+
+    def test_two_statements_that_differ_are_an_error_with_both_numbers(self):
+        more = {"micron": Scale([0.138] * 2, axes=("x", "y")), "mm": Scale([0.001] * 2, axes=("x", "y"))}
+        with pytest.raises(ValueError, match=r"0.138 um by .*'micron'; 1 um by .*'mm'"):
+            find_source(in_units(1.0, more=more))
+        assert find_source(in_units(1.0, more=more), um_per_unit=1.0).um_per_unit == 1.0
+
+    def test_a_platform_and_the_object_that_differ(self):
+        sdata = scene().sdata(points_systems={"global": np.eye(3), "microns": scaling(0.2125)})
+        with pytest.raises(ValueError, match="is 0.2125 um by .*'microns', but 1 um in data of xenium"):
+            find_source(sdata)
+
+    def test_what_the_user_says_against_the_object_is_a_warning(self, caplog):
+        sdata = in_units(0.138, more={"micron": Scale([0.138] * 2, axes=("x", "y"))})
+        assert find_source(sdata, um_per_unit=0.2).um_per_unit == 0.2
+        assert "0.2 um as given, but 0.138 um by its transformation" in caplog.text
+
+    @pytest.mark.parametrize("px", [0.12028, 0.18, 0.2125])
+    @pytest.mark.parametrize("column", ["x_local_px", "x_global_px"])
+    def test_a_field_of_cosmx_in_um_beside_its_pixels(self, px, column):
+        points = scene().points
+        frame = pd.DataFrame({
+            "x": points["x"] - X0, "y": points["y"] - Y0, "target": points["feature_name"].astype(str), "fov": 12,
+            column: ((points["x"] - X0) / px).round().astype(int),
+        })  # fmt: skip
+        element = PointsModel.parse(frame, feature_key="target", transformations={"global": scaled(1 / px)})
+        assert find_source(SpatialData(points={"F00012_points": element})).um_per_unit == 1.0
+        frame["x"], frame["y"] = frame["x"] / px, frame["y"] / px
+        element = PointsModel.parse(frame, feature_key="target")
+        assert find_source(SpatialData(points={"F00012_points": element})).um_per_unit == pytest.approx(0.12028)
+
+    def test_nuclei_beyond_the_usual_are_a_warning_with_the_unit_that_explains_them(self, caplog):
+        px = 0.3  # the median nucleus of the scene is then taken for one of some 400 um2
+        points = scene().points.assign(x=scene().points["x"] / px, y=scene().points["y"] / px)
+        sdata = make_sdata(scene().nuclei, points, labels_to_um=scaling(1 / px) @ translation(X0, Y0))
+        found = check(sdata, check_alignment=True)
+        assert any("12 to 250 in most tissues" in text and "um_per_unit=" in text for text in found["warnings"])
+        assert not any("most tissues" in text for text in check(sdata, um_per_unit=px)["warnings"])
+
+
+def scaled(factor):
+    return Scale([factor, factor], axes=("x", "y"))
+
+
+class TestSeveralRegionsOfInterest:
+    @pytest.fixture
+    def sdata(self):
+        elements = {}
+        for roi in ("Roi1", "Roi2"):
+            points = scene().points.drop(columns="qv").rename(columns={"feature_name": "name"})
+            elements[f"{roi}_list"] = PointsModel.parse(
+                points.reset_index(drop=True), feature_key="name", transformations={roi: Identity()}
+            )
+            to_roi = {roi: affine(scene().to_um)}
+            elements[f"{roi}_nuclei"] = Labels2DModel.parse(scene().nuclei, dims=("y", "x"), transformations=to_roi)
+        return SpatialData.init_from_elements(elements)
+
+    @pytest.mark.parametrize("roi", ["Roi1", "Roi2"])
+    def test_only_what_shares_a_coordinate_system_is_a_candidate(self, sdata, roi):
+        found = check(sdata, f"{roi}_list")
+        assert found.ok
+        assert found["nuclei"]["element"] == f"{roi}_nuclei"
+        made = segmented(sdata, f"{roi}_list")
+        assert made["ucs_table"].uns["ucs"]["parameters"]["nuclei_key"] == f"{roi}_nuclei"
+
+    @pytest.mark.parametrize("roi", ["Roi1", "Roi2"])
+    def test_images_too(self, sdata, roi):
+        for each in ("Roi1", "Roi2"):
+            del sdata.labels[f"{each}_nuclei"]
+            to = {each: affine(translation(X0, Y0) @ scaling(IMAGE_UM))}
+            sdata[f"{each}_DAPI"] = Image2DModel.parse(stain()[None], dims=("c", "y", "x"), transformations=to)
+        found = check(sdata, f"{roi}_list")
+        assert found.ok
+        assert found["nuclei"]["images"] == [f"{roi}_DAPI"]
+
+    def test_which_is_meant_is_asked_for_with_an_argument_that_exists(self, sdata):
+        message = check(sdata)["problems"][0]["message"]
+        assert "points_key=" in message
+        assert "segment one after the other, each with a key_added of its own" in message
+
+
+class TestEmptyNuclei:
+    def empty(self, **more):
+        sdata = scene().sdata()
+        blank = Labels2DModel.parse(np.zeros_like(scene().nuclei), dims=("y", "x"))
+        del sdata.labels["nucleus_labels"]
+        elements = {name: element for _, name, element in sdata.gen_elements()}
+        return SpatialData.init_from_elements({**elements, "nucleus_labels": blank, **more})
+
+    def test_polygons_beside_them_are_used(self):
+        outlines = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
+        found = check(self.empty(nucleus_boundaries=outlines))
+        assert found.ok
+        assert found["nuclei"]["element"] == "nucleus_boundaries"
+        assert any("labels['nucleus_labels'] hold background only" in text for text in found["warnings"])
+
+    def test_a_stain_beside_them_is_used(self):
+        to = {"global": affine(translation(X0, Y0) @ scaling(IMAGE_UM))}
+        image = Image2DModel.parse(stain()[None], dims=("c", "y", "x"), c_coords=["DAPI"], transformations=to)
+        found = check(self.empty(stain=image))
+        assert found.ok
+        assert found["nuclei"]["images"] == ["stain"]
+        assert any("hold background only" in text for text in found["warnings"])
+
+    def test_with_nothing_beside_them_it_is_said(self):
+        assert "hold background only" in check(self.empty())["problems"][0]["message"]
+
+    def test_if_they_are_named_it_is_said(self):
+        message = check(self.empty(), nuclei_key="nucleus_labels")["problems"][0]["message"]
+        assert "labels['nucleus_labels'] hold background only" in message
+
+
+class TestIds:
+    def polygons(self, index, **columns):
+        made = boxes((-30, -10, -24, -4), (-10, 0, -4, 6), (10, 20, 16, 26), index=index)
+        return make_sdata(made.assign(**columns), scene().points)
+
+    def test_several_planes(self):
+        sdata = self.polygons(["a", "a", "b"], ZIndex=[0, 1, 0])
+        message = check(sdata, "transcripts", platform="merscope")["problems"][0]["message"]
+        assert "'ZIndex'" in message
+        assert "gdf.dissolve(by=gdf.index)" in message
+        assert "reset_index" not in message
+
+    def test_repeated_without_planes(self):
+        message = check(self.polygons([1, 1, 2]), "transcripts", platform="merscope")["problems"][0]["message"]
+        assert "gdf.dissolve(by=gdf.index)" in message
+        assert "reset_index" not in message
+
+    def test_of_mixed_types(self):
+        found = check(self.polygons([1, "cell", 3]))
+        assert found["problems"][0]["error"] == "ValueError"
+        assert "ids of several types (number, str)" in found["problems"][0]["message"]
+
+    def test_missing(self):
+        message = check(self.polygons([1.0, np.nan, 3.0]))["problems"][0]["message"]
+        assert "1 rows without an id" in message
+
+    def test_the_first_id_is_not_that_of_no_nucleus(self, tmp_path):
+        outlines = ucs.tl.outlines(scene().sdata(), "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
+        some = gpd.GeoDataFrame(geometry=outlines.geometry.to_numpy()[:15], index=range(15))
+        sdata = segmented(make_sdata(some, scene().points, labels_to_um=scene().to_um), find_missing=True)
+        obs = sdata["ucs_table"].obs
+        assert obs["is_missing_cell"].any()
+        assert obs["nucleus_id"].isna().equals(obs["is_missing_cell"])
+        assert obs["nucleus_id"].dropna().tolist() == list(range(15))
+        sdata.write(tmp_path / "cells.zarr")
+        read = SpatialData.read(tmp_path / "cells.zarr")["ucs_table"].obs
+        assert read["nucleus_id"].isna().equals(obs["nucleus_id"].isna())
+
+    def test_files_of_polygons_keep_the_ids(self, cells, tmp_path):
+        shapes = cells["ucs_boundaries"]
+        shapes.to_file(tmp_path / "cells.geojson", driver="GeoJSON")
+        assert gpd.read_file(tmp_path / "cells.geojson")["cell_id"].tolist() == shapes.index.tolist()
+
+    def test_parts_are_counted(self):
+        made = boxes((-30, -10, -24, -4), (0, 20, 6, 26), (30, 30, 36, 36), index=["a1", "a2", "b"])
+        sdata = segmented(make_sdata(made.assign(cell_id=["a", "a", "b"]), scene().points), fuse_nuclei=True)
+        obs, shapes = sdata["ucs_table"].obs, sdata["ucs_boundaries"]
+        assert obs["n_parts"].tolist() == [len(getattr(one, "geoms", [one])) for one in shapes.geometry]
+        assert obs["n_parts"].max() == 2
+        ShapesModel.validate(shapes)
+
+
+class TestColumnTypes:
+    @pytest.mark.parametrize(
+        ("column", "values", "message"),
+        [
+            ("qv", "20", r"column 'qv' must hold numbers"),
+            ("x", "1.5", r"column 'x' must hold numbers"),
+            ("is_gene", "perhaps", r"values of 'is_gene' are neither true nor false, e.g. 'perhaps'"),
+        ],
+    )
+    def test_one_clear_error_from_check_and_from_the_verbs(self, column, values, message):
+        sdata = scene().sdata()
+        frame = scene().points.assign(**{column: values})
+        points = dd.from_pandas(frame, npartitions=2, sort=False)
+        points.attrs.update(sdata["transcripts"].attrs)
+        sdata = sdata_with(sdata, points)
+        problem = check(sdata)["problems"][0]
+        assert problem["error"] == "ValueError"
+        assert re.search(message, problem["message"])
+        with pytest.raises(ValueError, match=message):
+            ucs.tl.aggregate(sdata, "nucleus_labels")
+
+    @pytest.mark.parametrize("true", [True, "True", "true", 1])
+    def test_flags_with_gaps(self, true):
+        false = {"True": "False", "true": "false"}.get(true, type(true)(0))
+        control = scene().points["feature_name"] == "GENE0002"
+        flags = np.where(control, false, true).astype(object)
+        flags[::2] = None
+        sdata = scene().sdata()
+        points = dd.from_pandas(scene().points.assign(is_gene=flags), npartitions=2, sort=False)
+        points.attrs.update(sdata["transcripts"].attrs)
+        sdata = sdata_with(sdata, points)
+        ucs.tl.aggregate(sdata, "nucleus_labels")
+        assert "GENE0002" in sdata["nucleus_labels_table"].uns["ucs"]["controls"]
+        assert "GENE0001" in sdata["nucleus_labels_table"].var_names
+
+
+def sdata_with(sdata, points):
+    """The object with other points, also if SpatialData would refuse their types."""
+    made = SpatialData(labels=dict(sdata.labels))
+    dict.__setitem__(made.points.data, "transcripts", points)
+    return made
+
+
+class TestControls:
+    @pytest.mark.parametrize(
+        "name",
+        ["NegControlProbe_1", "negcontrolprobe_1", "neg_control_probe_1", "Neg-Control-Probe-1", "NEGCONTROL",
+         "NegPrb3",
+         "negative1", "Negative Control 3", "BLANK_0001", "Blank-12", "blank_5", "blank-3", "blank7", "SystemControl4",
+         "system_control_1", "FalseCode3", "false-code-2", "UnassignedCodeword_1", "unassigned_codeword_1",
+         "DeprecatedCodeword_7", "Intergenic_Region_1", "intergenic_1", "antisense_ACTB", "Antisense-ACTB",
+         "Genomic Control 3", "neg_ctrl_2"],
+    )  # fmt: skip
+    def test_spellings(self, name):
+        assert GENERIC.is_control(name)
+
+    @pytest.mark.parametrize("name", ["NEGR1", "blanks", "SYS1", "FALS", "ANTXR1", "INTS1", "GENE1", "Nega"])
+    def test_genes(self, name):
+        assert not GENERIC.is_control(name)
+
+
+class TestOneFarAway:
+    def test_it_is_said_and_nothing_is_left_out(self):
+        far = pd.concat([scene().points, scene().points.iloc[:1].assign(x=2000.0, y=900.0)], ignore_index=True)
+        far["feature_name"] = far["feature_name"].astype("category")
+        sdata = make_sdata(scene().nuclei, far, labels_to_um=scene().to_um)
+        found = check(sdata)
+        assert any(f"At least 1 of {len(far)} transcripts" in text for text in found["warnings"])
+        assert found["transcripts"]["kept"] == len(far)
+
+    def test_a_tissue_is_not_warned_of(self):
+        assert not any("far from all others" in text for text in check(scene().sdata())["warnings"])
