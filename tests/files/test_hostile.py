@@ -17,7 +17,9 @@ from ucs._files.store import check_store, mend_store
 from ucs._files.workspace import Workspace, remove_leftovers
 from ucs._run.cluster import _load
 from ucs._run.output import put_from_elsewhere
+from ucs._utils.checks import check_features
 from ucs._utils.files import digest_of_bytes, digest_of_tree
+from ucs.options import OutputKeys
 
 FOLDER = ".ucs-write-abcdefgh"
 OF_ROOT = pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root gives files away")
@@ -193,6 +195,20 @@ def test_what_the_user_has_written_since_stays(store, caplog):
     assert digest_of_tree(store / "labels" / "users") == content
     assert not (store / FOLDER).exists()
     assert "was changed after a process had been killed" in caplog.text
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["A" * 256, "µ" * 128, "A\0B"], ids=["long", "long in bytes", "NUL"])
+def test_names(name):
+    with pytest.raises(ValueError, match=r"points: 1 names of genes or controls hold a NUL character or more than 255"):
+        check_features(["A" * 255, "HLA-A/B/C", name], "points")
+    with pytest.raises(ValueError, match="is no valid name|is the name of a folder, which has at most 255"):
+        OutputKeys(labels=name)
+    for odd in ("a/b", "..", "", "__a"):
+        with pytest.raises(ValueError, match="is no valid name"):
+            OutputKeys(labels=odd)
 
 
 # Folders for temporary files

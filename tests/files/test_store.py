@@ -19,6 +19,7 @@ from store_versions import elements, original, version_of
 
 from ucs._files import store as _store
 from ucs._files import swap as _swap
+from ucs._files.disk import check_space
 from ucs._files.journal import Journal
 from ucs._files.listing import elements_on_disk, listed_elements
 from ucs._files.store import bytes_to_write, check_store, mend_store, write_elements
@@ -208,10 +209,10 @@ class TestFullDisk:
 
     def test_before_the_work(self, store, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(10**12, 10**12, 5 * 2**20))
-        _swap.check_space(store, 4 * 2**20, "The result")
+        check_space(store, 4 * 2**20, "The result")
         needed = bytes_to_write(n_pixels=41_000_000, n_cells=110_000, n_entries=0)
         with pytest.raises(OSError, match=r"needs about .* on the disk of .*, which has 5 MiB left") as error:
-            _swap.check_space(store, needed, "The result")
+            check_space(store, needed, "The result")
         assert error.value.errno == errno.ENOSPC
 
     def test_before_anything_is_written(self, store, monkeypatch):

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ucs._files.swap import Area, check_writable, clean, explained_if_full, swapping
+from ucs._files.disk import check_writable, explained_if_full
+from ucs._files.swap import Area, clean, swapping
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-check_writable_folder = check_writable
 
 
 def read_store(path: Path) -> SpatialData:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from ucs._files.disk import check_space, check_writable, explained_if_full
 from ucs._files.listing import KINDS, begin, finish, is_element, is_metadata, metadata_files, relist
-from ucs._files.swap import Area, Swap, check_space, check_writable, clean, explained_if_full, swapping
+from ucs._files.swap import Area, Swap, clean, swapping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Mapping

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ucs._files.disk import check_writable
 from ucs._files.journal import JOURNAL, KEPT, NEW, REPLACED, Journal
 from ucs._files.lock import wait_for_lock
 from ucs._utils.files import (
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 _SUFFIX = r"[a-z0-9_]{8}"  # of tempfile.mkdtemp
-_OUT_OF_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _LONGEST_METADATA = 1 << 30
 
 
@@ -260,17 +260,18 @@ def _clean(area: Area) -> None:
             logger.warning("%s is a link, or of another user: it is left alone. Its owner may delete it.", folder)
             continue
         try:
-            undone = undo(area, folder)
-        except (PermissionError, ValueError) as error:
+            journal = _believed(area, folder)
+        except (FileNotFoundError, PermissionError, ValueError) as error:
             logger.warning("%s is left alone, as it is not what a killed run leaves (%s). Delete it.", folder, error)
             continue
-        if undone:
+        if journal is not None:
+            _undo(area, folder, journal)
             logger.warning("A process was killed while it wrote to %s; what it had begun is undone.", area.parent)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def undo(area: Area, folder: Path) -> bool:
-    """Undo what the journal of a hidden folder tells of, and return whether there was one.
+def undo(area: Area, folder: Path) -> None:
+    """Undo what the journal of a hidden folder tells of, if there is one.
 
     It may be interrupted and begun again at any moment. What others have changed since is left alone.
 
@@ -279,38 +280,55 @@ def undo(area: Area, folder: Path) -> bool:
     PermissionError, ValueError
         If the journal is not one that this package has written for this area and user.
     """
+    journal = _believed(area, folder)
+    if journal is not None:
+        _undo(area, folder, journal)
+
+
+def _believed(area: Area, folder: Path) -> Journal | None:
+    """Return the journal of a hidden folder, None if there is none; for errors see :func:`undo`."""
     if not os.path.lexists(folder / JOURNAL):
-        return False
+        return None
     journal = Journal.read(folder)
-    targets = [area.check(place) for place in journal.places]
-    files = {area.check(file): states for file, states in journal.files.items()}
+    for place in journal.places:
+        area.check(place)
     for part in {folder / KEPT, folder / REPLACED, *((folder / NEW / place).parent for place in journal.places)}:
         if not (is_own_folder(part) and is_own_folder(folder / NEW)):
             msg = f"{part} is no folder of this user's"
             raise PermissionError(errno.EPERM, msg)
+    for number, (file, states) in enumerate(journal.files.items()):
+        _digest(area.check(file))  # it must be a plain file
+        if states[0] is not None and digest_of_bytes(_kept(folder, number)) != states[0]:
+            msg = f"{folder / KEPT / str(number)} is not what was there before"
+            raise ValueError(msg)
+    return journal
+
+
+def _undo(area: Area, folder: Path, journal: Journal) -> None:
+    targets = [area.parent / place for place in journal.places]
     for number in reversed(range(len(targets))):
         _move_back(targets[number], folder, journal, number)
     changed = []
-    for number, (path, states) in enumerate(files.items()):
+    for number, (file, states) in enumerate(journal.files.items()):
+        path = area.parent / file
         now = _digest(path)
         if now == states[0]:
             continue
         if now not in states:
-            changed.append(list(journal.files)[number])
+            changed.append(file)
         elif states[0] is None:
             path.unlink()
         else:
-            kept = read_plain(folder / KEPT / str(number), at_most=_LONGEST_METADATA, own=True)
-            if digest_of_bytes(kept) != states[0]:
-                msg = f"{folder / KEPT / str(number)} is not what was there before"
-                raise ValueError(msg)
-            write_file(path, kept)
+            write_file(path, _kept(folder, number))
     area.relist(journal, changed)
     for parent in {target.parent for target in targets}:
         if parent.is_dir():
             sync_folder(parent)
     (folder / JOURNAL).unlink()
-    return True
+
+
+def _kept(folder: Path, number: int) -> bytes:
+    return read_plain(folder / KEPT / str(number), at_most=_LONGEST_METADATA, own=True)
 
 
 def _move_back(target: Path, folder: Path, journal: Journal, number: int) -> None:
@@ -340,44 +358,3 @@ def _digest(path: Path) -> str | None:
 
 def _move(source: Path, target: Path) -> None:
     source.rename(target)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise ``PermissionError`` if nothing can be made in a folder: by its permissions, or on a read-only disk."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"{folder} cannot be written to: its permissions forbid it, or its disk is read-only."
-        raise PermissionError(msg)
-
-
-def check_space(folder: Path, n_bytes: float, what: str) -> None:
-    """Raise ``OSError`` if a disk has less space left than is needed.
-
-    Parameters
-    ----------
-    folder
-        On the disk.
-    n_bytes
-        Needed.
-    what
-        What for.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        msg = f"{what} needs about {_size(n_bytes)} on the disk of {folder}, which has {_size(free)} left."
-        raise OSError(errno.ENOSPC, msg)
-
-
-@contextmanager
-def explained_if_full(folder: Path, what: str) -> Iterator[None]:
-    """Say of an error for want of space what could not be written where."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _OUT_OF_SPACE:
-            raise
-        msg = f"The disk of {folder} is full: {what}. Make room there and try again; nothing was changed."
-        raise OSError(error.errno, msg) from error
-
-
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
