@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ucs._files.disk import check_space
 from ucs._files.store import bytes_to_write, check_store
-from ucs._files.swap import check_space
 from ucs._files.workspace import Workspace, closing
 from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
