@@ -82,7 +82,10 @@ class UCSModel(ABC):
         um_per_px: float,
         history: dict[str, Any],
     ) -> UCSModel:
-        """Make a model of what :meth:`tensors` and :meth:`description` returned."""
+        """Make a model of what :meth:`tensors` and :meth:`description` returned.
+
+        When a file is read it is first called with tensors that have a shape, but no values (torch's ``meta`` device).
+        """
 
     @property
     def expression(self) -> ExpressionProfiles | None:
