@@ -268,6 +268,19 @@ def test_interrupt_while_writing_leaves_the_store(
     assert tree(store.parent) == before
 
 
+def test_interrupt_when_all_is_written(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    store = Path(shutil.copytree(made / "sample.zarr", tmp_path / "sample.zarr"))
+
+    def interrupted(*_arguments: object, **_options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ucs._run.run.log_result", interrupted)
+    result = call("segment", store, "--model", made / "model")
+    assert result.exit_code == 130
+    assert result.stderr.strip().splitlines()[-1].startswith("ucs: interrupted when all was done: ucs_cells, ")
+    assert "ucs_table" in sd.read_zarr(store)
+
+
 def test_interrupt_of_a_new_store_leaves_the_old_one(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     output = Path(shutil.copytree(made / "sample.zarr", tmp_path / "new" / "cells.zarr"))
     before = tree(output.parent)

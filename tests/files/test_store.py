@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
-import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import spatialdata as sd
 import zarr
-from kill_writer import elements, original, version_of
+from spatialdata import SpatialData
+from spatialdata.models import Labels2DModel
+from store_versions import elements, original, version_of
 
 from ucs._files import store as _store
 from ucs._files import swap as _swap
+from ucs._files.disk import check_space
+from ucs._files.journal import Journal
+from ucs._files.listing import elements_on_disk, listed_elements
 from ucs._files.store import bytes_to_write, check_store, mend_store, write_elements
+from ucs._files.swap import swapping
+from ucs._results.write import Elements, add_elements
 
 KEYS = ("ours", "cells", "counts")
 
@@ -57,81 +63,104 @@ def store(untouched, tmp_path) -> Path:
     return Path(shutil.copytree(untouched, tmp_path / "tissue.zarr"))
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-class TestKilled:
-    @pytest.fixture(scope="class", params=[("steps", 20), ("moments", 5)], ids=["steps", "moments"])
-    @classmethod
-    def killed(cls, request, untouched, tmp_path_factory) -> Path:
-        """A folder with stores in which a process was killed."""
-        folder = tmp_path_factory.mktemp("killed")
-        program = Path(__file__).parents[1] / "support" / "kill_writer.py"
-        command = [sys.executable, str(program), str(untouched), str(folder), *map(str, request.param)]
-        subprocess.run(command, check=True, timeout=900, capture_output=True)
-        return folder
-
-    def test_each_time_it_can_be_read_and_is_mended(self, killed, untouched, with_results):
-        before, after = files_of(untouched), files_of(killed / "undisturbed.zarr")
-        assert versions(killed / "undisturbed.zarr") == {2}
-        stores = sorted(killed.glob("[0-9]*.zarr"))
-        assert len(stores) >= 5
-        undone = 0
-        for store in stores:
-            seen = versions(store)  # as it was left: what is being replaced may be absent, but nothing is broken
-            assert seen <= {None, 1, 2}, store
-            undone += any((folder / "journal.json").is_file() for folder in hidden(store))
-            mend_store(store)
-            assert not hidden(store)
-            (version,) = versions(store)
-            assert version in ({1, 2} if with_results else {None, 2}), store
-            if version == 2:
-                assert set(files_of(store)) == set(after)
-            else:
-                assert files_of(store) == before, store
-        assert undone > 10 or len(stores) < 20
-
-    def test_writing_again_mends_it(self, killed):
-        stores = sorted(killed.glob("[0-9]*.zarr"))
-        for store in stores[::5]:
-            write_elements(store, elements(2))
-            assert versions(store) == {2}
-            assert not hidden(store)
-
-
 class TestLeftovers:
-    def test_of_a_process_that_lives_stay(self, store):
-        with _swap.hidden_folder(store, ".ucs-write-") as folder:
-            mend_store(store)
-            write_elements(store, elements(2))
-            assert hidden(store) == [folder]
+    def test_a_writer_that_lives_is_waited_for(self, store, caplog):
+        with ThreadPoolExecutor(1) as other:
+            with swapping(_store._area(store)) as swap:
+                waiting = other.submit(write_elements, store, elements(2))
+                with pytest.raises(TimeoutError):
+                    waiting.result(1.5)
+                assert set(hidden(store)) == {swap.folder, swap.area.lock}
+                assert "which another run is writing to" in caplog.text
+            waiting.result(60)
+        assert versions(store) == {2}
         assert hidden(store) == []
 
-    def test_on_a_disk_without_locks(self, store, monkeypatch):
-        """The name of the process in the folder tells then."""
-
-        def unknown(_file):
-            raise OSError(errno.ENOLCK, "No locks available")
-
-        monkeypatch.setattr(_swap, "_lock_file", unknown)
-        with _swap.hidden_folder(store, ".ucs-write-") as folder:
-            mend_store(store)
-            assert hidden(store) == [folder]
-            process = subprocess.Popen([sys.executable, "-c", ""])
-            process.wait()
-            host = (folder / "lock").read_text().split()[0]
-            (folder / "lock").write_text(f"{host} {process.pid}")
-            mend_store(store)
-            assert hidden(store) == []
-
-    def test_it_is_said_if_something_was_undone(self, store, monkeypatch, caplog):
-        folder = store / ".ucs-write-abc"
-        (folder / "files").mkdir(parents=True)
-        (folder / "journal.json").write_text(json.dumps({"moves": [], "files": [], "unlisted": True}))
+    def test_it_is_said_if_something_was_undone(self, store, caplog):
+        folder = store / ".ucs-write-abcdefgh"
+        for part in ("new", "files", "replaced"):
+            (folder / part).mkdir(parents=True)
+        Journal([], [], {}).write(folder)
         before = versions(store)
         sdata = sd.read_zarr(store)
         check_store(sdata, {"other": "labels"}, overwrite=False)
         assert "A process was killed while it wrote to" in caplog.text
         assert not hidden(store)
         assert versions(store) == before
+
+
+class TestTwoWriters:
+    @staticmethod
+    def labels(value: int) -> object:
+        return Labels2DModel.parse(np.full((8, 8), value, dtype=np.int32), dims=("y", "x"))
+
+    def test_different_keys_both_arrive(self, store):
+        with ThreadPoolExecutor(2) as threads:
+            for key in ("one", "two"):
+                threads.submit(write_elements, store, {key: self.labels(1)}, replaced=())
+        read = sd.read_zarr(store)
+        assert {"one", "two", "users"} <= set(read.labels)
+        listed = zarr.open_group(store / "labels", mode="r", use_consolidated=False).attrs["ome"]["labels"]
+        assert {"one", "two", "users"} <= set(listed)
+        assert not hidden(store)
+
+    def test_of_one_key_the_second_is_refused(self, store):
+        """Also if it was free when the second began."""
+        with ThreadPoolExecutor(2) as threads:
+            writers = [threads.submit(write_elements, store, {"one": self.labels(k)}, replaced=()) for k in (1, 2)]
+        refused = [writer.exception() for writer in writers]
+        (first,) = (k for k, error in enumerate(refused) if error is None)
+        with pytest.raises(
+            ValueError, match=r"holds labels\['one'\]; pass overwrite=True to replace it or another key"
+        ):
+            raise refused[1 - first]
+        assert int(np.asarray(sd.read_zarr(store)["one"]).max()) == first + 1
+
+    def test_an_element_that_the_user_writes_meanwhile_stays_and_is_listed(self, store, monkeypatch):
+        finish = _store.finish
+
+        def finish_later(*arguments, **options):
+            theirs = SpatialData(labels={"theirs": self.labels(3)})
+            theirs.write(store.with_name("theirs.zarr"))
+            shutil.copytree(store.with_name("theirs.zarr") / "labels" / "theirs", store / "labels" / "theirs")
+            finish(*arguments, **options)
+
+        monkeypatch.setattr(_store, "finish", finish_later)
+        write_elements(store, {"one": self.labels(1)})
+        assert listed_elements(store) == elements_on_disk(store) >= {"labels/one", "labels/theirs", "labels/users"}
+
+    def test_a_reader_meanwhile(self, store, monkeypatch):
+        """It finds each element whole, or not at all."""
+        move, seen = _swap._move, []
+
+        def read_and_move(source: Path, target: Path) -> None:
+            seen.append(versions(store))
+            move(source, target)
+
+        monkeypatch.setattr(_swap, "_move", read_and_move)
+        write_elements(store, elements(2))
+        assert len(seen) >= 3
+        assert set().union(*seen) <= {None, 1, 2}
+        assert versions(store) == {2}
+
+
+@pytest.mark.parametrize("written", [False, True], ids=["before", "after"])
+def test_an_interruption_says_whether_the_results_are_there(store, monkeypatch, written):
+    sdata, new = sd.read_zarr(store), Elements(elements(2))
+
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*(_swap.shutil, "rmtree") if written else (_store, "finish"), interrupted)
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        add_elements(sdata, new, write=True, overwrite=True)
+    monkeypatch.undo()
+    said = f"interrupted when all was done: ours, cells, counts are in {store}."
+    assert str(interrupt.value) == (said if written else "")
+    assert ("ours" in sdata and sdata["ours"] is new.new["ours"]) == written
+    assert (versions(store) == {2}) == written
+    mend_store(store)
+    assert not hidden(store)
 
 
 class TestFullDisk:
@@ -142,8 +171,9 @@ class TestFullDisk:
             ("zarr.storage._local._put", 20),
             ("zarr.storage._local._put", -1),
             ("spatialdata._io.write_shapes", 0),
-            ("ucs._files.store.write_file", 0),
+            ("ucs._files.journal.write_file", 0),
             ("ucs._files.swap.write_file", 0),
+            ("ucs._files.swap.write_file", 2),
             ("ucs._files.swap._move", 0),
             ("ucs._files.swap._move", 1),
             ("ucs._files.swap._move", 2),
@@ -179,10 +209,10 @@ class TestFullDisk:
 
     def test_before_the_work(self, store, monkeypatch):
         monkeypatch.setattr(shutil, "disk_usage", lambda _folder: shutil._ntuple_diskusage(10**12, 10**12, 5 * 2**20))
-        _swap.check_space(store, 4 * 2**20, "The result")
+        check_space(store, 4 * 2**20, "The result")
         needed = bytes_to_write(n_pixels=41_000_000, n_cells=110_000, n_entries=0)
         with pytest.raises(OSError, match=r"needs about .* on the disk of .*, which has 5 MiB left") as error:
-            _swap.check_space(store, needed, "The result")
+            check_space(store, needed, "The result")
         assert error.value.errno == errno.ENOSPC
 
     def test_before_anything_is_written(self, store, monkeypatch):
@@ -231,7 +261,7 @@ def test_a_failure_to_undo_keeps_what_was_there(store, with_results, monkeypatch
         raise OSError(errno.EIO, "broken")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_store, "_consolidate", fail)
+        patch.setattr(_store, "finish", fail)
         patch.setattr(_swap, "undo", fail)
         with pytest.raises(OSError, match="broken"):
             write_elements(store, elements(2))
@@ -255,12 +285,12 @@ def test_of_the_older_version_of_zarr(tmp_path, monkeypatch, consolidated):
     before = files_of(store)
     assert (".zmetadata" in before) == consolidated
 
-    def fail(*_arguments):
+    def fail(*_arguments, **_options):
         assert versions(store) == {2}  # already, but not all is listed yet
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(_store, "_require_group", fail)
+        patch.setattr(_store, "finish", fail)
         with pytest.raises(OSError, match="could not be written"):
             write_elements(store, elements(2))
     assert files_of(store) == before

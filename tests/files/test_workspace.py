@@ -3,19 +3,17 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from ucs._files import workspace as module
-from ucs._files.workspace import Workspace, closing, in_memory, open_raster, remove_leftovers, replace_file
+from ucs._files.workspace import Workspace, closing, in_memory, open_raster, remove_leftovers
+from ucs._utils.files import write_file
 from ucs._utils.memory import resident_memory
 
 SHAPE = (50, 70)
@@ -36,28 +34,18 @@ def written(workspace, seed=0, name="labels"):
 
 
 @pytest.fixture
-def other_process():
-    """A process that lives, and one that is dead: their ids."""
-    command = [sys.executable, "-c", "import time; time.sleep(60)"]
-    living, dead = subprocess.Popen(command), subprocess.Popen(command)  # noqa: S603
-    dead.kill()
-    dead.wait()
-    yield living.pid, dead.pid
-    living.kill()
-    living.wait()
-
-
-def owned(folder, pid, *, host=None, started=None):
-    """A folder that belongs to some process."""
-    folder.mkdir()
-    (folder / "labels").mkdir()
-    owner = {
-        "host": socket.gethostname() if host is None else host,
-        "pid": pid,
-        "started": module._started(pid) if started is None else started,
-    }
-    (folder / "owner.json").write_text(json.dumps(owner))
-    return folder
+def living(tmp_path):
+    """A process that works in a folder for temporary files."""
+    code = (
+        "import sys, pathlib, time; from ucs._files.workspace import Workspace; "
+        "w = Workspace(pathlib.Path(sys.argv[1])); w.use_folder(); print('there', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)  # noqa: S603
+    assert process.stdout.readline().strip() == b"there"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
 
 
 # Memory or a folder
@@ -123,43 +111,58 @@ def test_a_process_that_ends_without_closing_leaves_nothing(tmp_path):
 # What runs leave behind
 
 
-def test_leftovers_of_the_dead_are_removed_and_folders_of_the_living_kept(tmp_path, other_process):
-    living, dead = other_process
-    kept = [
-        owned(tmp_path / ".ucs-tmp-living", living),
-        owned(tmp_path / ".ucs-tmp-mine", os.getpid()),
-        owned(tmp_path / ".ucs-tmp-elsewhere", dead, host="another"),
-        owned(tmp_path / ".ucs-resume-dead", dead),
-        owned(tmp_path / "user", dead),
-    ]
-    (tmp_path / ".ucs-tmp-being-made").mkdir()
-    (tmp_path / ".ucs-tmp-odd").mkdir()
-    (tmp_path / ".ucs-tmp-odd" / "owner.json").write_text("{")
-    gone = [
-        owned(tmp_path / ".ucs-tmp-dead", dead),
-        owned(tmp_path / ".ucs-tmp-reused", living, started="12"),  # its number is another process' now
-    ]
+@pytest.fixture
+def odd(tmp_path):
+    """What looks like a leftover but is none: nothing in or behind it may be touched."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "lock").write_text("mine")
+    folders = {name: tmp_path / f".ucs-tmp-{name}" for name in ("made", "link", "locklink", "pipe", "folder", "hard")}
+    folders["link"].symlink_to(elsewhere)
+    for name, folder in folders.items():
+        if name != "link":
+            folder.mkdir()
+    (folders["locklink"] / "lock").symlink_to(elsewhere / "lock")
+    os.mkfifo(folders["pipe"] / "lock")
+    (folders["folder"] / "lock").mkdir()
+    os.link(elsewhere / "lock", folders["hard"] / "lock")
+    (tmp_path / ".ucs-tmp-file").write_text("mine")
+    return elsewhere
+
+
+def test_leftovers_of_the_dead_are_removed_and_all_else_kept(tmp_path, living, odd):
+    (mine,) = [path for path in tmp_path.glob(".ucs-tmp-*") if path.is_dir() and path.stat().st_mode & 0o77 == 0]
+    before = set(tmp_path.iterdir())
+    dead = tmp_path / ".ucs-tmp-dead"
+    dead.mkdir()
+    (dead / "lock").write_text('{"host": "another", "pid": 1}')  # nobody holds it, whatever it says
     remove_leftovers(tmp_path)
-    assert all(folder.exists() for folder in kept)
-    assert not any(folder.exists() for folder in gone)
-    assert (tmp_path / ".ucs-tmp-being-made").exists()
-    assert (tmp_path / ".ucs-tmp-odd").exists()
+    assert set(tmp_path.iterdir()) == before
+    assert mine.exists()
+    assert (odd / "lock").read_text() == "mine"
+    living.kill()
+    living.wait()
+    remove_leftovers(tmp_path)
+    assert set(tmp_path.iterdir()) == before - {mine}
 
 
-def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
-    code = (
-        "import sys, pathlib, time; from ucs._files.workspace import Workspace; "
-        "w = Workspace(pathlib.Path(sys.argv[1])); w.use_folder(); print('there', flush=True); time.sleep(60)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE)  # noqa: S603
-    assert process.stdout.readline().strip() == b"there"
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs folders of other users")
+def test_those_of_other_users_are_kept(tmp_path):
+    folder = tmp_path / ".ucs-tmp-theirs"
+    folder.mkdir()
+    (folder / "lock").touch()
+    os.chown(folder, 12345, 12345)
+    remove_leftovers(tmp_path)
+    assert folder.exists()
+
+
+def test_the_next_run_removes_what_a_killed_one_left(tmp_path, living):
     (left,) = tmp_path.iterdir()
     beside = in_folder(tmp_path)
     assert left.exists()  # it lives
     beside.close()
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
+    living.send_signal(signal.SIGKILL)
+    living.wait()
     assert left.exists()
     workspace = in_folder(tmp_path)
     assert not left.exists()
@@ -173,8 +176,13 @@ def test_the_next_run_removes_what_a_killed_one_left(tmp_path):
 def test_the_folder_of_a_run_goes_by_its_name(tmp_path):
     first = Workspace(tmp_path, resumable="one")
     assert first.on_disk  # taken before any work is done
-    again, other = Workspace(tmp_path, resumable="one"), Workspace(tmp_path, resumable="two")
-    assert first.folder == again.folder != other.folder
+    assert first.folder.stat().st_mode & 0o777 == 0o700
+    other = Workspace(tmp_path, resumable="two")
+    name = first.folder
+    assert name != other.folder
+    first.close(keep=True)
+    again = Workspace(tmp_path, resumable="one")
+    assert again.folder == name
     for workspace in (other, again):
         workspace.close()
 
@@ -191,7 +199,7 @@ def test_it_stays_when_the_run_fails_and_goes_when_it_is_complete(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run(fail=True)
     (folder,) = tmp_path.iterdir()
-    assert not (folder / "owner.json").exists()  # nobody works on it
+    assert not (folder / "lock").exists()  # nobody works on it
     assert run(fail=False) == {"tiles": 3}
     assert not list(tmp_path.iterdir())
 
@@ -202,39 +210,75 @@ def test_the_folder_of_another_run_goes_if_it_fails(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_two_processes_do_not_work_on_one_run(tmp_path, other_process):
-    living, dead = other_process
-    folder = Workspace(tmp_path, resumable="run").folder
-    shutil.rmtree(folder)
-    owned(folder, living)
-    with pytest.raises(RuntimeError, match=rf"Process {living} on .* works on the same run in .*; wait for its end"):
-        Workspace(tmp_path, resumable="run")
-    shutil.rmtree(folder)
-    owned(folder, dead)
+def test_two_do_not_work_on_one_run(tmp_path):
+    """Nor two threads of a process: the lock is that of the file as it was opened."""
     workspace = Workspace(tmp_path, resumable="run")
-    assert json.loads((folder / "owner.json").read_text())["pid"] == os.getpid()
-    assert (folder / "labels").exists()
+    with pytest.raises(RuntimeError, match=rf"Process {os.getpid()} on .* works on the same run in .*; wait for its"):
+        Workspace(tmp_path, resumable="run")
+    workspace.close(keep=True)
+    Workspace(tmp_path, resumable="run").close()
+
+
+@pytest.mark.parametrize("kind", ["link", "file", "writable", "foreign"])
+def test_a_folder_that_is_not_only_the_users_is_not_continued(tmp_path, kind):
+    workspace = Workspace(tmp_path, resumable="run")
+    folder = workspace.folder
     workspace.close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine").write_text("mine")
+    if kind == "link":
+        folder.symlink_to(elsewhere)
+    elif kind == "file":
+        folder.write_text("")
+    else:
+        folder.mkdir()
+        folder.chmod(0o777)
+        if kind == "foreign":
+            if os.geteuid():
+                pytest.skip("needs folders of other users")
+            os.chown(folder, 12345, 12345)
+    with pytest.raises(PermissionError, match=f"{folder}.*no run is continued there. Delete it"):
+        Workspace(tmp_path, resumable="run")
+    assert (elsewhere / "mine").read_text() == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "\udcff"])
+def test_a_damaged_folder_is_named(tmp_path, content):
+    workspace = Workspace(tmp_path, resumable="run")
+    (workspace.folder / "manifest.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match=rf"The folder {workspace.folder} of a run .* is damaged .* Delete it"):
+        workspace.read("manifest")
+    workspace.close()
+
+
+def reopened(workspace):
+    """The same run in the next process."""
+    place = workspace.place
+    workspace.close(keep=True)
+    return Workspace(place, resumable="run")
 
 
 def test_clear_and_forget(tmp_path):
     workspace = Workspace(tmp_path, resumable="run")
-    raster, _ = written(workspace)
+    written(workspace)
     workspace.write("manifest", [1, 2])
     (workspace.raster_folder / "done").mkdir()
     (workspace.raster_folder / "done" / "3").touch()
     (workspace.folder / "model").mkdir()
     workspace.forget_rasters()
-    assert sorted(path.name for path in workspace.folder.iterdir()) == ["manifest.json", "model", "owner.json"]
-    raster, numbers = written(workspace, 1)  # of the next part
-    again = Workspace(tmp_path, resumable="run")
+    assert sorted(path.name for path in workspace.folder.iterdir()) == ["lock", "manifest.json", "model"]
+    _, numbers = written(workspace, 1)  # of the next part
+    again = reopened(workspace)
     assert not in_memory(again.raster("labels", SHAPE, np.int32, 32)).any()
     again.forget_rasters()
     np.testing.assert_array_equal(in_memory(again.raster("labels", SHAPE, np.int32, 32)), numbers)
-    workspace.clear()
-    assert [path.name for path in workspace.folder.iterdir()] == ["owner.json"]
-    assert workspace.read("manifest") is None
-    workspace.close()
+    before = again.raster_folder
+    again.clear()
+    assert sorted(path.name for path in again.folder.iterdir()) == ["generation.json", "lock"]
+    assert again.read("manifest") is None
+    assert again.raster_folder != before  # what workers of a run that died still write goes nowhere
+    again.close()
 
 
 def test_what_is_removed_is_gone_if_the_process_ends_on_the_way(tmp_path, monkeypatch):
@@ -247,14 +291,14 @@ def test_what_is_removed_is_gone_if_the_process_ends_on_the_way(tmp_path, monkey
     written(workspace)
     workspace.write("manifest", [1])
     (workspace.folder / "a").mkdir()
-    for remove, left in ((workspace.forget_rasters, [1]), (workspace.clear, None)):
+    for remove, left in (("forget_rasters", [1]), ("clear", None)):
         with monkeypatch.context() as patch:
             patch.setattr(module.shutil, "rmtree", end if left is None else ends_with_all(end))
             with pytest.raises(KeyboardInterrupt):
-                remove()
-        again = Workspace(tmp_path, resumable="run")
-        assert again.read("manifest") == left
-        assert not list(again.raster_folder.iterdir())
+                getattr(workspace, remove)()
+        workspace = reopened(workspace)
+        assert workspace.read("manifest") == left
+        assert not list(workspace.raster_folder.iterdir())
     workspace.write("manifest", [2])
     with monkeypatch.context() as patch:
         patch.setattr(module.shutil, "rmtree", end)
@@ -276,30 +320,30 @@ def ends_with_all(end):
 
 def test_a_file_is_as_before_or_complete(tmp_path, monkeypatch):
     path = tmp_path / "values.json"
-    replace_file(path, b"first")
-    replace_file(path, b"second")
+    write_file(path, b"first")
+    write_file(path, b"second")
     assert path.read_bytes() == b"second"
 
-    def fail(self, content):
-        with self.open("wb") as file:
-            file.write(content[:2])
+    def fail(*_):
         raise OSError(28, "No space left on device")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_bytes", fail)
-        with pytest.raises(OSError, match="No space left"):
-            replace_file(path, b"third")
+    for step in ("fsync", "replace"):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, step, fail)
+            with pytest.raises(OSError, match="No space left"):
+                write_file(path, b"third")
+        assert [one.name for one in tmp_path.iterdir()] == ["values.json"]
     assert path.read_bytes() == b"second"
 
 
 def test_a_file_under_kill_is_always_complete(tmp_path):
     path = tmp_path / "values.json"
     code = (
-        "import sys, pathlib, json; from ucs._files.workspace import replace_file\n"
+        "import sys, pathlib, json; from ucs._utils.files import write_file\n"
         "k = 0\n"
         "while True:\n"
         "    k += 1\n"
-        "    replace_file(pathlib.Path(sys.argv[1]), json.dumps([k] * 50_000).encode())\n"
+        "    write_file(pathlib.Path(sys.argv[1]), json.dumps([k] * 50_000).encode())\n"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(path)])  # noqa: S603
     while not path.exists() and process.poll() is None:

@@ -225,22 +225,22 @@ class TestFailure:
         done, error = [], (Failure, KeyboardInterrupt)[after % 3 == 0]
 
         def fail_at(step, original):
-            def wrapped(*arguments):
+            def wrapped(*arguments, **options):
                 if len(done) == after:
                     if after % 2 and step != "consolidate":
-                        original(*arguments)
+                        original(*arguments, **options)
                     raise error
                 done.append(step)
-                return original(*arguments)
+                return original(*arguments, **options)
 
             return wrapped
 
         monkeypatch.setattr(_swap, "_move", fail_at("move", _swap._move))
-        monkeypatch.setattr(_store, "_consolidate", fail_at("consolidate", _store._consolidate))
+        monkeypatch.setattr(_store, "finish", fail_at("consolidate", _store.finish))
         self.check(with_cells, error=error, overwrite=True)
 
     def test_in_a_store_that_had_neither_shapes_nor_tables(self, store, monkeypatch):
-        monkeypatch.setattr(_store, "_consolidate", lambda _store: (_ for _ in ()).throw(Failure))
+        monkeypatch.setattr(_store, "finish", lambda *_, **__: (_ for _ in ()).throw(Failure))
         self.check(store, error=Failure, overwrite=False)
         assert not (store / "tables").exists()
         assert not (store / "shapes").exists()

@@ -30,8 +30,8 @@ def _run(n_tiles: int, store: Path, options: dict[str, Any]) -> None:
 
     mark_done, done = output.mark_done, []
 
-    def mark_and_die(folder: Path, number: int) -> None:
-        mark_done(folder, number)
+    def mark_and_die(folder: Path, number: int, digest: str) -> None:
+        mark_done(folder, number, digest)
         done.append(number)
         if len(done) == n_tiles:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -6,12 +6,11 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ucs._files.swap import check_writable, clean, explained_if_full, hidden_folder, replace
+from ucs._files.disk import check_writable, explained_if_full
+from ucs._files.swap import Area, clean, swapping
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
-
-check_writable_folder = check_writable
 
 
 def read_store(path: Path) -> SpatialData:
@@ -61,7 +60,7 @@ def check_new_store(output: Path, *, source: Path | None = None, overwrite: bool
             msg = f"The output {output} and the store {source} must lie apart; without an output the store is added to."
             raise ValueError(msg)
     if output.parent.is_dir() and os.access(output.parent, os.W_OK):
-        clean(output.parent, _prefix(output))  # so that what a killed process had moved away is back
+        clean(_area(output))  # so that what a killed process had moved away is back
     if os.path.lexists(output):
         if not overwrite:
             msg = f"{output} exists; pass --overwrite to replace it or another --output."
@@ -88,19 +87,23 @@ def write_new_store(sdata: SpatialData, output: Path) -> None:
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     path = sdata.path
+    committed: list[bool] = []
     try:
         with (
             explained_if_full(output.parent, f"{output.name} could not be written"),
-            hidden_folder(output.parent, _prefix(output)) as folder,
+            swapping(_area(output), lambda: committed.append(True)) as swap,
         ):
-            sdata.write(folder / "new.zarr")
-            replace(folder, output.parent, [("new.zarr", output.name)])
-    except BaseException:  # Ctrl-C too
-        sdata.path = path
+            swap.new.mkdir()
+            sdata.write(swap.new / output.name)
+            swap.replace([output.name])
+    except BaseException as error:  # Ctrl-C too
+        sdata.path = output if committed else path
+        if committed and isinstance(error, KeyboardInterrupt):
+            msg = f"interrupted when all was done: the object is in {output}."
+            raise KeyboardInterrupt(msg) from error
         raise
     sdata.path = output
 
 
-def _prefix(output: Path) -> str:
-    """Return what the names of folders begin with in which a store is made."""
-    return f".{output.name}.ucs-"
+def _area(output: Path) -> Area:
+    return Area(output.parent, f".{output.name}.ucs-", lambda place: place == output.name)

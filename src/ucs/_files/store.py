@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from ucs._files.swap import check_space, check_writable, clean, explained_if_full, hidden_folder, replace, write_file
+from ucs._files.disk import check_space, check_writable, explained_if_full
+from ucs._files.listing import KINDS, begin, finish, is_element, is_metadata, metadata_files, relist
+from ucs._files.swap import Area, Swap, clean, swapping
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Container, Mapping
 
     from spatialdata import SpatialData
-    from zarr import Group
 
-
-_PREFIX, _NEW = ".ucs-write-", "new.zarr"
-_GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
+_PREFIX = ".ucs-write-"
 
 _BYTES_PER_PIXEL, _BYTES_PER_CELL, _BYTES_PER_ENTRY = 0.08, 200, 1
 """What results take at least, compressed."""
@@ -46,30 +44,41 @@ def check_store(sdata: SpatialData, kinds: Mapping[str, str], *, overwrite: bool
     if not sdata.is_backed():
         msg = "write=True needs an object with a Zarr store: call sdata.write(path) first, or pass write=False."
         raise ValueError(msg)
-    mend_store(Path(sdata.path))
+    store = Path(sdata.path)
+    mend_store(store)
     for kind in kinds.values():
-        if (Path(sdata.path) / kind).exists():
-            check_writable(Path(sdata.path) / kind)
-    for path in sdata.elements_paths_on_disk():
-        kind, _, key = path.rpartition("/")
-        if key not in kinds:
-            continue
-        if kind != kinds[key]:
-            msg = f"{key!r} is the name of an element in {kind} of the store {sdata.path}; choose another."
-            raise ValueError(msg)
-        if not overwrite:
-            msg = f"The store {sdata.path} holds {kind}[{key!r}]; pass overwrite=True to replace it or another key."
-            raise ValueError(msg)
+        if (store / kind).exists():
+            check_writable(store / kind)
+    _check_keys(store, kinds, replaced=kinds if overwrite else ())
+
+
+def _check_keys(store: Path, kinds: Mapping[str, str], *, replaced: Container[str]) -> None:
+    for key, wanted in kinds.items():
+        for kind in KINDS:
+            if not (store / kind / key).exists():
+                continue
+            if kind != wanted:
+                msg = f"{key!r} is the name of an element in {kind} of the store {store}; choose another."
+                raise ValueError(msg)
+            if key not in replaced:
+                msg = f"The store {store} holds {kind}[{key!r}]; pass overwrite=True to replace it or another key."
+                raise ValueError(msg)
 
 
 def write_elements(
-    store: Path, elements: Mapping[str, Any], *, points: Mapping[str, Callable[[Path], None]] | None = None
+    store: Path,
+    elements: Mapping[str, Any],
+    *,
+    points: Mapping[str, Callable[[Path], None]] | None = None,
+    replaced: Container[str] | None = None,
+    committed: Callable[[], None] = lambda: None,
 ) -> None:
     """Write elements to a store, in the place of those of the same name.
 
     They are first written to a store of their own, in a folder within the target so that putting them in their place is
     but a renaming. If anything fails, or the user interrupts, the store is put back as it was. If the process is
-    killed, the store can be read; what was begun is undone by the next call, or by :func:`check_store`.
+    killed, the store can be read; what was begun is undone by the next call, or by :func:`check_store`. If another
+    process writes to the store, its end is waited for.
 
     Parameters
     ----------
@@ -79,32 +88,37 @@ def write_elements(
         Key -> element.
     points
         Key of points in the store -> function that makes the folder of the element that replaces them.
+    replaced
+        Keys of elements that may be there already, to be replaced; all if None.
+    committed
+        Called once the elements are in the store for good, also if what follows fails or is interrupted.
 
     Raises
     ------
+    ValueError
+        If the store holds an element of that name that may not be replaced.
     PermissionError
-        If the store is read-only.
+        If the store is read-only, or a folder for elements in it is a symbolic link.
     OSError
         If its disk is full.
     """
     from spatialdata import SpatialData
 
     store = Path(store)
-    mend_store(store)
+    mend_store(store)  # what it deletes makes room
     check_space(store, sum(map(_bytes_of, elements.values())), f"To write {', '.join(elements)}")
     added = SpatialData.init_from_elements(dict(elements))
-    names = [(kind, key) for kind, key, _ in added.gen_elements()]
+    kinds = {key: kind for kind, key, _ in added.gen_elements()}
     with (
         explained_if_full(store, f"{', '.join(elements)} could not be written"),
-        hidden_folder(store, _PREFIX) as folder,
+        swapping(_area(store), committed) as swap,
     ):
-        added.write(
-            folder / _NEW, consolidate_metadata=False, update_sdata_path=False, sdata_formats=_formats_of(store)
-        )
+        kinds |= dict.fromkeys(points or {}, "points")
+        _check_keys(store, kinds, replaced=kinds if replaced is None else replaced)
+        added.write(swap.new, consolidate_metadata=False, update_sdata_path=False, sdata_formats=_formats_of(store))
         for key, make in (points or {}).items():
-            make(folder / _NEW / "points" / key)
-            names.append(("points", key))
-        _put_in_place(store, folder, names)
+            make(swap.new / "points" / key)
+        _put_in_place(swap, [f"{kind}/{key}" for key, kind in kinds.items()])
 
 
 def mend_store(store: Path) -> None:
@@ -115,8 +129,11 @@ def mend_store(store: Path) -> None:
     PermissionError
         If the store is read-only.
     """
-    check_writable(store)
-    clean(store, _PREFIX, before=_drop_consolidated)
+    clean(_area(store))
+
+
+def _area(store: Path) -> Area:
+    return Area(store, _PREFIX, is_element, is_metadata, lambda journal, changed: relist(store, journal, changed))
 
 
 def bytes_to_write(*, n_pixels: int, n_cells: int, n_entries: int) -> int:
@@ -163,65 +180,12 @@ def _formats_of(store: Path) -> Any:
     )
 
 
-def _put_in_place(store: Path, folder: Path, names: Sequence[tuple[str, str]]) -> None:
-    """Put elements in their place; a kind of elements that the store has none of comes as a whole, with its group."""
-    kinds = list(dict.fromkeys(kind for kind, _ in names))
-    whole = [kind for kind in kinds if not (store / kind).exists()]
-    parts = [(kind, key) for kind, key in names if kind not in whole]
-    places = [*whole, *(f"{kind}/{key}" for kind, key in parts)]
-    has_consolidated = _has_consolidated(store)
-
-    def finish() -> None:
-        for kind, key in parts:
-            _require_group(store, kind, key)
-        if has_consolidated:
-            _consolidate(store)
-
-    replace(
-        folder,
-        store,
-        [(f"{_NEW}/{place}", place) for place in places],
-        files=[str(Path(group, name)) for group in (".", *kinds) if group not in whole for name in _GROUP_METADATA],
-        before=_drop_consolidated,
-        after=finish,
+def _put_in_place(swap: Swap, places: list[str]) -> None:
+    kinds = sorted({place.partition("/")[0] for place in places})
+    consolidated = []
+    swap.replace(
+        places,
+        files=metadata_files(kinds),
+        before=lambda change: consolidated.append(begin(change, kinds)),
+        after=lambda change: finish(change, places, consolidate=consolidated[0]),
     )
-
-
-def _require_group(store: Path, kind: str, key: str) -> None:
-    """Make the group of a kind of elements, and list a key where the labels of a group are listed (OME-Zarr)."""
-    import zarr
-
-    group: Group = zarr.open_group(store, mode="r+", use_consolidated=False).require_group(kind)
-    if kind != "labels":
-        return
-    attributes = group.attrs.asdict()
-    listing: Any = attributes.setdefault("ome", {}) if group.metadata.zarr_format == 3 else attributes
-    if key not in listing.get("labels", []):
-        listing["labels"] = [*listing.get("labels", []), key]
-        group.attrs.update(attributes)
-
-
-def _has_consolidated(store: Path) -> bool:
-    """Return whether a store lists in one place all that is in it."""
-    if (store / ".zmetadata").is_file():
-        return True
-    root = store / "zarr.json"
-    return root.is_file() and bool(json.loads(root.read_bytes()).get("consolidated_metadata"))
-
-
-def _drop_consolidated(store: Path) -> None:
-    """Let readers look for themselves what is in a store while it changes: a list would name what is not there."""
-    (store / ".zmetadata").unlink(missing_ok=True)
-    if _has_consolidated(store):
-        metadata = json.loads((store / "zarr.json").read_bytes())
-        del metadata["consolidated_metadata"]
-        write_file(store / "zarr.json", json.dumps(metadata, indent=2).encode())
-
-
-def _consolidate(store: Path) -> None:
-    """List again all that is in a store."""
-    from spatialdata import SpatialData
-
-    opened = SpatialData()
-    opened.path = store
-    opened.write_consolidated_metadata()

@@ -1,247 +1,360 @@
-"""Folders put in the place of others: all of them or none, also if the process is killed in between.
+"""Elements put in the place of others: all of them or none, also if the process is killed in between.
 
 What is new is made in a hidden folder beside its place, so that putting it there is but a renaming. Before the first
-one, a journal in that folder says what is about to happen. It is deleted once all is done, and that is the moment at
-which the new has replaced the old: a journal that is found later is that of a process that was killed, and tells how to
-undo what it had begun. A process holds a lock on its folder for as long as it lives.
+one, all of it is safe on the disk, and a journal in that folder says what is about to happen. It is deleted once all is
+done, and that is the moment at which the new has replaced the old: a journal that is found later is that of a process
+that was killed, and tells how to undo what it had begun. All this happens under one lock for each place.
+
+A journal may come from elsewhere, with a store that somebody made: it is believed only if it is this user's and what
+it names lies where this package puts things (:class:`Area`), with no symbolic link on the way. It also tells what each
+thing was when it was put there: what somebody has changed since is left alone.
 """
 
 from __future__ import annotations
 
 import errno
-import glob
-import json
 import os
 import re
 import shutil
-import socket
+import stat
 import tempfile
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
+from ucs._files.disk import check_writable
+from ucs._files.journal import JOURNAL, KEPT, NEW, REPLACED, Journal
+from ucs._files.lock import wait_for_lock
+from ucs._utils.files import (
+    digest_of_bytes,
+    digest_of_tree,
+    is_own_folder,
+    read_plain,
+    sync_folder,
+    sync_tree,
+    write_file,
+)
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-_LOCK, _JOURNAL = "lock", "journal.json"
-_PARTIAL = re.compile(r"\.([0-9a-f]{32}|ucs)\.partial$")  # files half written, by Zarr and by us
-_OUT_OF_SPACE = {errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_SUFFIX = r"[a-z0-9_]{8}"  # of tempfile.mkdtemp
+_LONGEST_METADATA = 1 << 30
+
+
+@dataclass(frozen=True)
+class Area:
+    """A folder in which things are replaced, and what may be replaced there.
+
+    Attributes
+    ----------
+    parent
+        The folder.
+    prefix
+        Of the names of hidden folders, and of the lock.
+    is_place
+        Whether a path in ``parent`` is that of something that may be replaced: one name, or two with a slash between.
+    is_file
+        Whether a path in ``parent`` is that of a small file that may be changed on the way.
+    relist
+        Called after something was undone with the journal and the files that others have changed since: lists of what
+        there is are to be made anew.
+    """
+
+    parent: Path
+    prefix: str
+    is_place: Callable[[str], bool]
+    is_file: Callable[[str], bool] = field(default=lambda _file: False)
+    relist: Callable[[Journal, list[str]], None] = field(default=lambda _journal, _files: None)
+
+    @property
+    def lock(self) -> Path:
+        """File whose lock keeps others from writing there."""
+        return self.parent / f"{self.prefix}lock"
+
+    def check(self, path: str) -> Path:
+        """Return the full path of something that may be replaced or changed.
+
+        Raises
+        ------
+        PermissionError
+            If it is none, or a folder on the way is a symbolic link or of another kind.
+        """
+        if not (self.is_place(path) or self.is_file(path)):
+            msg = f"{path!r} is nothing that is replaced in {self.parent}."
+            raise PermissionError(errno.EPERM, msg)
+        folder = (self.parent / path).parent
+        if folder != self.parent and os.path.lexists(folder) and not stat.S_ISDIR(folder.lstat().st_mode):
+            msg = f"{folder} is a symbolic link or a file: nothing is written through it. Put a real folder there."
+            raise PermissionError(errno.EPERM, msg)
+        return self.parent / path
+
+
+@dataclass
+class Swap:
+    """A hidden folder in an area that is locked.
+
+    Attributes
+    ----------
+    area
+        Where it is.
+    folder
+        Its path; what is new goes into :attr:`new`.
+    committing
+        Whether all is in its place, and only the journal remains to be deleted.
+    """
+
+    area: Area
+    folder: Path
+    committing: bool = False
+
+    @property
+    def new(self) -> Path:
+        """Where what is new is made, under the same paths as in the area."""
+        return self.folder / NEW
+
+    @property
+    def committed(self) -> bool:
+        """Whether the new has replaced the old for good; asked while the folder is there."""
+        return self.committing and not (self.folder / JOURNAL).exists()
+
+    def replace(
+        self,
+        places: Sequence[str],
+        *,
+        files: Sequence[str] = (),
+        before: Callable[[Change], None] | None = None,
+        after: Callable[[Change], None] | None = None,
+    ) -> None:
+        """Put what is new in its place; if anything fails, or the user interrupts, all is as it was.
+
+        Parameters
+        ----------
+        places
+            Paths, in :attr:`new` as in the area; what is there goes into the hidden folder.
+        files
+            Paths in the area of small files that ``before`` or ``after`` may change or make.
+        before, after
+            Called before the first and after the last move with what changes these files.
+        """
+        targets = [self.area.check(place) for place in places]
+        journal = Journal(
+            list(places),
+            [digest_of_tree(self.new / place) for place in places],
+            {file: [_digest(self.area.check(file))] for file in files},
+        )
+        (self.folder / KEPT).mkdir()
+        for number, file in enumerate(files):
+            if (self.area.parent / file).is_file():
+                content = read_plain(self.area.parent / file, at_most=_LONGEST_METADATA)
+                write_file(self.folder / KEPT / str(number), content)
+        (self.folder / REPLACED).mkdir()
+        sync_tree(self.folder)
+        change = Change(self.area, self.folder, journal)
+        journal.write(self.folder)
+        sync_folder(self.area.parent)
+        try:
+            if before is not None:
+                before(change)
+            for number, (place, target) in enumerate(zip(places, targets, strict=True)):
+                if os.path.lexists(target):
+                    _move(target, self.folder / REPLACED / str(number))
+                _move(self.new / place, target)
+            if after is not None:
+                after(change)
+            for folder in {self.area.parent, *(target.parent for target in targets)}:
+                sync_folder(folder)
+            sync_folder(self.folder / REPLACED)
+        except BaseException:  # Ctrl-C too
+            undo(self.area, self.folder)
+            raise
+        self.committing = True
+        (self.folder / JOURNAL).unlink()
+        sync_folder(self.folder)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Changes small files so that it can be undone."""
+
+    area: Area
+    folder: Path
+    journal: Journal
+
+    def write(self, file: str, content: bytes | None) -> None:
+        """Write a file that the journal names, or delete it (None)."""
+        path = self.area.check(file)
+        states = self.journal.files[file]
+        now = None if content is None else digest_of_bytes(content)
+        if states[-1] != now:
+            states.append(now)
+            self.journal.write(self.folder)  # first: it must know what is there if the process is killed thereafter
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, content)
 
 
 @contextmanager
-def hidden_folder(parent: Path, prefix: str) -> Iterator[Path]:
-    """Make a folder with a name of its own, locked, and delete it at the end with all that is in it.
+def swapping(area: Area, committed: Callable[[], None] = lambda: None) -> Iterator[Swap]:
+    """Lock an area, undo what killed processes had begun there, and make a hidden folder, which goes at the end.
 
-    What :func:`replace` began and did not finish in it is undone before.
+    ``committed`` is called before that if the new has replaced the old, also if it was interrupted thereafter.
 
     Raises
     ------
     PermissionError
-        If nothing can be made in ``parent``.
+        If nothing can be made there.
     """
-    check_writable(parent)
-    while True:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-        lock = _lock(folder)
-        if lock is not None:
-            break  # otherwise another process has taken it for a leftover, just before it was locked
-    with lock:
+    with locked(area):
+        swap = Swap(area, Path(tempfile.mkdtemp(prefix=area.prefix, dir=area.parent)))
         try:
-            yield folder
+            yield swap
         finally:
-            undo(folder, parent)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def replace(
-    folder: Path,
-    parent: Path,
-    moves: Sequence[tuple[str, str]],
-    *,
-    files: Sequence[str] = (),
-    before: Callable[[Path], None] | None = None,
-    after: Callable[[], None] | None = None,
-) -> None:
-    """Put what is in a hidden folder in its place; if anything fails, or the user interrupts, all is as it was.
-
-    Parameters
-    ----------
-    folder
-        From :func:`hidden_folder` in ``parent``.
-    parent
-        All is in this folder.
-    moves
-        Path in ``folder`` and path in ``parent`` of each thing; what is there goes into ``folder``.
-    files
-        Paths in ``parent`` of small files that ``before`` or ``after`` may change or make.
-    before, after
-        Called before the first and after the last move; ``before`` with ``parent``, also before anything is undone.
-    """
-    kept = folder / "files"
-    kept.mkdir()
-    for number, file in enumerate(files):
-        if (parent / file).is_file():
-            shutil.copyfile(parent / file, kept / str(number))
-    (folder / "replaced").mkdir()
-    journal = {"moves": list(moves), "files": list(files), "unlisted": before is not None}
-    write_file(folder / _JOURNAL, json.dumps(journal).encode())
-    try:
-        if before is not None:
-            before(parent)
-        for number, (source, place) in enumerate(moves):
-            if (parent / place).exists():
-                _move(parent / place, folder / "replaced" / str(number))
-            _move(folder / source, parent / place)
-        if after is not None:
-            after()
-    except BaseException:  # Ctrl-C too
-        undo(folder, parent, before=before)
-        raise
-    (folder / _JOURNAL).unlink()
-
-
-def undo(folder: Path, parent: Path, *, before: Callable[[Path], None] | None = None) -> bool:
-    """Undo what the journal of a hidden folder tells of, and return whether there was one.
-
-    It may be interrupted and begun again at any moment.
-    """
-    if not (folder / _JOURNAL).is_file():
-        return False
-    journal = json.loads((folder / _JOURNAL).read_bytes())
-    if before is not None and journal["unlisted"]:
-        before(parent)
-    for number, (source, place) in reversed(list(enumerate(journal["moves"]))):
-        if not (folder / source).exists() and (parent / place).exists():
-            (parent / place).rename(folder / source)
-        if (folder / "replaced" / str(number)).exists():
-            (folder / "replaced" / str(number)).rename(parent / place)
-    for number, file in enumerate(journal["files"]):
-        kept = folder / "files" / str(number)
-        if kept.is_file():
-            write_file(parent / file, kept.read_bytes())
-        else:
-            (parent / file).unlink(missing_ok=True)
-    for place in {(parent / file).parent for file in journal["files"]}:
-        for rest in place.glob("*.partial"):
-            if _PARTIAL.search(rest.name):
-                rest.unlink()
-    (folder / _JOURNAL).unlink()
-    return True
-
-
-def clean(parent: Path, prefix: str, *, before: Callable[[Path], None] | None = None) -> None:
-    """Undo and delete what processes left that were killed; folders of processes that live stay.
-
-    Parameters
-    ----------
-    parent, prefix
-        As for :func:`hidden_folder`.
-    before
-        As for :func:`replace`.
-    """
-    for folder in sorted(parent.glob(f"{glob.escape(prefix)}*")):
-        lock = _lock(folder) if folder.is_dir() else None
-        if lock is None:
-            continue
-        with lock:
-            if undo(folder, parent, before=before):
-                logger.warning("A process was killed while it wrote to %s; what it had begun is undone.", parent)
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_writable(folder: Path) -> None:
-    """Raise ``PermissionError`` if nothing can be made in a folder: by its permissions, or on a read-only disk."""
-    if not os.access(folder, os.W_OK | os.X_OK):
-        msg = f"{folder} cannot be written to: its permissions forbid it, or its disk is read-only."
-        raise PermissionError(msg)
-
-
-def check_space(folder: Path, n_bytes: float, what: str) -> None:
-    """Raise ``OSError`` if a disk has less space left than is needed.
-
-    Parameters
-    ----------
-    folder
-        On the disk.
-    n_bytes
-        Needed.
-    what
-        What for.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < n_bytes:
-        msg = f"{what} needs about {_size(n_bytes)} on the disk of {folder}, which has {_size(free)} left."
-        raise OSError(errno.ENOSPC, msg)
+            if swap.committed:
+                committed()
+            else:
+                undo(area, swap.folder)
+            shutil.rmtree(swap.folder, ignore_errors=True)
 
 
 @contextmanager
-def explained_if_full(folder: Path, what: str) -> Iterator[None]:
-    """Say of an error for want of space what could not be written where."""
+def locked(area: Area) -> Iterator[None]:
+    """Keep others from writing to an area, and undo what killed processes had begun there.
+
+    Raises
+    ------
+    PermissionError
+        If it cannot be written to.
+    """
+    check_writable(area.parent)
+    lock = wait_for_lock(area.lock, str(area.parent))
     try:
+        _clean(area)
         yield
-    except OSError as error:
-        if error.errno not in _OUT_OF_SPACE:
-            raise
-        msg = f"The disk of {folder} is full: {what}. Make room there and try again; nothing was changed."
-        raise OSError(error.errno, msg) from error
+    finally:
+        lock.release()
 
 
-def _size(n_bytes: float) -> str:
-    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{n_bytes / 2**20:.0f} MiB"
+def clean(area: Area) -> None:
+    """Undo and delete what processes left that were killed.
+
+    Raises
+    ------
+    PermissionError
+        If nothing can be made there.
+    """
+    with locked(area):
+        pass
+
+
+def _clean(area: Area) -> None:
+    """Do what :func:`clean` does, under the lock: whoever has made a folder that is found now is dead."""
+    for folder in sorted(area.parent.iterdir()):
+        if not re.fullmatch(re.escape(area.prefix) + _SUFFIX, folder.name):
+            continue
+        if not is_own_folder(folder):
+            logger.warning("%s is a link, or of another user: it is left alone. Its owner may delete it.", folder)
+            continue
+        try:
+            journal = _believed(area, folder)
+        except (FileNotFoundError, PermissionError, ValueError) as error:
+            logger.warning("%s is left alone, as it is not what a killed run leaves (%s). Delete it.", folder, error)
+            continue
+        if journal is not None:
+            _undo(area, folder, journal)
+            logger.warning("A process was killed while it wrote to %s; what it had begun is undone.", area.parent)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def undo(area: Area, folder: Path) -> None:
+    """Undo what the journal of a hidden folder tells of, if there is one.
+
+    It may be interrupted and begun again at any moment. What others have changed since is left alone.
+
+    Raises
+    ------
+    PermissionError, ValueError
+        If the journal is not one that this package has written for this area and user.
+    """
+    journal = _believed(area, folder)
+    if journal is not None:
+        _undo(area, folder, journal)
+
+
+def _believed(area: Area, folder: Path) -> Journal | None:
+    """Return the journal of a hidden folder, None if there is none; for errors see :func:`undo`."""
+    if not os.path.lexists(folder / JOURNAL):
+        return None
+    journal = Journal.read(folder)
+    for place in journal.places:
+        area.check(place)
+    for part in {folder / KEPT, folder / REPLACED, *((folder / NEW / place).parent for place in journal.places)}:
+        if not (is_own_folder(part) and is_own_folder(folder / NEW)):
+            msg = f"{part} is no folder of this user's"
+            raise PermissionError(errno.EPERM, msg)
+    for number, (file, states) in enumerate(journal.files.items()):
+        _digest(area.check(file))  # it must be a plain file
+        if states[0] is not None and digest_of_bytes(_kept(folder, number)) != states[0]:
+            msg = f"{folder / KEPT / str(number)} is not what was there before"
+            raise ValueError(msg)
+    return journal
+
+
+def _undo(area: Area, folder: Path, journal: Journal) -> None:
+    targets = [area.parent / place for place in journal.places]
+    for number in reversed(range(len(targets))):
+        _move_back(targets[number], folder, journal, number)
+    changed = []
+    for number, (file, states) in enumerate(journal.files.items()):
+        path = area.parent / file
+        now = _digest(path)
+        if now == states[0]:
+            continue
+        if now not in states:
+            changed.append(file)
+        elif states[0] is None:
+            path.unlink()
+        else:
+            write_file(path, _kept(folder, number))
+    area.relist(journal, changed)
+    for parent in {target.parent for target in targets}:
+        if parent.is_dir():
+            sync_folder(parent)
+    (folder / JOURNAL).unlink()
+
+
+def _kept(folder: Path, number: int) -> bytes:
+    return read_plain(folder / KEPT / str(number), at_most=_LONGEST_METADATA, own=True)
+
+
+def _move_back(target: Path, folder: Path, journal: Journal, number: int) -> None:
+    new, old = folder / NEW / journal.places[number], folder / REPLACED / str(number)
+    there = os.path.lexists(target)
+    if there and not os.path.lexists(new):
+        if target.is_symlink() or digest_of_tree(target) != journal.digests[number]:
+            logger.warning("%s was changed after a process had been killed that wrote it: it stays as it is.", target)
+            return
+        target.rename(new)
+        there = False
+    if os.path.lexists(old):
+        if there:
+            logger.warning("%s was written after a process had been killed that replaced it: it stays.", target)
+            return
+        target.parent.mkdir(exist_ok=True)
+        old.rename(target)
+
+
+def _digest(path: Path) -> str | None:
+    """Return the digest of a small file; None if there is none."""
+    try:
+        return digest_of_bytes(read_plain(path, at_most=_LONGEST_METADATA))
+    except FileNotFoundError:
+        return None
 
 
 def _move(source: Path, target: Path) -> None:
     source.rename(target)
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is there as a whole or not at all."""
-    partial = path.with_name(f"{path.name}.ucs.partial")
-    partial.write_bytes(content)
-    os.replace(partial, path)  # noqa: PTH105 - Path.replace is the same; renames of folders alone go by Path
-
-
-def _lock(folder: Path) -> IO[bytes] | None:
-    """Lock a folder until the file is closed or the process ends; None if another one has it, or it is gone."""
-    try:
-        file = (folder / _LOCK).open("a+b")
-    except FileNotFoundError:
-        return None
-    try:
-        _lock_file(file)
-    except OSError as error:
-        if error.errno in {errno.EACCES, errno.EAGAIN, errno.EDEADLK} or _owner_lives(file):
-            file.close()
-            return None
-    file.truncate(0)
-    file.write(f"{socket.gethostname()} {os.getpid()}".encode())
-    file.flush()
-    return file
-
-
-def _lock_file(file: IO[bytes]) -> None:
-    if os.name == "nt":
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def _owner_lives(file: IO[bytes]) -> bool:
-    """Return whether the process that is named in a file may be alive; for disks that know no locks."""
-    file.seek(0)
-    host, _, process = file.read().decode().partition(" ")
-    if not process:
-        return False
-    if host != socket.gethostname() or os.name == "nt":
-        return True
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    return True

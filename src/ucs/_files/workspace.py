@@ -2,7 +2,10 @@
 
 A folder is needed when memory does not suffice, when the processes of a cluster work together, and when a run is to be
 continued after it was killed. Folders of runs that died are removed by the next run that uses the same place, but for
-those that may be continued.
+those that may be continued. A run lives as long as it holds the lock in its folder.
+
+The place may be one that others write to, too: folders are this user's alone (mode 700), and those of others, or links
+that have their names, are never used, read or removed.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-import socket
+import stat
 import tempfile
 import uuid
 import weakref
@@ -22,6 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._files.lock import Lock, holder, try_lock
+from ucs._utils.files import is_own, is_own_folder, read_plain, write_file
 from ucs._utils.log import logger
 from ucs._utils.memory import PLAIN_PIXELS, resident_memory
 
@@ -32,7 +37,8 @@ if TYPE_CHECKING:
 
 _TEMPORARY = ".ucs-tmp-"
 _RESUMABLE = ".ucs-resume-"
-_OWNER = "owner.json"
+_LOCK, _GENERATION = "lock", "generation"
+_LONGEST = 1 << 26  # bytes of plain values
 _ROOM = 4  # times a result's size must be free for it to be held in memory: more is to come
 
 
@@ -55,6 +61,7 @@ class Workspace:
         self.resumable = resumable is not None
         self._name = None if resumable is None else _RESUMABLE + hashlib.sha256(resumable.encode()).hexdigest()[:16]
         self._folder: Path | None = None
+        self._lock: Lock | None = None
         self._part = 0
         self._finalizer: weakref.finalize | None = None
         if self.resumable:
@@ -72,8 +79,11 @@ class Workspace:
 
     @property
     def raster_folder(self) -> Path:
-        """Where in the folder the rasters are, and the marks of tiles that are done."""
-        folder = self.folder / f"rasters-{self._part}"
+        """Where in the folder the rasters are, and the marks of tiles that are done.
+
+        Workers of a run that died may still write: to folders of another name, once a run was begun afresh.
+        """
+        folder = self.folder / f"rasters-{self.read(_GENERATION) or 0}-{self._part}"
         folder.mkdir(exist_ok=True)
         return folder
 
@@ -115,23 +125,48 @@ class Workspace:
             from zarr.storage import MemoryStore
 
             return _new_raster(MemoryStore(), shape, dtype, chunk)
-        return open_raster(self.raster_folder, name, shape, dtype, chunk)
+        try:
+            raster = open_raster(self.raster_folder, name, shape, dtype, chunk)
+        except (ValueError, TypeError, KeyError, RuntimeError) as error:
+            raise self.damaged(f"{self.raster_folder.name}/{name}: {error}") from error
+        if (raster.shape, raster.dtype) != (shape, np.dtype(dtype)):
+            raise self.damaged(f"{self.raster_folder.name}/{name} has shape {raster.shape}, not {shape}")
+        return raster
 
     def read(self, name: str) -> Any:
-        """Return what :meth:`write` wrote; None if nothing was."""
+        """Return what :meth:`write` wrote; None if nothing was.
+
+        Raises
+        ------
+        ValueError
+            If it is damaged.
+        """
         path = self.folder / f"{name}.json"
-        return json.loads(path.read_text()) if path.exists() else None
+        try:
+            return json.loads(read_plain(path, at_most=_LONGEST, own=True))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:
+            raise self.damaged(f"{path.name}: {error}") from error
+
+    def damaged(self, what: str) -> ValueError:
+        """Return the error for a folder whose run cannot be continued."""
+        return ValueError(
+            f"The folder {self.folder} of a run that is to be continued is damaged ({what}). Delete it: the run then "
+            "begins afresh."
+        )
 
     def write(self, name: str, content: Any) -> None:
         """Write plain values, all or nothing."""
-        replace_file(self.folder / f"{name}.json", json.dumps(content, indent=1).encode())
+        write_file(self.folder / f"{name}.json", json.dumps(content, indent=1).encode())
 
     def clear(self) -> None:
         """Remove what is in the folder, and keep the folder."""
         # Files first: what is left if the process is killed on the way must not be taken for that of a run.
-        for path in sorted(self.folder.iterdir(), key=Path.is_dir):
-            if path.name != _OWNER:
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        for path in sorted(self.folder.iterdir(), key=_is_folder):
+            if path.name != _LOCK:
+                shutil.rmtree(path) if _is_folder(path) else path.unlink()
+        self.write(_GENERATION, uuid.uuid4().hex[:12])
 
     def forget_rasters(self) -> None:
         """Remove the rasters and the marks of tiles that are done; those of the same name that follow are others.
@@ -151,14 +186,21 @@ class Workspace:
             return
         if self._finalizer is not None:
             self._finalizer.detach()
+        folder, self._folder = self._folder, None
         if keep and self.resumable:
-            (self._folder / _OWNER).unlink(missing_ok=True)
-        else:
-            folder = self._folder
+            self._unlock(remove=True)
+            return
+        try:
             if self.resumable:  # what is left of it if the process is killed now must not be continued
                 folder = folder.rename(self.place / f"{_TEMPORARY}{uuid.uuid4().hex}")
             shutil.rmtree(folder, ignore_errors=True)
-        self._folder = None
+        finally:
+            self._unlock(remove=False)
+
+    def _unlock(self, *, remove: bool) -> None:
+        if self._lock is not None:
+            self._lock.release(remove=remove)
+            self._lock = None
 
     def settle(self, rasters: Sequence[Any]) -> list[Any]:
         """Return rasters that outlive the folder: in memory if they fit, otherwise in files until the process ends."""
@@ -168,8 +210,8 @@ class Workspace:
             return [in_memory(raster) for raster in rasters]
         import zarr
 
-        folder = _temporary_folder(self.place)
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        folder, lock = _temporary_folder(self.place)
+        atexit.register(_remove, folder, lock)  # which keeps the lock until then
         settled = []
         for raster in rasters:
             path = Path(raster.store.root)
@@ -180,16 +222,15 @@ class Workspace:
         self.place.mkdir(parents=True, exist_ok=True)
         remove_leftovers(self.place)
         if self._name is None:
-            folder = _temporary_folder(self.place)
-            self._finalizer = weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)
-        else:
-            folder = self.place / self._name
-            folder.mkdir(exist_ok=True)
-            owner = _owner(folder)
-            if owner is not None and _alive(owner) and owner != _this_process():
-                msg = f"Process {owner['pid']} on {owner['host']} works on the same run in {folder}; wait for its end."
-                raise RuntimeError(msg)
-            replace_file(folder / _OWNER, json.dumps(_this_process()).encode())
+            folder, self._lock = _temporary_folder(self.place)
+            self._finalizer = weakref.finalize(self, _remove, folder, self._lock)
+            return folder
+        folder = _private_folder(self.place / self._name)
+        self._lock = try_lock(folder / _LOCK)
+        if self._lock is None:
+            who = holder(folder / _LOCK)
+            msg = f"{who} works on the same run in {folder}; wait for its end."
+            raise RuntimeError(msg)
         return folder
 
 
@@ -204,9 +245,44 @@ def closing(workspace: Workspace) -> Iterator[Workspace]:
     workspace.close()
 
 
-def _temporary_folder(place: Path) -> Path:
-    folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place))
-    replace_file(folder / _OWNER, json.dumps(_this_process()).encode())
+def _temporary_folder(place: Path) -> tuple[Path, Lock]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place))
+        with contextlib.suppress(FileNotFoundError):  # taken for a leftover before it was locked
+            lock = try_lock(folder / _LOCK)
+            if lock is not None and folder.exists():
+                return folder, lock
+
+
+def _remove(folder: Path, lock: Lock) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    lock.release(remove=False)
+
+
+def _private_folder(folder: Path) -> Path:
+    """Make a folder that is this user's alone, or find it.
+
+    Raises
+    ------
+    PermissionError
+        If there is something else, or others could have written to it.
+    """
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or not is_own(status):
+        msg = (
+            f"{folder} is a link, a file, or of another user: no run is continued there. Delete it, or name another "
+            "folder with compute={'scratch': ...}."
+        )
+        raise PermissionError(msg)
+    if os.name != "nt" and status.st_mode & 0o077:
+        folder.chmod(0o700)
+        if folder.lstat().st_mode & 0o077:
+            logger.warning("The disk of %s knows no permissions: others may read and write there.", folder)
+        elif status.st_mode & 0o022:
+            msg = f"Others could write to {folder}: no run is continued there. Delete it; the run then begins afresh."
+            raise PermissionError(msg)
     return folder
 
 
@@ -231,49 +307,20 @@ def in_memory(raster: Any) -> NDArray:
     return raster if isinstance(raster, np.ndarray) else raster[:]
 
 
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that it is either as before or complete, also if the process is killed on the way."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
-
-
 def remove_leftovers(place: Path) -> None:
     """Remove folders that runs on this machine left behind when they died."""
     for folder in place.glob(f"{_TEMPORARY}*"):
-        owner = _owner(folder)
-        if owner is not None and owner["host"] == socket.gethostname() and not _alive(owner):
+        if not is_own_folder(folder) or not (folder / _LOCK).exists():
+            continue
+        try:
+            lock = try_lock(folder / _LOCK)
+        except OSError as error:
+            logger.debug("%s is left alone: %s", folder, error)
+            continue
+        if lock is not None:
             logger.info("Removed what a run that died left behind: %s", folder)
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder, lock)
 
 
-def _this_process() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "pid": os.getpid(), "started": _started(os.getpid())}
-
-
-def _owner(folder: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads((folder / _OWNER).read_text())
-    except (OSError, ValueError):
-        return None
-
-
-def _alive(owner: dict[str, Any]) -> bool:
-    """Tell whether a process still runs; of another machine it cannot be known, and is believed."""
-    if owner["host"] != socket.gethostname():
-        return True
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return owner["started"] == _started(owner["pid"])  # the number may have been given to another one
-
-
-def _started(pid: int) -> str:
-    """Return when a process started, in the system's own terms; empty if it does not tell."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()

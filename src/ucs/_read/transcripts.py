@@ -22,7 +22,7 @@ from ucs._read.columns import (
     panel_of,
 )
 from ucs._read.grid import Grid
-from ucs._utils.checks import listed
+from ucs._utils.checks import check_features, listed
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, TRANSCRIPTS_SHARE, check_fits_memory, release_unused
 from ucs._utils.parallel import in_order
 
@@ -177,6 +177,7 @@ def on_grid(
     if not accumulated.occurring:
         msg = f"{where} has no transcripts to work with: {_why_none_is_left(accumulated, elements[0].columns)}."
         raise ValueError(msg)
+    check_features(accumulated.codes, where)
     occurring = np.zeros(len(accumulated.codes), dtype=bool)
     occurring[list(accumulated.occurring)] = True
     new_code, genes, controls = order_features(accumulated.codes, occurring, platform, accumulated.votes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from ucs._utils.elements import put, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from spatialdata import SpatialData
 
     from ucs._results.lookup import PointColumns
@@ -27,8 +30,10 @@ class Elements:
     columns: dict[str, PointColumns] = field(default_factory=dict)
 
 
-def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = False) -> None:
+def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = False, overwrite: bool = False) -> None:
     """Add elements; if one cannot be added or written, the object is restored.
+
+    An interruption when all is in the store already leaves it in the object too.
 
     Parameters
     ----------
@@ -38,9 +43,12 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = 
         Elements to add.
     write
         Whether to write the new elements to the object's Zarr store too; the columns of points only with ``"points"``.
+    overwrite
+        Whether elements of the same name in the store may be replaced, also such as came there meanwhile.
     """
     added = {**elements.new, **elements.points}
     before = {key: sdata[key] for key in added if key in sdata}
+    committed: list[str] = []
     try:
         for key, element in added.items():
             put(sdata, key, element)
@@ -51,9 +59,19 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = 
                     written[key] = elements.points[key]
                 else:
                     copies[key] = partial(write_columns, Path(sdata.path) / "points" / key, columns=columns)
-            write_elements(sdata.path, written, points=copies)
+            with said_when_done(sdata.path) as committed:
+                write_elements(
+                    sdata.path,
+                    written,
+                    points=copies,
+                    replaced=[*copies, *elements.points, *(elements.new if overwrite else ())],
+                    committed=partial(committed.extend, [*written, *copies]),
+                )
             logger.info("Written to %s: %s.", sdata.path, ", ".join([*written, *copies]))
     except BaseException:  # Ctrl-C too
+        if committed:
+            logger.warning("%s are in %s all the same.", ", ".join(elements.new), sdata.path)
+            raise
         for key in added:
             if key in before:
                 if sdata.get(key) is not before[key]:
@@ -61,6 +79,19 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = 
             elif key in sdata:
                 del sdata[key]
         raise
+
+
+@contextmanager
+def said_when_done(path: Path | None) -> Iterator[list[str]]:
+    """Have an interruption say which results are in a store already: those whose names are put into the list."""
+    written: list[str] = []
+    try:
+        yield written
+    except KeyboardInterrupt as interrupt:
+        if not written or interrupt.args:
+            raise
+        msg = f"interrupted when all was done: {', '.join(written)} are in {path}."
+        raise KeyboardInterrupt(msg) from interrupt
 
 
 def with_elements(sdata: SpatialData, elements: Elements, *, inplace: bool) -> SpatialData | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
+import shutil
+import stat
 import sys
 import threading
 from functools import lru_cache
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._run.output import put_from_elsewhere
 from ucs._utils.checks import listed
+from ucs._utils.files import BINARY, NO_LINK, is_own
 from ucs._utils.log import logger
 from ucs.methods.device import resolve_device
 
@@ -120,7 +124,9 @@ def work_in_cluster(
     from distributed import as_completed
 
     folder = output.workspace.folder / "tasks"
-    folder.mkdir(exist_ok=True)
+    if folder.is_symlink() or folder.exists():  # of a run that was killed
+        folder.unlink() if folder.is_symlink() else shutil.rmtree(folder)
+    folder.mkdir(mode=0o700)
     predictor_file = folder / "predictor.pickle"
     _dump(predictor_file, predictor)
     rasters = str(output.workspace.raster_folder), list(output.rasters)
@@ -177,10 +183,21 @@ def _predictor(file: str, _changed: int) -> TilePredictor:
 
 
 def _dump(file: Path, content: Any) -> None:
-    with file.open("wb") as stream:
+    with file.open("xb") as stream:
         pickle.dump(content, stream, protocol=5)
 
 
 def _load(file: str) -> Any:
-    with Path(file).open("rb") as stream:
-        return pickle.load(stream)  # noqa: S301 - written by the client itself
+    """Unpickle what the client wrote.
+
+    Raises
+    ------
+    PermissionError
+        If anybody else could have written it: code that is in a pickle is run.
+    """
+    with os.fdopen(os.open(file, os.O_RDONLY | NO_LINK | BINARY), "rb") as stream:
+        for status in (os.fstat(stream.fileno()), Path(file).parent.lstat()):
+            if not is_own(status) or (os.name != "nt" and status.st_mode & stat.S_IWOTH):
+                msg = f"{file} is not only this user's: workers must run as the user whose run it is."
+                raise PermissionError(msg)
+        return pickle.load(stream)  # noqa: S301 - see above

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,11 @@ import numpy as np
 
 from ucs._kernels.labels.refine import influence, refine_cells
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
+from ucs._utils.files import write_file
+from ucs._utils.log import logger
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 
 _DTYPES = {"labels": np.int32, "confidence": np.uint8, "foreground": np.uint8}
 _ROWS_AT_ONCE = 1024
+_MOVES = "moves"  # folder, beside the rasters
 
 
 @dataclass(frozen=True)
@@ -58,23 +62,25 @@ class TileOutput:
         if workspace.on_disk:
             marks = workspace.raster_folder / "done"
             marks.mkdir(exist_ok=True)
-            done = frozenset(int(mark.name) for mark in marks.iterdir())
+            (workspace.raster_folder / _MOVES).mkdir(exist_ok=True)
+            done = _intact(marks, rasters, list(tiles_of(shape, tile_size)))
         return cls(rasters, chunk, workspace, done)
 
     def put(self, number: int, core: Window, cells: TileCells) -> None:
         """Write a tile; on disk it counts as done only once it is complete."""
         for name, raster in self.rasters.items():
             raster[core.slices] = getattr(cells, name)
+        moves = moves_in_raster(core, cells)
         if self.workspace.on_disk:
-            mark_done(self.workspace.raster_folder, number, core, cells)
+            finish_tile(self.workspace.raster_folder, number, moves, digest_of_tile(cells, moves, list(self.rasters)))
         else:
-            self.moves[number] = moves_in_raster(core, cells)
+            self.moves[number] = moves
 
     def all_moves(self, n_tiles: int) -> list[NDArray[np.int32]]:
         """Return the transcripts of another cell than their pixel, by tile."""
         if not self.workspace.on_disk:
             return [self.moves[number] for number in range(n_tiles)]
-        return [np.load(self.workspace.raster_folder / "done" / str(number)) for number in range(n_tiles)]
+        return [_read_moves(self.workspace.raster_folder, number) for number in range(n_tiles)]
 
 
 def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window, cells: TileCells) -> None:
@@ -89,16 +95,8 @@ def put_from_elsewhere(folder: Path, names: list[str], number: int, core: Window
 
     for name in names:
         zarr.open_array(folder / name, mode="r+")[core.slices] = getattr(cells, name)
-    mark_done(folder, number, core, cells)
-
-
-def mark_done(folder: Path, number: int, core: Window, cells: TileCells) -> None:
-    """Leave a mark that a tile is complete, which holds its moves."""
-    half = folder / "half_done"
-    half.mkdir(exist_ok=True)
-    with (half / str(number)).open("wb") as file:
-        np.save(file, moves_in_raster(core, cells))
-    (half / str(number)).replace(folder / "done" / str(number))
+    moves = moves_in_raster(core, cells)
+    finish_tile(folder, number, moves, digest_of_tile(cells, moves, names))
 
 
 def moves_in_raster(core: Window, cells: TileCells) -> NDArray[np.int32]:
@@ -107,6 +105,56 @@ def moves_in_raster(core: Window, cells: TileCells) -> NDArray[np.int32]:
     out[:, 0] += core.row0
     out[:, 1] += core.column0
     return out
+
+
+def finish_tile(folder: Path, number: int, moves: NDArray[np.int32], digest: str) -> None:
+    """Write the moves of a tile whose rasters are written, and mark it."""
+    with (folder / _MOVES / str(number)).open("wb") as file:
+        np.save(file, moves)
+    mark_done(folder, number, digest)
+
+
+def _read_moves(folder: Path, number: int) -> NDArray[np.int32]:
+    with (folder / _MOVES / str(number)).open("rb") as file:
+        return np.load(file)
+
+
+def mark_done(folder: Path, number: int, digest: str) -> None:
+    """Leave a mark that a tile is complete, and what it was."""
+    write_file(folder / "done" / str(number), digest.encode())
+
+
+def digest_of_tile(cells: TileCells, moves: NDArray[np.int32], names: list[str]) -> str:
+    """Return a digest of what a tile says."""
+    return _digest([*(getattr(cells, name).astype(_DTYPES[name], copy=False) for name in names), moves])
+
+
+def _digest(arrays: Iterable[NDArray]) -> str:
+    total = hashlib.blake2b(digest_size=16)
+    for array in arrays:
+        total.update(np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def _intact(marks: Path, rasters: dict[str, Any], tiles: list[Window]) -> frozenset[int]:
+    """Return the tiles that are marked and still what they were; a chunk that is missing would be read as zeros."""
+    done, damaged = set(), []
+    for mark in marks.iterdir():
+        if not (mark.name.isdecimal() and int(mark.name) < len(tiles)):
+            continue
+        number = int(mark.name)
+        try:
+            there = [raster[tiles[number].slices] for raster in rasters.values()]
+            same = mark.read_text() == _digest([*there, _read_moves(marks.parent, number)])
+        except (OSError, ValueError, RuntimeError, TypeError):  # how decompression fails
+            same = False
+        if same:
+            done.add(number)
+        else:
+            damaged.append(number)
+    if damaged:
+        logger.warning("%d tiles in %s are damaged and are made again.", len(damaged), marks.parent)
+    return frozenset(done)
 
 
 def refine_output(output: TileOutput, nuclei: NDArray[np.int32], n: int, update: Callable[[int, int], None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
@@ -69,9 +68,13 @@ def begin_or_continue(
     before = workspace.read(_MANIFEST)
     tiles = workspace.read(_TILES)
     if before == description and tiles is not None:
+        if not isinstance(tiles, int) or tiles < 1:
+            raise workspace.damaged(f"tiles of {tiles!r} px")
         logger.info("Continuing the run in %s.", workspace.folder)
         return int(tiles)
     if before is not None:
+        if not isinstance(before, dict):
+            raise workspace.damaged("its manifest describes no run")
         differs = sorted(key for key in {*before, *description} if before.get(key) != description.get(key))
         logger.warning(
             "The run in %s is not continued but begun afresh, as these differ: %s.", workspace.folder, listed(differs)
@@ -121,9 +124,12 @@ def trained_once(workspace: Workspace, train: Callable[[], Trained]) -> Trained:
     folder = workspace.folder / "model"
     if folder.exists():
         logger.info("The model is there already.")
-        return Trained(load_model(folder))
+        try:
+            return Trained(load_model(folder))
+        except (FileNotFoundError, ValueError) as error:
+            raise workspace.damaged(str(error)) from error
     trained = train()
-    partial = workspace.folder / f"model.{os.getpid()}.partial"
+    partial = workspace.folder / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     trained.model.save(partial)
     partial.rename(folder)

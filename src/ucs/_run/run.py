@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ucs._files.disk import check_space
 from ucs._files.store import bytes_to_write, check_store
-from ucs._files.swap import check_space
 from ucs._files.workspace import Workspace, closing
 from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
@@ -15,7 +15,7 @@ from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
 from ucs._results.leftovers import without_leftovers
 from ucs._results.stored_points import WITH_POINTS, check_stored_points
-from ucs._results.write import add_elements
+from ucs._results.write import add_elements, said_when_done
 from ucs._run.cell_types import with_given_types
 from ucs._run.cluster import active_client
 from ucs._run.missing import MISSING, add_missing_cells
@@ -119,24 +119,28 @@ class Run:
     def add_cells(self, sdata: SpatialData, target: SpatialData) -> None:
         """Do all the steps, and add what is made of one object to another, which may be the same."""
         stages = Stages(progress=self.progress)
-        with closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace:
+        with (
+            said_when_done(target.path) as written,
+            closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace,
+        ):
             with stages.stage("total"):
                 elements, n_of_genes = self._elements(sdata, workspace, stages)
                 release_unused()  # of what they were made of
             uns = elements.new[self.asked.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
             leftovers = without_leftovers(target, self.asked.keys, elements)
-            add_elements(target, elements, write=self.write)
+            add_elements(target, elements, write=self.write, overwrite=self.asked.overwrite)
+            written.extend(elements.new if self.write else ())
             for key in leftovers:
                 del target[key]
-        log_result(
-            target,
-            n_of_genes,
-            self.asked.keys,
-            stages.seconds["total"],
-            column_left_out=bool(self.write) and self.write != WITH_POINTS,
-            find_missing=bool(self.asked.find_missing),
-        )
+            log_result(
+                target,
+                n_of_genes,
+                self.asked.keys,
+                stages.seconds["total"],
+                column_left_out=bool(self.write) and self.write != WITH_POINTS,
+                find_missing=bool(self.asked.find_missing),
+            )
 
     def _elements(self, sdata: SpatialData, workspace: Workspace, stages: Stages) -> tuple[Elements, int]:
         """Return the new elements, and how many transcripts of genes there are."""

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ucs._files.new_store import check_writable_folder
+from ucs._files.disk import check_writable
 from ucs._utils.log import logger
 from ucs._utils.memory import DISK_BYTES_PER_PIXEL, bytes_of_rasters, resident_memory
 
@@ -38,7 +38,7 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
             msg = f"compute['scratch']={str(scratch)!r} is a file; name a folder."
             raise NotADirectoryError(msg)
         place.mkdir(parents=True, exist_ok=True)
-        check_writable_folder(place)
+        check_writable(place)
         return place
     if not resume:
         return None
@@ -49,7 +49,7 @@ def place_of(scratch: str | Path | None, sdata: SpatialData, *, resume: bool) ->
         )
         raise ValueError(msg)
     place = Path(sdata.path).absolute().parent
-    check_writable_folder(place)
+    check_writable(place)
     return place
 
 

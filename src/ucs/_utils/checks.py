@@ -14,6 +14,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+NAME = r"(?!__|\.{1,2}$)[\w.-]+"
+"""Names that SpatialData takes for elements and columns, as a regular expression."""
+LONGEST_NAME = 255
+"""Bytes of the name of a file or folder, which elements and columns become in a store."""
 _PLANES = ("zindex", "z_index", "zlevel", "z_level", "z", "global_z", "plane", "z_plane")
 _MANY = 12  # names in a message: more do not fit on two lines
 
@@ -141,10 +145,27 @@ def check_free_keys(sdata: SpatialData, keys: dict[str, tuple[str, str]], *, ove
 
 def check_name(name: str, argument: str) -> None:
     """Raise ``ValueError`` unless SpatialData accepts a name for elements and columns."""
-    if not isinstance(name, str) or not re.fullmatch(r"(?!__|\.{1,2}$)[\w.-]+", name):
+    if not isinstance(name, str) or not re.fullmatch(NAME, name):
         msg = (
             f"{argument}={name!r} is no valid name: it must consist of letters, digits, '_', '.' and '-', and must not "
             "begin with '__'."
+        )
+        raise ValueError(msg)
+    if len(name.encode()) > LONGEST_NAME:
+        msg = (
+            f"{argument}={name[:20]!r}... has {len(name.encode())} bytes: in a store it is the name of a folder, which "
+            f"has at most {LONGEST_NAME}. Choose a shorter one."
+        )
+        raise ValueError(msg)
+
+
+def check_features(names: Iterable[Any], where: str) -> None:
+    """Raise ``ValueError`` if names of genes or controls hold a NUL or are too long: no store could hold the result."""
+    odd = [name for name in names if isinstance(name, str) and ("\0" in name or len(name.encode()) > LONGEST_NAME)]
+    if odd:
+        msg = (
+            f"{where}: {len(odd)} names of genes or controls hold a NUL character or more than {LONGEST_NAME} bytes, "
+            f"e.g. {odd[0][:40]!r}. Rename or drop them."
         )
         raise ValueError(msg)
 

@@ -180,11 +180,12 @@ def segment(
     transcripts; nothing else in it is changed. With --output the whole object goes to a new store.
     """
     with reporting(_OPTIONS, quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
-        from ucs._files.new_store import check_new_store, check_writable_folder, read_store, write_new_store
+        from ucs._files.disk import check_writable
+        from ucs._files.new_store import check_new_store, read_store, write_new_store
 
         if output is None:
             sdata = read_store(store)
-            check_writable_folder(store)
+            check_writable(store)
         else:
             check_new_store(output, source=store, overwrite=overwrite)
             sdata = read_store(store)

@@ -36,8 +36,9 @@ def reporting(
     with _log_level(quiet=quiet, verbose=verbose):
         try:
             yield
-        except KeyboardInterrupt:
-            _complain(f"interrupted; {unchanged} is as it was." if unchanged else "interrupted; nothing was written.")
+        except KeyboardInterrupt as interrupt:
+            unwritten = f"{unchanged} is as it was." if unchanged else "nothing was written."
+            _complain(str(interrupt) or f"interrupted; {unwritten}")
             raise typer.Exit(INTERRUPTED) from None
         except (KeyError, MemoryError, OSError, TypeError, ValueError) as error:
             if verbose:

@@ -10,7 +10,7 @@ import numpy as np
 from ucs._utils.checks import check_positive, listed
 from ucs._utils.log import logger
 from ucs._utils.progress import progress_bar
-from ucs.io._partitions import COUNT, GENE, GeneCodes, PartitionWriter, cache_folder, to_sdata
+from ucs.io._partitions import COUNT, GENE, MOST_GENES, GeneCodes, PartitionWriter, cache_folder, to_sdata
 
 if TYPE_CHECKING:
     import os
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
 
 _GENE_FIELDS = ("geneName", "gene", "geneID")  # "gene" up to version 3 of the format, then id and name
+_LARGEST_RATIO = 2000  # of what a dataset declares to the file's size; deflate reaches 1032
+_LONGEST_ROW, _LARGEST_CHUNK = 1 << 12, 1 << 28  # bytes that are read at once at least
 _ADVICE = "needed are geneExp/bin<N>/expression (x, y, count) and geneExp/bin<N>/gene (a name, offset, count)"
 
 
@@ -91,7 +93,7 @@ def read_gef(
     except OSError as error:
         msg = f"{path} is not a GEF (HDF5) file, or it is cut short: {error}. A GEM (text) is for ucs.io.read_gem."
         raise ValueError(msg) from error
-    genes = GeneCodes()
+    genes = GeneCodes(path)
     n_molecules = 0
     with file, cache_folder(cache) as folder:
         group = _find_bin(file, bin_size, path)
@@ -109,17 +111,22 @@ def read_gef(
 
 
 def _find_bin(file: h5py.File, bin_size: int, path: Path) -> h5py.Group:
-    if "geneExp" not in file:
-        what = "a cell-binned GEF: read the square-bin one (*.tissue.gef)" if "cellBin" in file else "no GEF"
+    if not _is_inside(file, "geneExp", path):
+        what = "a cell-binned GEF: read the square-bin one (*.tissue.gef)" if "cellBin" in list(file) else "no GEF"
         msg = f"{path} is {what}. It has {listed(file)}; {_ADVICE}."
         raise ValueError(msg)
     name = f"bin{bin_size}"
-    if name not in file["geneExp"]:
+    if not _is_inside(file["geneExp"], name, path):
         msg = f"{path} does not hold {name!r}; it has {listed(file['geneExp'])}."
         raise ValueError(msg)
     group = file["geneExp"][name]
-    for dataset, fields in (("expression", ("x", "y", "count")), ("gene", ("offset", "count"))):
-        there = group[dataset].dtype.names or () if dataset in group else None
+    for dataset, fields in (("expression", ("x", "y", "count")), ("gene", ("offset", "count")), ("exon", ())):
+        there = None
+        if _is_inside(group, dataset, path):
+            _check_bounds(group[dataset], path)
+            there = group[dataset].dtype.names or ()
+        elif dataset == "exon":
+            continue
         if there is None or not set(fields) <= set(there):
             msg = f"{path}: geneExp/{name}/{dataset} has {listed(there or ())}; {_ADVICE}."
             raise ValueError(msg)
@@ -129,12 +136,56 @@ def _find_bin(file: h5py.File, bin_size: int, path: Path) -> h5py.Group:
     return group
 
 
+def _is_inside(group: h5py.Group, name: str, path: Path) -> bool:
+    """Tell whether a group has a member, which must be in the file itself: links could lead to any other file."""
+    import h5py
+
+    if not isinstance(group, h5py.Group):
+        msg = f"{path}: {group.name} is no group; {_ADVICE}."
+        raise ValueError(msg)
+    link = group.get(name, getlink=True)
+    if link is not None and not isinstance(link, h5py.HardLink):
+        msg = f"{path}: {group.name.rstrip('/')}/{name} is a link to {link.path!r}; links are not followed."
+        raise ValueError(msg)
+    return link is not None
+
+
+def _check_bounds(dataset: h5py.Dataset, path: Path) -> None:
+    """Raise ``ValueError`` unless the values of a dataset are in the file, and it can hold as many as it declares."""
+    import h5py
+
+    if not isinstance(dataset, h5py.Dataset) or dataset.ndim != 1:
+        msg = f"{path}: {dataset.name} is no list of rows; {_ADVICE}."
+        raise ValueError(msg)
+    if dataset.is_virtual or dataset.external:
+        msg = f"{path}: the values of {dataset.name} are in other files, which are not read. Make a file that has them."
+        raise ValueError(msg)
+    kind = dataset.dtype
+    size = path.stat().st_size
+    in_chunk = kind.itemsize * (dataset.chunks or (1,))[0]
+    if kind.hasobject or kind.itemsize > _LONGEST_ROW or in_chunk > _LARGEST_CHUNK:
+        msg = f"{path}: rows of {dataset.name} have no fixed or too many bytes ({kind}, chunks of {in_chunk} bytes)."
+        raise ValueError(msg)
+    if dataset.nbytes > _LARGEST_RATIO * size:
+        msg = (
+            f"{path}: {dataset.name} declares {dataset.nbytes} bytes, more than a file of {size} bytes can hold; it is "
+            "damaged, or cut short."
+        )
+        raise ValueError(msg)
+
+
 def _attributes(file: h5py.File, group: h5py.Group, bin_size: int, um_per_unit: float | None) -> dict[str, object]:
     """Return the metadata of the file as plain Python values."""
     stated = group["expression"].attrs
 
     def number(name: str) -> int | None:
-        return int(np.ravel(stated[name])[0]) if name in stated else None
+        if name not in stated:
+            return None
+        try:
+            return int(np.ravel(stated[name])[0])
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            msg = f"{file.filename}: {name!r} of {group.name}/expression is not a whole number: {error}."
+            raise ValueError(msg) from error
 
     if um_per_unit is None:
         um_per_unit = (number("resolution") or 500) / 1000  # the file has nm, 0 if it does not know
@@ -157,7 +208,7 @@ def _read_rows(
     group: h5py.Group, genes: GeneCodes, gene_field: str | None, chunk_rows: int, path: Path, *, progress: bool
 ) -> Iterator[dict[str, NDArray]]:
     """Yield checked rows, ``chunk_rows`` at a time."""
-    expression, exon = group["expression"], group.get("exon")
+    expression, exon = group["expression"].fields(["x", "y", "count"]), group.get("exon")
     n = len(expression)
     if exon is not None and len(exon) != n:
         msg = f"{path}: {group.name}/exon has {len(exon)} rows, expression {n}."
@@ -169,7 +220,7 @@ def _read_rows(
             try:
                 records = expression[start:stop]
                 exons = None if exon is None else exon[start:stop]
-            except OSError as error:
+            except (OSError, RuntimeError) as error:
                 msg = f"{path} is truncated or damaged after {start} rows: {error}. Fetch it again; nothing was read."
                 raise ValueError(msg) from error
             where = np.searchsorted(ends, np.arange(start, stop), side="right")
@@ -183,7 +234,7 @@ def _read_rows(
 
 
 def _whole(values: NDArray, name: str, path: Path) -> NDArray[np.int32]:
-    if not np.issubdtype(values.dtype, np.integer):
+    if not np.issubdtype(values.dtype, np.integer) or values.ndim != 1:
         msg = f"{path}: {name!r} is of type {values.dtype}; it must hold whole numbers."
         raise ValueError(msg)
     low, high = values.min(), values.max()
@@ -197,7 +248,14 @@ def _genes_of_rows(
     group: h5py.Group, genes: GeneCodes, gene_field: str | None, path: Path
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Return the code of each gene of the file, and the end of its rows, which are sorted by gene."""
-    table = group["gene"][:]
+    if len(group["gene"]) > MOST_GENES:
+        msg = f"{path}: {group.name}/gene has {len(group['gene'])} rows; at most {MOST_GENES} genes are read."
+        raise ValueError(msg)
+    try:
+        table = group["gene"][:]
+    except (OSError, RuntimeError) as error:
+        msg = f"{path} is damaged: {group.name}/gene cannot be read ({error}). Fetch it again."
+        raise ValueError(msg) from error
     there = [name for name in table.dtype.names if name not in ("offset", "count")]
     field = gene_field or next((name for name in _GENE_FIELDS if name in there), None)
     if field not in there:

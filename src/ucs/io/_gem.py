@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
     from spatialdata.transformations import BaseTransformation
 
-_BLOCK_BYTES = 4 << 20
+_BLOCK_BYTES = 4 << 20  # held at a time; a line that is longer is an error
 
 
 def read_gem(
@@ -88,7 +88,7 @@ def read_gem(
     found = find_columns(path, header, columns or {})
     if header.bin_size > 1:
         logger.warning("%s holds bins of %d DNBs: cells need bin 1.", path.name, header.bin_size)
-    genes = GeneCodes()
+    genes = GeneCodes(path)
     n_molecules = 0
     with cache_folder(cache) as folder:
         writer = PartitionWriter(genes, int(chunk_rows), folder)
@@ -127,7 +127,10 @@ def _read_rows(
                 done(file.tell() >> 20, size)
         except pa.ArrowInvalid as error:
             names = listed([found[name] for name in found if name != GENE])
-            msg = f"{path} is damaged or not a GEM file: {error}. {names} must hold whole numbers from 0 on."
+            msg = (
+                f"{path} is damaged or not a GEM file: {error}. {names} must hold whole numbers from 0 on, and no line "
+                f"has more than {_BLOCK_BYTES >> 20} MiB."
+            )
             raise ValueError(msg) from error
         except OSError as error:
             # Arrow has no error class of its own for these.

@@ -28,6 +28,7 @@ _SIGNATURES = {
     b"PK\x03\x04": "a zip archive: unpack it first",
 }
 _LONGEST_LINE = 1 << 16
+_MOST_LINES = 1000  # of annotations; SAW writes about ten
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,9 @@ def _parse_header(lines: Any, path: Path, *, compressed: bool) -> GemHeader:
         if not line.startswith("#"):
             break
         n_lines += 1
+        if n_lines > _MOST_LINES:
+            msg = f"{path} is not a GEM file: it begins with more than {_MOST_LINES} lines that start with '#'."
+            raise ValueError(msg)
         key, _, value = line[1:].partition("=")
         annotations[key.strip()] = value.strip()
     delimiter = max("\t,;", key=line.count)

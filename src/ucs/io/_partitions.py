@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from ucs._utils.checks import check_features
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -28,12 +29,21 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
 
 GENE, COUNT, CELL = "gene", "count", "cell_id"
+MOST_GENES = 1 << 20
+"""Genes that a file may have; ten times what any annotation names."""
 
 
 class GeneCodes:
-    """Codes of gene names, in order of appearance."""
+    """Codes of gene names, in order of appearance.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    source
+        Where the names are from, for messages.
+    """
+
+    def __init__(self, source: Path | str = "The file") -> None:
+        self._source = source
         self._codes: dict[str, int] = {}
 
     def __len__(self) -> int:
@@ -45,8 +55,19 @@ class GeneCodes:
         return list(self._codes)
 
     def of(self, names: Iterable[str]) -> NDArray[np.int32]:
-        """Return the code of each name; new names get the next codes."""
-        codes = self._codes
+        """Return the code of each name; new names get the next codes.
+
+        Raises
+        ------
+        ValueError
+            If a name is too long or holds a NUL, or there are too many.
+        """
+        codes, names = self._codes, list(names)
+        new = {name for name in names if name not in codes}
+        check_features(new, str(self._source))
+        if len(codes) + len(new) > MOST_GENES:
+            msg = f"{self._source} has more than {MOST_GENES} genes: is another column taken for that of the genes?"
+            raise ValueError(msg)
         return np.array([codes.setdefault(name, len(codes)) for name in names], dtype=np.int32)
 
 

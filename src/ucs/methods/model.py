@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-from safetensors.torch import load_file, save_file
 
+from ucs.methods.model_files import (
+    MODEL_FILE,
+    check_description,
+    check_free,
+    digest_of,
+    read_description,
+    read_weights,
+    readable,
+    write_model,
+)
 from ucs.methods.registry import method_named
 
 if TYPE_CHECKING:
@@ -22,12 +30,6 @@ if TYPE_CHECKING:
     from ucs._kernels.transcripts import TranscriptMap
     from ucs.methods.clusters.expression import ExpressionProfiles
     from ucs.methods.params import MethodParams
-
-FORMAT = 2
-"""Of the files of a saved model."""
-MODEL_FILE = "model.json"
-REGIONS_FILE = "regions.json"  # of a folder with the models of several regions
-_WEIGHTS = "model.safetensors"
 
 MINIMUM_OVERLAP = 0.5
 """Share of a model's genes that data must have for the model to be applied."""
@@ -80,7 +82,10 @@ class UCSModel(ABC):
         um_per_px: float,
         history: dict[str, Any],
     ) -> UCSModel:
-        """Make a model of what :meth:`tensors` and :meth:`description` returned."""
+        """Make a model of what :meth:`tensors` and :meth:`description` returned.
+
+        When a file is read it is first called with tensors that have a shape, but no values (torch's ``meta`` device).
+        """
 
     @property
     def expression(self) -> ExpressionProfiles | None:
@@ -99,6 +104,8 @@ class UCSModel(ABC):
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the model into a directory: weights as safetensors, all else as JSON.
 
+        Whatever happens on the way, the directory holds the old model or the new one.
+
         Parameters
         ----------
         path
@@ -113,20 +120,19 @@ class UCSModel(ABC):
         """
         path = Path(path)
         check_free(path, overwrite=overwrite)
-        description = {
-            "format": FORMAT,
+        write_model(path, MODEL_FILE, self.described(), [self.tensors()])
+
+    def described(self) -> dict[str, Any]:
+        """Return all but what is learned, as values that JSON knows."""
+        return {
             "method": self.method,
             "genes": list(self.genes),
             "params": self.params.as_dict(),
             "um_per_px": self.um_per_px,
             "history": self.history,
+            "weights": digest_of(self.tensors()),
             **self.description(),
         }
-        text = json.dumps(description, indent=1)  # first, since it fails on what JSON does not know
-        path.mkdir(parents=True, exist_ok=True)
-        save_file({name: tensor.contiguous() for name, tensor in self.tensors().items()}, path / _WEIGHTS)
-        (path / MODEL_FILE).write_text(text)
-        (path / REGIONS_FILE).unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> UCSModel:
@@ -137,24 +143,28 @@ class UCSModel(ABC):
         FileNotFoundError
             If there is no model at ``path``.
         ValueError
-            If its format or method is not known to this version.
+            If a file is malformed, damaged or too large, or its format or method is not known to this version.
         """
         path = Path(path)
-        for name in (MODEL_FILE, _WEIGHTS):
-            if not (path / name).exists():
-                msg = f"{path} holds no model: {name} is missing."
-                raise FileNotFoundError(msg)
-        description = json.loads((path / MODEL_FILE).read_text())
-        check_format(path, description)
-        method = method_named(description["method"])
-        return method.model.from_tensors(
-            load_file(path / _WEIGHTS),
-            description,
-            tuple(description["genes"]),
-            method.params.resolve(description["params"]),
-            description["um_per_px"],
-            description["history"],
-        )
+        return cls.of_description(path, read_description(path, MODEL_FILE))
+
+    @classmethod
+    def of_description(cls, path: Path, description: dict[str, Any]) -> UCSModel:
+        """Make the model that a file in a directory describes, see :meth:`load`."""
+        with readable(path):
+            check_description(description)
+            method = method_named(description["method"])
+            rest = (
+                description,
+                tuple(description["genes"]),
+                method.params.resolve(description["params"]),
+                float(description["um_per_px"]),
+                description["history"],
+            )
+            tensors = read_weights(
+                path, description["weights"], lambda empty: method.model.from_tensors(empty, *rest).tensors()
+            )
+            return method.model.from_tensors(tensors, *rest)
 
     def select_genes(self, transcripts: TranscriptMap, features: Sequence[str]) -> TranscriptMap:
         """Return the transcripts that the model knows, numbered in its order of genes.
@@ -185,20 +195,6 @@ class UCSModel(ABC):
                 "model trained on this panel, or train one (model=None)."
             )
             raise ValueError(msg)
-
-
-def check_free(path: Path, *, overwrite: bool) -> None:
-    """Raise ``FileExistsError`` if a directory holds a model that may not be replaced."""
-    if not overwrite and any((path / name).exists() for name in (MODEL_FILE, REGIONS_FILE)):
-        msg = f"{path} holds a model already; pass overwrite=True to replace it."
-        raise FileExistsError(msg)
-
-
-def check_format(path: Path, description: Mapping[str, Any]) -> None:
-    """Raise ``ValueError`` if files are of another format than this version's."""
-    if description.get("format") != FORMAT:
-        msg = f"{path} has model format {description.get('format')!r}; this version reads format {FORMAT}."
-        raise ValueError(msg)
 
 
 def prefixed(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

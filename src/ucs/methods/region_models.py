@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.checks import listed
-from ucs.methods.model import FORMAT, MODEL_FILE, REGIONS_FILE, UCSModel, check_format, check_free
+from ucs.methods.model import UCSModel
+from ucs.methods.model_files import REGIONS_FILE, check_free, read_description, readable, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -101,7 +101,7 @@ class RegionModels(Mapping[str, UCSModel]):
         return {"regions": list(self), **shared, **own}
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the models into a directory: one directory for each, as :meth:`UCSModel.save` does, and a list.
+        """Write the models into a directory, as :meth:`UCSModel.save` does: all of them or none.
 
         Parameters
         ----------
@@ -117,17 +117,14 @@ class RegionModels(Mapping[str, UCSModel]):
         """
         path = Path(path)
         check_free(path, overwrite=overwrite)
-        folder = {
-            region: _SHARED if model is self.shared else f"region_{k}" for k, (region, model) in enumerate(self.items())
+        distinct = self.distinct()
+        number = {id(model): k for k, model in enumerate(distinct)}
+        content = {
+            "models": [model.described() for model in distinct],
+            "regions": {region: number[id(model)] for region, model in self.items()},
+            "shared": None if self.shared is None else number[id(self.shared)],
         }
-        for region, model in self.items():
-            model.save(path / folder[region], overwrite=overwrite)
-        if self.shared is not None:
-            self.shared.save(path / _SHARED, overwrite=True)
-        # Last, so that what a failure leaves behind is not taken for a model; and one folder holds one kind only.
-        description = {"format": FORMAT, "folders": folder, "shared": None if self.shared is None else _SHARED}
-        (path / REGIONS_FILE).write_text(json.dumps(description, indent=1))
-        (path / MODEL_FILE).unlink(missing_ok=True)
+        write_model(path, REGIONS_FILE, content, [model.tensors() for model in distinct])
 
     @classmethod
     def load(cls, path: str | Path) -> RegionModels:
@@ -138,18 +135,22 @@ class RegionModels(Mapping[str, UCSModel]):
         FileNotFoundError
             If there are none at ``path``.
         ValueError
-            If their format is not known to this version.
+            If a file is malformed, damaged or too large, or its format or method is not known to this version.
         """
         path = Path(path)
-        if not (path / REGIONS_FILE).exists():
-            msg = f"{path} holds no models of regions: {REGIONS_FILE} is missing."
-            raise FileNotFoundError(msg)
-        description = json.loads((path / REGIONS_FILE).read_text())
-        check_format(path, description)
-        folders = set(description["folders"].values()) | {description["shared"]} - {None}
-        models = {folder: UCSModel.load(path / folder) for folder in sorted(folders)}
-        by_region = {region: models[folder] for region, folder in description["folders"].items()}
-        return cls(by_region, models.get(description["shared"]))
+        description = read_description(path, REGIONS_FILE)
+        with readable(path):
+            models = [UCSModel.of_description(path, one) for one in description["models"]]
+            by_region = {str(region): models[_index(k, models)] for region, k in description["regions"].items()}
+            shared = description["shared"]
+            return cls(by_region, None if shared is None else models[_index(shared, models)])
+
+
+def _index(k: Any, models: list[UCSModel]) -> int:
+    if not isinstance(k, int) or isinstance(k, bool) or not 0 <= k < len(models):
+        msg = f"{k!r} is not the number of one of {len(models)} models"
+        raise ValueError(msg)
+    return k
 
 
 def load_model(path: str | Path) -> UCSModel | RegionModels:

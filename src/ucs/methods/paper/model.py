@@ -63,6 +63,12 @@ class PaperModel(UCSModel):
     ) -> PaperModel:
         """Make a model of what :meth:`tensors` and :meth:`description` returned."""
         markers = description["markers"]
+        if not (isinstance(markers, dict) and all(isinstance(named, list) for named in markers.values())):
+            msg = "'markers' must be lists of genes by cell type"
+            raise TypeError(msg)
+        if not all(isinstance(gene, str) for named in markers.values() for gene in named):
+            msg = "'markers' must be names of genes"
+            raise TypeError(msg)
         convolutions = cast("PaperParams", params).encoder_convolutions
         foreground = ForegroundNet(len(genes), convolutions=convolutions)
         cell = CellNet(marked=bool(markers))
