@@ -26,7 +26,7 @@ from ucs._files.workspace import Workspace, closing
 from ucs._kernels.lattice import tiles_of
 from ucs._run.output import TileOutput
 from ucs.methods.base import TileCells
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
 from ucs.methods.density.params import DensityParams

@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load, save
 
-from ucs.methods.density.expression import ExpressionProfiles
+from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
 from ucs.methods.density.params import DensityParams
