@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from ucs._files import lock as _lock
@@ -263,12 +264,20 @@ def test_pickles_of_others_are_not_loaded(tmp_path, monkeypatch, how):
     assert not (tmp_path / "harm").exists()
 
 
-def test_a_worker_of_a_run_that_is_gone(tmp_path):
+def test_a_worker_whose_client_has_died(tmp_path):
+    """It goes on for a while, and must not write into the rasters of the run that was begun afresh."""
+    workspace = Workspace(tmp_path, resumable="run")
+    before = workspace.raster_folder
+    workspace.raster("labels", (96, 96), "int32", 96)
+    workspace.clear()
+    raster = workspace.raster("labels", (96, 96), "int32", 96)
+    core, cells = SimpleNamespace(slices=np.s_[:96, :96]), SimpleNamespace(labels=np.ones((96, 96), np.int32))
     with pytest.raises(FileNotFoundError):
-        put_from_elsewhere(
-            tmp_path / "rasters-0-0", ["labels"], 0, SimpleNamespace(slices=...), SimpleNamespace(labels=0)
-        )
-    assert not list(tmp_path.iterdir())
+        put_from_elsewhere(before, ["labels"], 0, core, cells)
+    assert not raster[:].any()
+    assert workspace.raster_folder != before
+    assert not before.exists()
+    workspace.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

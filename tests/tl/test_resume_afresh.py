@@ -64,12 +64,12 @@ def begun(tissue, tmp_path, monkeypatch):
     return begin
 
 
-NEW = ["manifest.json", "owner.json", "tiles.json"]
+NEW = ["generation.json", "lock", "manifest.json", "tiles.json"]
 
 
 def test_all_that_decides_the_cells_is_compared(begun, tissue, caplog):
     assert begun() == NEW
-    assert begun() == [*NEW[:2], "rasters-0", NEW[2]]
+    assert begun() == [*NEW[:3], "rasters-0", NEW[3]]
     genes = names_of(tissue)
     for said, options in (
         ("training", {"params": {"max_steps": 6}}),

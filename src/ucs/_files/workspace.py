@@ -190,10 +190,12 @@ class Workspace:
         if keep and self.resumable:
             self._unlock(remove=True)
             return
+        if self._lock is None:
+            return
         try:
             if self.resumable:  # what is left of it if the process is killed now must not be continued
                 folder = folder.rename(self.place / f"{_TEMPORARY}{uuid.uuid4().hex}")
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder, self._lock)
         finally:
             self._unlock(remove=False)
 
@@ -255,7 +257,12 @@ def _temporary_folder(place: Path) -> tuple[Path, Lock]:
 
 
 def _remove(folder: Path, lock: Lock) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove a folder with the lock last: without it what is left would not be known as a leftover."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            if path.name != _LOCK:
+                shutil.rmtree(path) if _is_folder(path) else path.unlink()
+        shutil.rmtree(folder)
     lock.release(remove=False)
 
 
@@ -310,7 +317,11 @@ def in_memory(raster: Any) -> NDArray:
 def remove_leftovers(place: Path) -> None:
     """Remove folders that runs on this machine left behind when they died."""
     for folder in place.glob(f"{_TEMPORARY}*"):
-        if not is_own_folder(folder) or not (folder / _LOCK).exists():
+        if not is_own_folder(folder):
+            continue
+        if not os.path.lexists(folder / _LOCK):
+            with contextlib.suppress(OSError):
+                folder.rmdir()  # only if it is empty
             continue
         try:
             lock = try_lock(folder / _LOCK)

@@ -18,7 +18,7 @@ from safetensors.torch import load as tensors_of
 from safetensors.torch import save as bytes_of
 
 from ucs._utils.checks import check_positive
-from ucs._utils.files import read_plain, write_file
+from ucs._utils.files import PARTIAL, read_plain, write_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -67,7 +67,7 @@ def write_model(path: Path, file: str, content: Mapping[str, Any], weights: Sequ
     write_file(path / file, text)
     (path / (MODEL_FILE if file == REGIONS_FILE else REGIONS_FILE)).unlink(missing_ok=True)
     for old in path.iterdir():
-        if _WEIGHTS.fullmatch(old.name) and old.name not in kept:
+        if (_WEIGHTS.fullmatch(old.name) and old.name not in kept) or old.name.endswith(PARTIAL):
             old.unlink()
 
 
