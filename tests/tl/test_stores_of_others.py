@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from calls import check
+from invariants import assert_same_cells
 from scenes import X0, Y0, affine, boxes, make_sdata, scaling, scene, segmented, translation
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel
@@ -88,10 +89,44 @@ class TestUnit:
         with pytest.raises(ValueError, match="is 0.2125 um by .*'microns', but 1 um in data of xenium"):
             find_source(sdata)
 
-    def test_what_the_user_says_against_the_object_is_a_warning(self, caplog):
-        sdata = in_units(0.138, more={"micron": Scale([0.138] * 2, axes=("x", "y"))})
-        assert find_source(sdata, um_per_unit=0.2).um_per_unit == 0.2
-        assert "0.2 um as given, but 0.138 um by its transformation" in caplog.text
+    @pytest.mark.parametrize("given", [0.2, 1.0])
+    def test_what_the_user_says_against_the_object_is_an_error_with_both_numbers(self, given):
+        sdata = in_units(0.138, more={"micron": scaled(0.138)})
+        with pytest.raises(ValueError, match=f"{given:g} um as given, but 0.138 um by its transformation.*'micron'"):
+            find_source(sdata, um_per_unit=given)
+        problem = check(sdata, um_per_unit=given)["problems"][0]
+        assert problem["error"] == "ValueError"
+        assert "Leave um_per_unit out" in problem["message"]
+        assert find_source(sdata, um_per_unit=0.138).um_per_unit == 0.138
+
+    def test_what_the_user_says_decides_between_statements_that_differ(self, caplog):
+        sdata = scene().sdata(points_systems={"global": np.eye(3), "microns": scaling(0.2125)})
+        assert find_source(sdata, um_per_unit=1.0).um_per_unit == 1.0
+        assert "1 um as given, but 0.2125 um by its transformation" in caplog.text
+        assert find_source(sdata, um_per_unit=0.2125).um_per_unit == 0.2125
+        with pytest.raises(ValueError, match="0.5 um as given, but 0.2125 um"):
+            find_source(sdata, um_per_unit=0.5)
+
+    @pytest.mark.parametrize("smaller", [1, 2, 4])
+    def test_images_of_the_instrument_say_what_the_unit_is(self, smaller):
+        px = 0.2125 * smaller
+        sdata = scene().sdata(points_systems={"global": scaling(1 / px)}, labels_to_um=scaling(1 / px) @ scene().to_um)
+        sdata["morphology_focus"] = Image2DModel.parse(stain()[None], dims=("c", "y", "x"))
+        sdata.attrs["spatialdata_io_reader"] = "xenium"
+        assert find_source(sdata).um_per_unit == 1.0
+        assert "whose pixels have 0.2125 um" in find_source(sdata).unit_because
+        moved = sdata.transform_to_coordinate_system("global")
+        moved.attrs.update(sdata.attrs)
+        if smaller > 1:  # then the pixels are those of no instrument, but a unit of 1 um is refuted all the same
+            with pytest.raises(ValueError, match=r"'morphology_focus'.*but 1 um in data of xenium"):
+                find_source(moved)
+            return
+        with pytest.raises(ValueError, match=r"0.2125 um by .*'morphology_focus'.*but 1 um in data of xenium"):
+            find_source(moved)
+        found = find_source(moved, um_per_unit=0.2125)
+        assert found.um_per_unit == 0.2125
+        with pytest.raises(ValueError, match="0.4 um as given, but 0.2125 um"):
+            find_source(moved, um_per_unit=0.4)
 
     @pytest.mark.parametrize("px", [0.12028, 0.18, 0.2125])
     @pytest.mark.parametrize("column", ["x_local_px", "x_global_px"])
@@ -312,3 +347,49 @@ class TestOneFarAway:
 
     def test_a_tissue_is_not_warned_of(self):
         assert not any("far from all others" in text for text in check(scene().sdata())["warnings"])
+
+    @pytest.mark.parametrize("n_far", [1, 5])
+    @pytest.mark.parametrize("npartitions", [1, 3])
+    def test_they_are_left_out_if_that_is_asked_for(self, n_far, npartitions, caplog):
+        alone = segmented(scene().sdata())
+        points = scene().points
+        rng = np.random.default_rng(0)
+        # Some far away, and one beside the tissue's rows, whose place in the grid would be that of an edge.
+        far = points.iloc[:n_far].assign(x=rng.uniform(3e5, 4e5, n_far), y=rng.uniform(-9e5, 9e5, n_far))
+        beside = points.iloc[:1].assign(x=X0 + 95.9, y=9e5)
+        every = pd.concat([far, points, beside], ignore_index=True).astype({"feature_name": points.feature_name.dtype})
+        sdata = make_sdata(scene().nuclei, every, labels_to_um=scene().to_um, npartitions=npartitions)
+        found = check(sdata, outlier_um=50)
+        assert found.ok
+        assert found["grid"]["shape"] == [72, 96]
+        assert found["transcripts"]["dropped"]["far from all others"] == n_far + 1
+        assert found["transcripts"]["kept"] == len(points)
+        made = segmented(sdata, outlier_um=50)
+        assert_same_cells(made, alone)
+        assert made["ucs_table"].uns["ucs"]["parameters"]["outlier_um"] == 50
+        assert made["ucs_table"].uns["ucs"]["qc"]["n_outlying"] == n_far + 1
+        column = made["transcripts"]["ucs_cell_id"].compute().to_numpy()
+        np.testing.assert_array_equal(column[n_far:-1], alone["transcripts"]["ucs_cell_id"].compute())
+        assert not column[[*range(n_far), -1]].any()
+        assert f"{n_far + 1} far from all others" in caplog.text
+
+    def test_pieces_of_tissue_apart_are_none(self):
+        points = scene().points
+        apart = points.iloc[: len(points) // 20].assign(x=lambda frame: frame["x"] + 300)
+        every = pd.concat([points, apart], ignore_index=True).astype({"feature_name": points.feature_name.dtype})
+        found = check(make_sdata(scene().nuclei, every, labels_to_um=scene().to_um), outlier_um=20)
+        assert found["transcripts"]["dropped"]["far from all others"] == 0
+
+    def test_too_far_for_the_memory_is_said_with_the_way_out(self):
+        points = scene().points
+        far = pd.concat([points, points.iloc[:1].assign(x=1e9, y=1e9)], ignore_index=True)
+        sdata = make_sdata(scene().nuclei, far.astype({"feature_name": points.feature_name.dtype}))
+        problem = check(sdata)["problems"][0]
+        assert problem["error"] == "MemoryError"
+        assert "outlier_um" in problem["message"]
+        assert not any(one["error"] == "MemoryError" for one in check(sdata, outlier_um=50)["problems"])
+
+    @pytest.mark.parametrize("value", [0, -1.0, float("nan"), "far"])
+    def test_a_side_that_is_none(self, value):
+        with pytest.raises((TypeError, ValueError), match="outlier_um"):
+            check(scene().sdata(), outlier_um=value)
