@@ -14,7 +14,7 @@ from invariants import assert_same_cells
 from scenes import X0, Y0, affine, boxes, make_sdata, scaling, scene, segmented, translation
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel
-from spatialdata.transformations import Identity, Scale
+from spatialdata.transformations import Identity, Scale, get_transformation
 
 import ucs
 from ucs._read.platforms import GENERIC
@@ -141,6 +141,48 @@ class TestUnit:
         frame["x"], frame["y"] = frame["x"] / px, frame["y"] / px
         element = PointsModel.parse(frame, feature_key="target")
         assert find_source(SpatialData(points={"F00012_points": element})).um_per_unit == pytest.approx(0.12028)
+
+    def test_a_field_of_cosmx_in_um_with_an_image_in_pixels(self):
+        points = scene().points
+        frame = pd.DataFrame({
+            "x": points["x"] - X0, "y": points["y"] - Y0, "target": points["feature_name"].astype(str), "fov": 12,
+            "x_local_px": ((points["x"] - X0) / IMAGE_UM).round().astype(int), "global_cell_id": 0,
+        })  # fmt: skip
+        element = PointsModel.parse(frame, feature_key="target", transformations={"global": scaled(1 / IMAGE_UM)})
+        both = np.stack([np.zeros_like(stain()), stain()])
+        image = Image2DModel.parse(both, dims=("c", "y", "x"), c_coords=["Membrane", "DNA"])
+        sdata = SpatialData(points={"F00012_points": element}, images={"F00012_image": image})
+        found = check(sdata)
+        assert found.ok
+        assert found["source"]["um_per_unit"] == 1.0
+        assert found["nuclei"]["um_per_px"] == pytest.approx(IMAGE_UM)
+
+    @pytest.mark.parametrize("given", [{}, {"um_per_unit": 0.138}])
+    def test_whole_pixels_of_molecular_cartography(self, given):
+        sdata = in_units(0.138, more={"global": Identity(), "micron": scaled(0.138)}, image_to={
+            "global": scaled(IMAGE_UM / 0.138), "micron": scaled(IMAGE_UM)
+        })  # fmt: skip
+        frame = sdata["spots"].compute().rename(columns={"gene": "target_name"}).assign(z=12)
+        frame[["x", "y"]] = frame[["x", "y"]].round().astype(int)
+        systems = get_transformation(sdata["spots"], get_all=True)
+        del sdata.points["spots"]
+        sdata["A2-1_points"] = PointsModel.parse(frame, feature_key="target_name", transformations=systems)
+        made = segmented(sdata, **given)
+        obs, expected = made["ucs_table"].obs, segmented(in_units(1.0))["ucs_table"].obs
+        assert len(obs) == len(expected)
+        assert obs["nucleus_area_um2"].median() == pytest.approx(expected["nucleus_area_um2"].median(), rel=0.1)
+
+    def test_points_moved_into_the_pixels_of_an_image(self):
+        px = 0.2125
+        sdata = scene().sdata(points_systems={"global": scaling(1 / px)}, labels_to_um=scaling(1 / px) @ scene().to_um)
+        outlines = ucs.tl.outlines(sdata, "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
+        sdata["nucleus_boundaries"] = outlines
+        del sdata.labels["nucleus_labels"]
+        moved = sdata.transform_to_coordinate_system("global")
+        found = check(moved, check_alignment=True)
+        said = [*found["warnings"], *(one["message"] for one in found["problems"])]
+        assert any("um_per_unit" in text and "0.2125" in text for text in said)
+        assert check(moved, check_alignment=True, um_per_unit=px).ok
 
     def test_nuclei_beyond_the_usual_are_a_warning_with_the_unit_that_explains_them(self, caplog):
         px = 0.3  # the median nucleus of the scene is then taken for one of some 400 um2
@@ -330,6 +372,18 @@ class TestControls:
     )  # fmt: skip
     def test_spellings(self, name):
         assert GENERIC.is_control(name)
+
+    @pytest.mark.parametrize(
+        "words",
+        ["neg control probe", "neg control codeword", "negative control", "neg prb", "system control", "false code",
+         "unassigned codeword", "deprecated codeword", "genomic control", "intergenic region", "blank"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("number", ["1", "_0042", "-7", " 3"])
+    def test_each_with_any_case_and_separator(self, words, number):
+        parts = words.split()
+        cased = [parts, [part.title() for part in parts], [part.upper() for part in parts]]
+        spelt = [separator.join(some) + number for some in cased for separator in ("", "_", "-", " ")]
+        assert [name for name in spelt if not GENERIC.is_control(name)] == []
 
     @pytest.mark.parametrize("name", ["NEGR1", "blanks", "SYS1", "FALS", "ANTXR1", "INTS1", "GENE1", "Nega"])
     def test_genes(self, name):

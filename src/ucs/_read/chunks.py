@@ -20,9 +20,8 @@ if TYPE_CHECKING:
 
     from ucs._files.scratch import Scratch
     from ucs._read.elements import PointsElement
-    from ucs._read.extent import PixelBox
     from ucs._read.fields import Owner
-    from ucs._read.grid import Grid
+    from ucs._read.grid import Grid, PixelBox
 
 MOST_READERS = 4
 """Chunks that are read at the same time; each is held in memory as a whole."""

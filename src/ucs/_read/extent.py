@@ -8,7 +8,6 @@ lies beyond the rectangle around the transcripts of the other groups is left out
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,7 @@ import pandas as pd
 from ucs._kernels.components import lowest_connected
 from ucs._read.chunks import MOST_READERS
 from ucs._read.columns import check_frame
-from ucs._read.grid import pixel_index
+from ucs._read.grid import PixelBox, pixel_index
 from ucs._utils.log import logger
 from ucs._utils.parallel import in_order
 
@@ -80,25 +79,6 @@ def _most(count: NDArray[np.int64]) -> tuple[int, int]:
     first = int(np.searchsorted(from_start, few, side="right"))
     last = len(count) - int(np.searchsorted(from_end, few, side="right"))
     return (first, last) if first < last else (0, len(count))
-
-
-@dataclass(frozen=True)
-class PixelBox:
-    """Rows ``row0`` to ``row1`` and columns ``column0`` to ``column1`` of pixels of side ``step``, the last included.
-
-    They are counted from the origin of the frame, so that the box is just the grid of the transcripts in it.
-    """
-
-    row0: int
-    row1: int
-    column0: int
-    column1: int
-    step: float
-
-    def holds(self, x: NDArray, y: NDArray) -> NDArray[np.bool_]:
-        """Return which positions lie in it, ``(n,)``."""
-        row, column = pixel_index(y, self.step), pixel_index(x, self.step)
-        return (self.row0 <= row) & (row <= self.row1) & (self.column0 <= column) & (column <= self.column1)
 
 
 def box_without_outliers(sdata: SpatialData, source: Source, fields: Fields | None) -> PixelBox | None:

@@ -21,7 +21,7 @@ from ucs._read.columns import (
     order_features,
     panel_of,
 )
-from ucs._read.grid import Grid
+from ucs._read.grid import Grid, PixelBox
 from ucs._utils.checks import listed
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, TRANSCRIPTS_SHARE, check_fits_memory, release_unused
 from ucs._utils.parallel import in_order
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from spatialdata import SpatialData
 
     from ucs._read.elements import PointsElement
-    from ucs._read.extent import PixelBox
     from ucs._read.fields import Fields
     from ucs._read.platforms import Platform
 
