@@ -118,6 +118,7 @@ def test_modern_file_with_names_exons_and_cells(gem):
         (("7", "4294967296"), (7, 2**32), None),
         (("7.0", "12.0"), (7, 12), None),
         (("c_9", "a-1"), (1, 2), ["c_9", "a-1"]),
+        (("1_34", "2_5"), (1, 2), ["1_34", "2_5"]),
     ],
 )
 @pytest.mark.parametrize("chunk_rows", [1, 100])

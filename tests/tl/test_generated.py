@@ -12,7 +12,7 @@ from calls import segment
 from generated import finest, generate, snapshot
 from invariants import assert_invariants, matrix_between
 
-IN_GATE, AT_A_TIME = 48, 8
+IN_GATE, AT_A_TIME = 24, 2
 MORE = int(os.environ.get("UCS_GENERATED", "1000"))
 
 

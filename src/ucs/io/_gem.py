@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,24 +207,20 @@ class _CellIds:
 
     def of(self, ids: list[str], where: str) -> NDArray[np.int64]:
         """Return the number of each id; raise ``ValueError`` if some are numbers and others text."""
-        number = [0 if one in _NO_CELL else _whole_number(one) for one in ids]
-        self._has_numbers |= any(number)
-        for k, one in enumerate(ids):
-            if number[k] is None:
-                number[k] = self._codes.setdefault(one, len(self._codes) + 1)
+        read = {one: 0 if one in _NO_CELL else _whole_number(one) for one in ids}
+        self._has_numbers |= any(read.values())
+        coded = {one: self._codes.setdefault(one, len(self._codes) + 1) for one in ids if read[one] is None}
         if self._codes and self._has_numbers:
             msg = (
                 f"{where} holds ids that are numbers and ids that are text, e.g. {next(iter(self._codes))!r}. Leave "
                 f"the column out with columns={{'{CELL}': None}}."
             )
             raise ValueError(msg)
-        return np.array(number, dtype=np.int64)
+        return np.array([coded.get(one, read[one]) for one in ids], dtype=np.int64)
 
 
 def _whole_number(text: str) -> int | None:
     """Return a number as written, such as 7 or 7.0; None if it is none, or does not fit into 64 bits."""
-    try:
-        value = int(text.removesuffix(".0"))
-    except ValueError:
-        return None
-    return value if abs(value) < 2**63 else None
+    match = re.fullmatch(r"(-?\d+)(\.0*)?", text)
+    value = None if match is None else int(match[1])
+    return None if value is None or abs(value) >= 2**63 else value
