@@ -81,6 +81,13 @@ class ReadOptions(Options):
         "CosMx: 'z_raw'); all if None. The other transcripts belong to no cell.",
         check=_check_planes,
     )
+    outlier_um: float | None = option(
+        None,
+        "Leave out transcripts far from all others: they are counted in squares of this side in um, and squares that "
+        "touch form a group. What lies beyond the rectangle around all groups that hold at least 0.1 % of the "
+        "transcripts belongs to no cell. If None, all are used, and far ones are warned of.",
+        check=_check_optional_positive,
+    )
     fuse_nuclei: bool = option(
         default=False,
         text="Whether nuclei that the vendor gives to one cell (column 'cell_id' of the nuclei's shapes, as in Xenium "

@@ -111,6 +111,27 @@ def test_modern_file_with_names_exons_and_cells(gem):
     assert noted["header"]["Stereo-seqChip"] == "SS1"
 
 
+@pytest.mark.parametrize("none", ["NA", "", "nan", "0", "0.0"])
+@pytest.mark.parametrize(
+    ("ids", "numbers", "names"),
+    [
+        (("7", "4294967296"), (7, 2**32), None),
+        (("7.0", "12.0"), (7, 12), None),
+        (("c_9", "a-1"), (1, 2), ["c_9", "a-1"]),
+        (("1_34", "2_5"), (1, 2), ["1_34", "2_5"]),
+    ],
+)
+@pytest.mark.parametrize("chunk_rows", [1, 100])
+def test_ids_of_cells_in_other_dialects(gem, none, ids, numbers, names, chunk_rows):
+    content = MODERN.replace("\t7\n", f"\t{ids[0]}\n").replace("\t0\n", f"\t{none}\n")
+    path = gem(content.replace("4294967296", ids[1]) + f"ENS1\tActb\t3\t5\t2\t1\t{ids[0]}\n")
+    sdata = read_gem(path, progress=False, chunk_rows=chunk_rows)
+    column = sdata["bin1_genes"].compute()["cell_id"]
+    assert column.dtype == np.int64
+    assert column.tolist() == [numbers[0], 0, numbers[1], numbers[0]]
+    assert sdata.attrs["stereoseq"].get("cell_names") == names
+
+
 def test_columns_can_be_chosen(gem):
     points = read(gem(MODERN), columns={"gene": "geneID", "exon_count": None, "cell_id": None})
     assert list(points.columns) == ["gene", "x", "y", "count"]
@@ -131,10 +152,12 @@ def test_names_of_the_count_column(gem, count: str):
         "\ufeff" + ROWS,
         ROWS.rstrip("\n"),
         ROWS.replace("Actb", '"Actb"').replace("Xist", '"Xist"').replace("geneID", '"geneID"'),
+        ROWS.replace("\t3\t5\t2", "\t3.0\t5.0\t2.0"),
+        ROWS.replace("3", "3.0").replace("4", "4.0").replace("0\t7", "0.0\t7.000"),
         gzip.compress(ROWS.encode()),
         gzip.compress(ROWS[:30].encode()) + gzip.compress(ROWS[30:].encode()),
     ],
-    ids=["windows", "comma", "bom", "no last newline", "quotes", "gzip", "gzip in members"],
+    ids=["windows", "comma", "bom", "no last newline", "quotes", "1.0", "some 1.0", "gzip", "gzip in members"],
 )
 def test_dialects(gem, content: str | bytes):
     assert_frame_equal(read(gem(content, "dialect")), read(gem(ROWS)))
@@ -296,8 +319,10 @@ def test_damaged_gzip(data_dir: Path, gem):
         ("geneID\tx\ty\tMIDCount\tx\nA\t1\t2\t3\t4\n", "more than one column is named 'x'"),
         (ROWS + "Actb\t1\t2\n", r"damaged or not a GEM file.*Row #5: Expected 4 columns, got 3"),
         (ROWS + "Actb\t1\t2\tmany\n", r"Row #5: .*invalid value 'many'\. 'x', 'y', 'MIDCount' must hold whole"),
-        (ROWS + "Actb\t1.5\t2\t1\n", r"Row #5: .*invalid value '1\.5'"),
-        (ROWS + "Actb\t1\t2\t99999999999\n", r"invalid value '99999999999'"),
+        (ROWS + "Actb\t1.5\t2\t1\n", r"'x' must hold whole numbers from 0 to 2147483647, not .*1\.5"),
+        (ROWS + "Actb\t1\t2\tinf\n", r"'MIDCount' must hold whole numbers from 0 to 2147483647, not .*inf"),
+        (ROWS + "Actb\t1\t2\t99999999999\n", r"'MIDCount' must hold whole numbers.*99999999999"),
+        (MODERN + "ENS1\tActb\t3\t5\t2\t1\tcell_7\n", r"'CellID' holds ids that are numbers and ids that are text"),
         (ROWS + "Actb\t1\t2\t-1\n", r"'MIDCount' holds negative values, e\.g\. -1"),
         (ROWS + "Actb\t-3\t2\t1\n", "'x' holds negative values"),
         (ROWS + "Actb\t1\tNaN\t1\n", "1 values of 'y' are missing or NaN"),

@@ -100,6 +100,7 @@ class TestFound:
             "in other z planes": elsewhere.sum(),
             "with a count of 0": (~low & ~elsewhere & (points["count"] == 0)).sum(),
             "seen in two fields of view": 0,
+            "far from all others": 0,
         }
         assert min(dropped[reason] for reason in list(dropped)[:3]) > 0
         assert found["rows"] == n == found["kept"] + sum(dropped.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dask.dataframe as dd
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -117,3 +118,27 @@ def test_other_columns_are_still_those_of_the_files(tmp_path):
     points = sdata["transcripts"]
     assert sum(group.n_rows for group in find_row_groups(points, ["x", "y"])) == len(scene().points)
     assert find_row_groups(points, ["x", "y", "label"]) is None
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_queries_and_plots(tmp_path):
+    plot = pytest.importorskip("spatialdata_plot")
+    frame = scene().points
+    sdata = in_store(tmp_path / "tissue.zarr", cut(frame, 11, empty=True))
+    ucs.tl.aggregate(sdata, "nucleus_labels", points_column_added="label")
+    expected = expected_labels(frame)
+    part = sdata.query.bounding_box(
+        axes=("x", "y"), min_coordinate=[-20, 0], max_coordinate=[30, 40], target_coordinate_system="global"
+    )["transcripts"]
+    inside = frame["x"].between(-20, 30).to_numpy() & frame["y"].between(0, 40).to_numpy()
+    np.testing.assert_array_equal(part["label"].compute(), expected[inside])
+    assert int(part[part["label"] > 0]["label"].count().compute()) == (expected[inside] > 0).sum() > 0
+    genes = sdata["transcripts"].groupby("feature_name", observed=True)["label"].apply(np.count_nonzero, meta=int)
+    by_hand = pd.Series(expected > 0).groupby(frame["feature_name"].to_numpy()).sum()
+    assert genes.compute().sort_index().to_dict() == by_hand.to_dict()
+    assert plot.__name__ in type(sdata.pl).__module__
+    figure, axis = plt.subplots(figsize=(2, 2))
+    sdata.pl.render_points("transcripts", color="label", size=2).pl.show(ax=axis)
+    figure.savefig(tmp_path / "points.png", dpi=50)
+    assert plt.imread(tmp_path / "points.png")[..., :3].std() > 0.05
+    plt.close("all")

@@ -130,6 +130,37 @@ def test_nothing_is_left_of_an_earlier_run_in_memory(caplog):
     assert (column > 0).sum() == sdata["ucs_table"].X.sum() + sdata["ucs_table"].obs["n_controls"].sum()
 
 
+def test_what_a_run_would_leave_in_the_store_is_refused_before_anything_is_done(store):
+    sdata = sd.read_zarr(store)
+    segmented(sdata, inplace=True, write="points", foreground="inside", find_missing=True)
+    before = digest(store)
+    for write in ("points", True):
+        with pytest.raises(ValueError, match=r"earlier run.*(delete_element_from_disk|key_added)"):
+            segmented(sd.read_zarr(store), inplace=True, write=write, overwrite=True)
+    assert digest(store) == before
+    for key in ("ucs_missing_nuclei", "inside"):
+        sdata.delete_element_from_disk(key)
+    segmented(sdata, inplace=True, write="points", overwrite=True)
+    read = sd.read_zarr(store)
+    assert not {"ucs_missing_nuclei", "inside"} & {name for _, name, _ in read.gen_elements()}
+    assert "inside" not in sdata
+
+
+def test_a_column_that_a_run_does_not_make_goes_from_the_store_too(store):
+    before = columns_of(store)
+    sdata = sd.read_zarr(store)
+    segmented(sdata, inplace=True, write="points", confidence_column="confidence")
+    with pytest.raises(ValueError, match=r"'confidence'.*write='points'"):
+        segmented(sdata, inplace=True, write=True, overwrite=True, points_column="cell")
+    segmented(sdata, inplace=True, write="points", overwrite=True, points_column="cell")
+    for name, table in columns_of(store).items():
+        assert table.column_names == [*before[name].column_names, "cell"]
+        assert table.select(before[name].column_names).equals(before[name])
+    whole = sd.read_zarr(store)["transcripts"].compute()
+    assert list(whole.columns) == [*scene().points.columns, "cell"]
+    np.testing.assert_array_equal(whole["cell"], sdata["transcripts"]["cell"].compute())
+
+
 def test_the_column_of_another_sample_goes_with_its_table():
     both = sd.concatenate({"a": scene().sdata(), "b": scene().sdata()})
     for name, overwrite in (("a", False), ("b", True)):
@@ -137,3 +168,14 @@ def test_the_column_of_another_sample_goes_with_its_table():
     assert "ucs_cell_id" not in both["transcripts-a"].columns
     assert "ucs_cell_id" in both["transcripts-b"].columns
     ucs.tl.aggregate(both, "ucs_cells", "transcripts-b")
+
+
+def test_the_column_of_another_sample_in_a_store(tmp_path):
+    both = sd.concatenate({"a": scene().sdata(), "b": scene().sdata()})
+    both.write(tmp_path / "both.zarr")
+    both = sd.read_zarr(tmp_path / "both.zarr")
+    segmented(both, "transcripts-a", "nucleus_labels-a", inplace=True, write="points")
+    for write in ("points", True):
+        with pytest.raises(ValueError, match=r"'ucs_cell_id' of the earlier run in points\['transcripts-a'\]"):
+            segmented(both, "transcripts-b", "nucleus_labels-b", inplace=True, write=write, overwrite=True)
+    segmented(both, "transcripts-b", "nucleus_labels-b", inplace=True, write="points", key_added="b")

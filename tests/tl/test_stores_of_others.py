@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from calls import check
+from invariants import assert_same_cells
 from scenes import X0, Y0, affine, boxes, make_sdata, scaling, scene, segmented, translation
 from spatialdata import SpatialData
 from spatialdata.models import Image2DModel, Labels2DModel, PointsModel, ShapesModel
-from spatialdata.transformations import Identity, Scale
+from spatialdata.transformations import Identity, Scale, get_transformation
 
 import ucs
 from ucs._read.platforms import GENERIC
@@ -88,10 +89,44 @@ class TestUnit:
         with pytest.raises(ValueError, match="is 0.2125 um by .*'microns', but 1 um in data of xenium"):
             find_source(sdata)
 
-    def test_what_the_user_says_against_the_object_is_a_warning(self, caplog):
-        sdata = in_units(0.138, more={"micron": Scale([0.138] * 2, axes=("x", "y"))})
-        assert find_source(sdata, um_per_unit=0.2).um_per_unit == 0.2
-        assert "0.2 um as given, but 0.138 um by its transformation" in caplog.text
+    @pytest.mark.parametrize("given", [0.2, 1.0])
+    def test_what_the_user_says_against_the_object_is_an_error_with_both_numbers(self, given):
+        sdata = in_units(0.138, more={"micron": scaled(0.138)})
+        with pytest.raises(ValueError, match=f"{given:g} um as given, but 0.138 um by its transformation.*'micron'"):
+            find_source(sdata, um_per_unit=given)
+        problem = check(sdata, um_per_unit=given)["problems"][0]
+        assert problem["error"] == "ValueError"
+        assert "Leave um_per_unit out" in problem["message"]
+        assert find_source(sdata, um_per_unit=0.138).um_per_unit == 0.138
+
+    def test_what_the_user_says_decides_between_statements_that_differ(self, caplog):
+        sdata = scene().sdata(points_systems={"global": np.eye(3), "microns": scaling(0.2125)})
+        assert find_source(sdata, um_per_unit=1.0).um_per_unit == 1.0
+        assert "1 um as given, but 0.2125 um by its transformation" in caplog.text
+        assert find_source(sdata, um_per_unit=0.2125).um_per_unit == 0.2125
+        with pytest.raises(ValueError, match="0.5 um as given, but 0.2125 um"):
+            find_source(sdata, um_per_unit=0.5)
+
+    @pytest.mark.parametrize("smaller", [1, 2, 4])
+    def test_images_of_the_instrument_say_what_the_unit_is(self, smaller):
+        px = 0.2125 * smaller
+        sdata = scene().sdata(points_systems={"global": scaling(1 / px)}, labels_to_um=scaling(1 / px) @ scene().to_um)
+        sdata["morphology_focus"] = Image2DModel.parse(stain()[None], dims=("c", "y", "x"))
+        sdata.attrs["spatialdata_io_reader"] = "xenium"
+        assert find_source(sdata).um_per_unit == 1.0
+        assert "whose pixels have 0.2125 um" in find_source(sdata).unit_because
+        moved = sdata.transform_to_coordinate_system("global")
+        moved.attrs.update(sdata.attrs)
+        if smaller > 1:  # then the pixels are those of no instrument, but a unit of 1 um is refuted all the same
+            with pytest.raises(ValueError, match=r"'morphology_focus'.*but 1 um in data of xenium"):
+                find_source(moved)
+            return
+        with pytest.raises(ValueError, match=r"0.2125 um by .*'morphology_focus'.*but 1 um in data of xenium"):
+            find_source(moved)
+        found = find_source(moved, um_per_unit=0.2125)
+        assert found.um_per_unit == 0.2125
+        with pytest.raises(ValueError, match="0.4 um as given, but 0.2125 um"):
+            find_source(moved, um_per_unit=0.4)
 
     @pytest.mark.parametrize("px", [0.12028, 0.18, 0.2125])
     @pytest.mark.parametrize("column", ["x_local_px", "x_global_px"])
@@ -106,6 +141,48 @@ class TestUnit:
         frame["x"], frame["y"] = frame["x"] / px, frame["y"] / px
         element = PointsModel.parse(frame, feature_key="target")
         assert find_source(SpatialData(points={"F00012_points": element})).um_per_unit == pytest.approx(0.12028)
+
+    def test_a_field_of_cosmx_in_um_with_an_image_in_pixels(self):
+        points = scene().points
+        frame = pd.DataFrame({
+            "x": points["x"] - X0, "y": points["y"] - Y0, "target": points["feature_name"].astype(str), "fov": 12,
+            "x_local_px": ((points["x"] - X0) / IMAGE_UM).round().astype(int), "global_cell_id": 0,
+        })  # fmt: skip
+        element = PointsModel.parse(frame, feature_key="target", transformations={"global": scaled(1 / IMAGE_UM)})
+        both = np.stack([np.zeros_like(stain()), stain()])
+        image = Image2DModel.parse(both, dims=("c", "y", "x"), c_coords=["Membrane", "DNA"])
+        sdata = SpatialData(points={"F00012_points": element}, images={"F00012_image": image})
+        found = check(sdata)
+        assert found.ok
+        assert found["source"]["um_per_unit"] == 1.0
+        assert found["nuclei"]["um_per_px"] == pytest.approx(IMAGE_UM)
+
+    @pytest.mark.parametrize("given", [{}, {"um_per_unit": 0.138}])
+    def test_whole_pixels_of_molecular_cartography(self, given):
+        sdata = in_units(0.138, more={"global": Identity(), "micron": scaled(0.138)}, image_to={
+            "global": scaled(IMAGE_UM / 0.138), "micron": scaled(IMAGE_UM)
+        })  # fmt: skip
+        frame = sdata["spots"].compute().rename(columns={"gene": "target_name"}).assign(z=12)
+        frame[["x", "y"]] = frame[["x", "y"]].round().astype(int)
+        systems = get_transformation(sdata["spots"], get_all=True)
+        del sdata.points["spots"]
+        sdata["A2-1_points"] = PointsModel.parse(frame, feature_key="target_name", transformations=systems)
+        made = segmented(sdata, **given)
+        obs, expected = made["ucs_table"].obs, segmented(in_units(1.0))["ucs_table"].obs
+        assert len(obs) == len(expected)
+        assert obs["nucleus_area_um2"].median() == pytest.approx(expected["nucleus_area_um2"].median(), rel=0.1)
+
+    def test_points_moved_into_the_pixels_of_an_image(self):
+        px = 0.2125
+        sdata = scene().sdata(points_systems={"global": scaling(1 / px)}, labels_to_um=scaling(1 / px) @ scene().to_um)
+        outlines = ucs.tl.outlines(sdata, "nucleus_labels", inplace=False)["nucleus_labels_boundaries"]
+        sdata["nucleus_boundaries"] = outlines
+        del sdata.labels["nucleus_labels"]
+        moved = sdata.transform_to_coordinate_system("global")
+        found = check(moved, check_alignment=True)
+        said = [*found["warnings"], *(one["message"] for one in found["problems"])]
+        assert any("um_per_unit" in text and "0.2125" in text for text in said)
+        assert check(moved, check_alignment=True, um_per_unit=px).ok
 
     def test_nuclei_beyond_the_usual_are_a_warning_with_the_unit_that_explains_them(self, caplog):
         px = 0.3  # the median nucleus of the scene is then taken for one of some 400 um2
@@ -296,6 +373,18 @@ class TestControls:
     def test_spellings(self, name):
         assert GENERIC.is_control(name)
 
+    @pytest.mark.parametrize(
+        "words",
+        ["neg control probe", "neg control codeword", "negative control", "neg prb", "system control", "false code",
+         "unassigned codeword", "deprecated codeword", "genomic control", "intergenic region", "blank"],
+    )  # fmt: skip
+    @pytest.mark.parametrize("number", ["1", "_0042", "-7", " 3"])
+    def test_each_with_any_case_and_separator(self, words, number):
+        parts = words.split()
+        cased = [parts, [part.title() for part in parts], [part.upper() for part in parts]]
+        spelt = [separator.join(some) + number for some in cased for separator in ("", "_", "-", " ")]
+        assert [name for name in spelt if not GENERIC.is_control(name)] == []
+
     @pytest.mark.parametrize("name", ["NEGR1", "blanks", "SYS1", "FALS", "ANTXR1", "INTS1", "GENE1", "Nega"])
     def test_genes(self, name):
         assert not GENERIC.is_control(name)
@@ -312,3 +401,49 @@ class TestOneFarAway:
 
     def test_a_tissue_is_not_warned_of(self):
         assert not any("far from all others" in text for text in check(scene().sdata())["warnings"])
+
+    @pytest.mark.parametrize("n_far", [1, 5])
+    @pytest.mark.parametrize("npartitions", [1, 3])
+    def test_they_are_left_out_if_that_is_asked_for(self, n_far, npartitions, caplog):
+        alone = segmented(scene().sdata())
+        points = scene().points
+        rng = np.random.default_rng(0)
+        # Some far away, and one beside the tissue's rows, whose place in the grid would be that of an edge.
+        far = points.iloc[:n_far].assign(x=rng.uniform(3e5, 4e5, n_far), y=rng.uniform(-9e5, 9e5, n_far))
+        beside = points.iloc[:1].assign(x=X0 + 95.9, y=9e5)
+        every = pd.concat([far, points, beside], ignore_index=True).astype({"feature_name": points.feature_name.dtype})
+        sdata = make_sdata(scene().nuclei, every, labels_to_um=scene().to_um, npartitions=npartitions)
+        found = check(sdata, outlier_um=50)
+        assert found.ok
+        assert found["grid"]["shape"] == [72, 96]
+        assert found["transcripts"]["dropped"]["far from all others"] == n_far + 1
+        assert found["transcripts"]["kept"] == len(points)
+        made = segmented(sdata, outlier_um=50)
+        assert_same_cells(made, alone)
+        assert made["ucs_table"].uns["ucs"]["parameters"]["outlier_um"] == 50
+        assert made["ucs_table"].uns["ucs"]["qc"]["n_outlying"] == n_far + 1
+        column = made["transcripts"]["ucs_cell_id"].compute().to_numpy()
+        np.testing.assert_array_equal(column[n_far:-1], alone["transcripts"]["ucs_cell_id"].compute())
+        assert not column[[*range(n_far), -1]].any()
+        assert f"{n_far + 1} far from all others" in caplog.text
+
+    def test_pieces_of_tissue_apart_are_none(self):
+        points = scene().points
+        apart = points.iloc[: len(points) // 20].assign(x=lambda frame: frame["x"] + 300)
+        every = pd.concat([points, apart], ignore_index=True).astype({"feature_name": points.feature_name.dtype})
+        found = check(make_sdata(scene().nuclei, every, labels_to_um=scene().to_um), outlier_um=20)
+        assert found["transcripts"]["dropped"]["far from all others"] == 0
+
+    def test_too_far_for_the_memory_is_said_with_the_way_out(self):
+        points = scene().points
+        far = pd.concat([points, points.iloc[:1].assign(x=1e9, y=1e9)], ignore_index=True)
+        sdata = make_sdata(scene().nuclei, far.astype({"feature_name": points.feature_name.dtype}))
+        problem = check(sdata)["problems"][0]
+        assert problem["error"] == "MemoryError"
+        assert "outlier_um" in problem["message"]
+        assert not any(one["error"] == "MemoryError" for one in check(sdata, outlier_um=50)["problems"])
+
+    @pytest.mark.parametrize("value", [0, -1.0, float("nan"), "far"])
+    def test_a_side_that_is_none(self, value):
+        with pytest.raises((TypeError, ValueError), match="outlier_um"):
+            check(scene().sdata(), outlier_um=value)

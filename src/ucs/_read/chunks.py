@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ucs._files.scratch import Scratch
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
-    from ucs._read.grid import Grid
+    from ucs._read.grid import Grid, PixelBox
 
 MOST_READERS = 4
 """Chunks that are read at the same time; each is held in memory as a whole."""
@@ -41,7 +41,7 @@ class TranscriptChunk:
 
     Attributes
     ----------
-    n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count
+    n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count, n_outlying
         As in :class:`ucs._read.transcripts.Transcripts`.
     votes
         Votes by feature; see :meth:`ucs._read.columns.TranscriptColumns.add_votes`.
@@ -67,6 +67,7 @@ class TranscriptChunk:
     names: pd.Index
     n_seen_twice: int = 0
     n_zero_count: int = 0
+    n_outlying: int = 0
     votes: dict[str, int] = field(default_factory=dict)
     planes: set[float] = field(default_factory=set)
     row: NDArray[np.int32] = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
@@ -86,7 +87,13 @@ class TranscriptChunk:
 
 
 def compact(
-    frame: pd.DataFrame, element: PointsElement, *, step: float, um_per_unit: float, owner: Owner | None
+    frame: pd.DataFrame,
+    element: PointsElement,
+    *,
+    step: float,
+    um_per_unit: float,
+    owner: Owner | None,
+    box: PixelBox | None = None,
 ) -> TranscriptChunk:
     """Filter, bin and encode the rows of a chunk.
 
@@ -102,6 +109,8 @@ def compact(
         Length of one unit of the frame in um.
     owner
         Decides which rows in an overlap of fields of view to keep; None for a single element.
+    box
+        Rows beyond it are dropped; None if none are outlying.
     """
     columns = element.columns
     good = columns.good(frame)
@@ -121,6 +130,10 @@ def compact(
         owned = owner.owns(x[kept], y[kept])
         chunk.n_seen_twice = int(np.count_nonzero(~owned))
         kept[np.flatnonzero(kept)[~owned]] = False
+    if box is not None:
+        outlying = kept & ~box.holds(x, y)
+        chunk.n_outlying = int(np.count_nonzero(outlying))
+        kept &= ~outlying
     _bin(chunk, x, y, gene.codes.to_numpy(), kept, step=step, um_per_unit=um_per_unit)
     if columns.count is not None and len(chunk.row):
         chunk.count = in_own_pages(frame[columns.count].to_numpy()[kept], np.int32)

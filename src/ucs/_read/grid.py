@@ -89,6 +89,25 @@ class Grid:
         }
 
 
+@dataclass(frozen=True)
+class PixelBox:
+    """Rows ``row0`` to ``row1`` and columns ``column0`` to ``column1`` of pixels of side ``step``, the last included.
+
+    They are counted from the origin of the frame, so that the box is just the grid of the transcripts in it.
+    """
+
+    row0: int
+    row1: int
+    column0: int
+    column1: int
+    step: float
+
+    def holds(self, x: NDArray, y: NDArray) -> NDArray[np.bool_]:
+        """Return which positions lie in it, ``(n,)``."""
+        row, column = pixel_index(y, self.step), pixel_index(x, self.step)
+        return (self.row0 <= row) & (row <= self.row1) & (self.column0 <= column) & (column <= self.column1)
+
+
 def planar(transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
     """Return transformations reduced to the axes x and y, for elements without z."""
     from spatialdata.transformations import Affine

@@ -37,8 +37,8 @@ class Platform:
         Regular expressions for the whole keys of the elements, the preferred one first. If there is one points element
         per field of view, the group ``fov`` of the pattern is the name of the field, and ``{fov}`` is its placeholder
         in the keys of nuclei, ``image_key`` and ``cell_labels_key``.
-    image_um
-        Side of the pixels of its images in um; None if it is not always the same.
+    image_um, known_images
+        Side of the pixels of its images in um, None if it is not always the same, and patterns of their keys.
     table_keys
         Patterns of the tables with binned counts.
     bin_um
@@ -88,6 +88,7 @@ class Platform:
     category_column: str | None = None
     gene_category: str = r".*"
     image_um: float | None = None
+    known_images: tuple[str, ...] = ()
     table_keys: tuple[str, ...] = ()
     bin_um: float | None = None
     image_key: str | None = None
@@ -129,6 +130,7 @@ XENIUM = Platform(
     category_column="codeword_category",
     gene_category=r"(predesigned|custom)_gene",
     image_um=0.2125,
+    known_images=(r"morphology.*",),
     shared_nucleus_ids=True,
     readers=("xenium",),
     signature=frozenset({"feature_name", "qv"}),

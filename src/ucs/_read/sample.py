@@ -9,7 +9,7 @@ import numpy as np
 
 from ucs._kernels.transcripts import TranscriptMap
 from ucs._read.alignment import check_placement, check_size
-from ucs._read.extent import warn_of_outliers
+from ucs._read.extent import box_without_outliers, warn_of_outliers
 from ucs._read.fields import find_fields, most_frequent
 from ucs._read.nuclei.of_sample import NUCLEI_KEY, find_nuclei_key, load_nuclei, make_missing
 from ucs._read.source import Source, find_source
@@ -100,6 +100,7 @@ def read_source(
         resolution=source.resolution,
         um_per_unit=source.um_per_unit,
         fields=fields,
+        box=box_without_outliers(sdata, source, fields),
         scratch=scratch,
         memory_limit=memory_limit,
         update=update,

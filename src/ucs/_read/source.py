@@ -55,6 +55,8 @@ class Source:
         Name of the shared coordinate system of several elements; None for a single one.
     unit_because
         How the length of the unit is known.
+    outlier_um
+        Side in um of the squares by which outlying transcripts are left out; None to use them all.
     """
 
     elements: tuple[PointsElement, ...]
@@ -63,6 +65,7 @@ class Source:
     resolution: float
     system: str | None = None
     unit_because: str = GIVEN
+    outlier_um: float | None = None
 
     @property
     def keys(self) -> list[str]:
@@ -130,6 +133,7 @@ def find_source(
     finest: float | None = None,
     um_per_unit: float | None = None,
     z_planes: Sequence[float] | float | None = None,
+    outlier_um: float | None = None,
 ) -> Source:
     """Find the transcripts and determine how to read them.
 
@@ -155,6 +159,8 @@ def find_source(
         Length of one intrinsic unit of the elements in um; detected automatically if None.
     z_planes
         z planes to read; all if None.
+    outlier_um
+        As in :class:`Source`.
     """
     found = resolve_platform(sdata, platform, points_key)
     for value, argument in ((resolution, "resolution"), (um_per_unit, "um_per_unit")):
@@ -162,7 +168,8 @@ def find_source(
             check_positive(value, argument)
     table_key = find_bins(sdata, found, points_key)
     if table_key is not None:
-        return _of_bins(sdata, found, table_key, resolution=resolution, um_per_unit=um_per_unit)
+        of_bins = _of_bins(sdata, found, table_key, resolution=resolution, um_per_unit=um_per_unit)
+        return replace(of_bins, outlier_um=outlier_um)
     named = resolve_points_keys(sdata, found, points_key)
     if points_key is None:
         check_listed_fields(sdata, found, named)
@@ -181,7 +188,7 @@ def find_source(
         system = common_system(sdata, [element.key for element in elements], coordinate_system)
         elements = [replace(each, to_frame=matrix_to_system(sdata, each.key, system)) for each in elements]
         um_per_unit = um_per_unit / _common_scale(elements, system)
-    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system, unit.because)
+    return Source(tuple(elements), found, float(um_per_unit), float(resolution), system, unit.because, outlier_um)
 
 
 def find_bins(sdata: SpatialData, platform: Platform, points_key: str | Sequence[str] | None) -> str | None:

@@ -64,6 +64,7 @@ def describe_transcripts(transcripts: Transcripts) -> dict[str, Any]:
             "in other z planes": transcripts.n_other_planes,
             "with a count of 0": transcripts.n_zero_count,
             "seen in two fields of view": transcripts.n_seen_twice,
+            "far from all others": transcripts.n_outlying,
         },
         "genes": n_genes,
         "controls": len(transcripts.controls),

@@ -21,7 +21,7 @@ from ucs._read.columns import (
     order_features,
     panel_of,
 )
-from ucs._read.grid import Grid
+from ucs._read.grid import Grid, PixelBox
 from ucs._utils.checks import check_features, listed
 from ucs._utils.memory import BYTES_PER_PIXEL_IN_PARTS, TRANSCRIPTS_SHARE, check_fits_memory, release_unused
 from ucs._utils.parallel import in_order
@@ -70,6 +70,8 @@ class Transcripts:
         Rows dropped in overlaps because another field of view owns the place.
     n_zero_count
         Rows dropped because their count is 0.
+    n_outlying
+        Rows dropped because they lie beyond the box of the others; see :mod:`ucs._read.extent`.
     """
 
     grid: Grid
@@ -82,6 +84,7 @@ class Transcripts:
     n_other_planes: int = 0
     n_seen_twice: int = 0
     n_zero_count: int = 0
+    n_outlying: int = 0
 
 
 def read_transcripts(
@@ -92,6 +95,7 @@ def read_transcripts(
     resolution: float,
     um_per_unit: float,
     fields: Fields | None = None,
+    box: PixelBox | None = None,
     scratch: Path | None = None,
     memory_limit: int | None = None,
     update: Callable[[int, int], None] = lambda _done, _total: None,
@@ -114,6 +118,8 @@ def read_transcripts(
         Length of one unit of the elements' common frame in um.
     fields
         Areas of several fields of view, so that transcripts in their overlaps are counted once.
+    box
+        Pixels beyond which transcripts are left out; all are used if None.
     scratch
         Folder for transcripts that do not fit into memory; the system's temporary folder if None.
     memory_limit
@@ -139,8 +145,9 @@ def read_transcripts(
     def tasks() -> Iterator[Callable[[], TranscriptChunk]]:
         for k, element in enumerate(elements):
             owner = None if fields is None else fields.owner(k)
+            options = {"step": step, "um_per_unit": um_per_unit, "owner": owner, "box": box}
             for where, read in element.chunks(sdata):
-                yield partial(read_chunk, where, read, element, step=step, um_per_unit=um_per_unit, owner=owner)
+                yield partial(read_chunk, where, read, element, **options)
 
     try:
         with closing(in_order(tasks(), most=MOST_READERS)) as chunks:
@@ -197,6 +204,7 @@ def on_grid(
         n_other_planes=accumulated.n_other_planes,
         n_seen_twice=accumulated.n_seen_twice,
         n_zero_count=accumulated.n_zero_count,
+        n_outlying=accumulated.n_outlying,
     )
 
 
@@ -255,7 +263,7 @@ class TranscriptAccumulator:
         Smallest and largest ``(x, y)``.
     first, last
         Smallest and largest ``(row, column)``, counted from the intrinsic origin.
-    votes, planes, n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count
+    votes, planes, n_rows, n_low_quality, n_other_planes, n_seen_twice, n_zero_count, n_outlying
         Totals of all chunks; see :class:`ucs._read.chunks.TranscriptChunk`.
     """
 
@@ -276,6 +284,7 @@ class TranscriptAccumulator:
     n_other_planes: int = 0
     n_seen_twice: int = 0
     n_zero_count: int = 0
+    n_outlying: int = 0
     _last_names: tuple[pd.Index, NDArray[np.int32]] | None = None
 
     @property
@@ -298,6 +307,7 @@ class TranscriptAccumulator:
         self.n_other_planes += chunk.n_other_planes
         self.n_seen_twice += chunk.n_seen_twice
         self.n_zero_count += chunk.n_zero_count
+        self.n_outlying += chunk.n_outlying
         self.planes |= chunk.planes
         for name, votes in chunk.votes.items():
             self.votes[name] = self.votes.get(name, 0) + votes

@@ -1,8 +1,9 @@
 """Length of the unit of the transcripts' coordinates, decided once for a sample, from the strongest evidence there is.
 
 The order is: what the user says; what ``attrs`` of the object state; a coordinate system whose name is a unit of
-length; columns with the same positions in pixels; for CosMx what follows; and what the platform's points are in. If the
-object itself says two things, that is an error.
+length; columns with the same positions in pixels; the transformation to images of the instrument, whose pixels are
+known; for CosMx what follows; and what the platform's points are in. If the object itself says two things, that is an
+error, and so is a length from the user that is none of those that the object and the platform name.
 
 CosMx positions are in pixels of 0.12028 um, or of 0.18 um on the first instruments. No reader states which, but it can
 be inferred from an object. In this order:
@@ -15,6 +16,7 @@ be inferred from an object. In this order:
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ import numpy as np
 from ucs._read.platforms import FOV, GENERIC, fields_of_view
 from ucs._utils.checks import reading_option
 from ucs._utils.log import logger
-from ucs._utils.transformations import affine_matrix
+from ucs._utils.transformations import affine_matrix, transformation_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -39,6 +41,7 @@ _LATER_WIDTH = 4256
 # Relative. Estimates from areas and positions scatter by less; the two instruments differ by a factor of 1.5.
 _SAME = 0.02
 _PIXEL_UM = (0.05, 0.5)  # pixels of instruments
+_ANY_UNIT = ("cosmx", "generic", "stereoseq")  # platforms whose points are not always in one unit
 _LENGTHS = {
     **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers"), 1.0),
     **dict.fromkeys(("mm", "millimeter", "millimeters"), 1000.0),
@@ -75,23 +78,20 @@ def find_unit(
     Raises
     ------
     ValueError
-        If the fields of view have different units, or the object states two.
+        If the fields of view have different units, the object states two, or the given length is none of those stated.
     """
     if keys is None:
         keys = fields_of_view(platform.points_keys[0], sdata.points) if platform.points_keys else {}
     said = _said(sdata, platform, keys)
     if given is not None:
-        for because, um in said.items():
-            if abs(um / given - 1) > _SAME:
-                logger.warning("The unit of the transcripts is %g um as given, but %.5g um by %s.", given, um, because)
+        _check_given(given, said, platform)
         return Unit(given, GIVEN)
     if said:
         because, um = next(iter(said.items()))
         if max(said.values()) > min(said.values()) * (1 + _SAME):
-            each = "; ".join(f"{value:.5g} um by {name}" for name, value in said.items())
-            msg = f"The object says two things of the unit of its transcripts: {each}. {_give(um)}"
+            msg = f"The object says two things of the unit of its transcripts: {_each(said)}. {_give(um)}"
             raise ValueError(msg)
-        if platform.name not in ("cosmx", "generic", "stereoseq") and abs(um / platform.um_per_unit - 1) > _SAME:
+        if platform.name not in _ANY_UNIT and not _same(um, platform.um_per_unit):
             msg = (
                 f"The unit of the transcripts is {um:.5g} um by {because}, but {platform.um_per_unit:g} um in data of "
                 f"{platform.name}. {_give(um)}"
@@ -102,6 +102,29 @@ def find_unit(
     if platform.name == "cosmx":
         return _of_cosmx(sdata, platform, keys)
     return Unit(platform.um_per_unit, NOTHING if platform is GENERIC else f"that of {platform.name}")
+
+
+def _check_given(given: float, said: Mapping[str, float], platform: Platform) -> None:
+    """Raise ``ValueError`` if a length is none of those that are stated; warn of others that are."""
+    others = {because: um for because, um in said.items() if not _same(um, given)}
+    of_platform = platform.name not in _ANY_UNIT and _same(given, platform.um_per_unit)
+    if others and len(others) == len(said) and not of_platform:
+        msg = (
+            f"The unit of the transcripts is {given:g} um as given, but {_each(others)}. Leave um_per_unit out if that "
+            "is right; otherwise correct what is wrong in the object: the attrs, or the transformation, with "
+            "spatialdata.transformations.set_transformation."
+        )
+        raise ValueError(msg)
+    if others:
+        logger.warning("The unit of the transcripts is %g um as given, but %s.", given, _each(others))
+
+
+def _same(um: float, other: float) -> bool:
+    return abs(um / other - 1) <= _SAME
+
+
+def _each(said: Mapping[str, float]) -> str:
+    return "; ".join(f"{um:.5g} um by {because}" for because, um in said.items())
 
 
 def _give(um: float) -> str:
@@ -129,6 +152,30 @@ def _said(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> di
             if um is not None:
                 said.setdefault(f"the positions of {key!r} in pixels beside those in 'x'", um)
                 break
+    if platform.image_um is not None and sdata.attrs.get("spatialdata_io_reader") in platform.readers:
+        for key in (key for key in keys.values() if key in sdata.points):
+            said.update(_from_images(sdata, platform, key))
+    return said
+
+
+def _from_images(sdata: SpatialData, platform: Platform, key: str) -> dict[str, float]:
+    """Return what the transformations to the instrument's images say, whose pixels are known.
+
+    Images may have been stored smaller. So what fits the platform's unit with pixels that are a whole number of times
+    as large is taken for that unit.
+    """
+    from spatialdata.transformations import get_transformation
+
+    said, of_points = {}, set(get_transformation(sdata.points[key], get_all=True))
+    for image in (name for name in sdata.images if any(re.fullmatch(p, name) for p in platform.known_images)):
+        if not set(get_transformation(sdata[image], get_all=True)) & of_points:
+            continue
+        to_px = transformation_matrix(sdata, key, image)
+        um = platform.image_um * float(np.sqrt(abs(np.linalg.det(to_px[:2, :2]))))
+        times = platform.um_per_unit / um
+        fits = round(times) >= 1 and _same(times, round(times))
+        because = f"the transformation to images[{image!r}], whose pixels have {platform.image_um:g} um"
+        said[because] = platform.um_per_unit if fits else um
     return said
 
 

@@ -50,7 +50,7 @@ def check_stored_points(
         folder = Path(sdata.path) / "points" / key
         if key not in sdata.points or not folder.exists():
             continue
-        stale = sorted(set(names) & set(_stored_columns(folder)))
+        stale = sorted(set(names) & set(stored_columns(folder)))
         if write != WITH_POINTS and stale:
             msg = (
                 f"The store {sdata.path} has the column {listed(stale)} of an earlier run in points[{key!r}], which "
@@ -67,7 +67,7 @@ def check_stored_points(
             raise ValueError(msg)
 
 
-def write_columns(source: Path, target: Path, columns: PointColumns) -> None:
+def write_columns(source: Path, target: Path, columns: PointColumns, *, without: Sequence[str] = ()) -> None:
     """Write a points element again with new columns, or with new values of columns of the same name.
 
     Parameters
@@ -78,6 +78,8 @@ def write_columns(source: Path, target: Path, columns: PointColumns) -> None:
         Folder to make.
     columns
         The new columns.
+    without
+        Columns to leave out.
     """
     from pyarrow.parquet import ParquetFile, ParquetWriter
 
@@ -86,10 +88,11 @@ def write_columns(source: Path, target: Path, columns: PointColumns) -> None:
         copy = target / file.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         with ParquetFile(file) as read:
-            empty = _with_columns(read.schema_arrow.empty_table(), columns)
+            there = [name for name in read.schema_arrow.names if name not in without]
+            empty = _with_columns(read.schema_arrow.empty_table().select(there), columns)
             with ParquetWriter(copy, empty.schema) as writer:
                 for number in range(read.num_row_groups):
-                    table = _with_columns(read.read_row_group(number), columns)
+                    table = _with_columns(read.read_row_group(number, columns=there), columns)
                     writer.write_table(table.cast(empty.schema), row_group_size=max(table.num_rows, 1))
 
 
@@ -99,6 +102,8 @@ def _with_columns(table: Any, columns: PointColumns) -> Any:
 
     made = columns.of(table.select(columns.part.read_columns()).to_pandas())
     noted = json.loads((table.schema.metadata or {}).get(b"pandas", b"{}"))
+    if "columns" in noted:
+        noted["columns"] = [one for one in noted["columns"] if one.get("field_name") in table.column_names]
     for name, values in made.items():
         array, at = pa.array(values.to_numpy()), table.schema.get_field_index(name)
         table = table.append_column(name, array) if at < 0 else table.set_column(at, name, array)
@@ -114,7 +119,8 @@ def _files_of(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.parquet") if path.is_file())
 
 
-def _stored_columns(folder: Path) -> list[str]:
+def stored_columns(folder: Path) -> list[str]:
+    """Return the columns of a points element in its folder; none if there is no file."""
     from pyarrow.parquet import read_schema
 
     files = _files_of(folder)

@@ -23,11 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Elements:
-    """New elements by key, elements of points that replace those of the same key, and the columns that these have."""
+    """New elements by key, elements of points that replace those of the same key, and the columns that these have.
+
+    ``stale`` are columns that points have no more, by key.
+    """
 
     new: dict[str, Any]
     points: dict[str, Any] = field(default_factory=dict)
     columns: dict[str, PointColumns] = field(default_factory=dict)
+    stale: dict[str, list[str]] = field(default_factory=dict)
 
 
 def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = False, overwrite: bool = False) -> None:
@@ -58,7 +62,8 @@ def add_elements(sdata: SpatialData, elements: Elements, *, write: bool | str = 
                 if key in sdata.shapes:
                     written[key] = elements.points[key]
                 else:
-                    copies[key] = partial(write_columns, Path(sdata.path) / "points" / key, columns=columns)
+                    folder, stale = Path(sdata.path) / "points" / key, elements.stale.get(key, [])
+                    copies[key] = partial(write_columns, folder, columns=columns, without=stale)
             with said_when_done(sdata.path) as committed:
                 write_elements(
                     sdata.path,

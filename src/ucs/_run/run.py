@@ -13,7 +13,7 @@ from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
-from ucs._results.leftovers import without_leftovers
+from ucs._results.leftovers import check_stored_leftovers, without_leftovers
 from ucs._results.stored_points import WITH_POINTS, check_stored_points
 from ucs._results.write import add_elements, said_when_done
 from ucs._run.cell_types import with_given_types
@@ -57,6 +57,7 @@ def run_segmentation(
         finest=asked.training.method.finest_um,
         um_per_unit=asked.read.um_per_unit,
         z_planes=asked.read.z_planes,
+        outlier_um=asked.read.outlier_um,
     )
     nuclei_key = find_nuclei_key(sdata, source, asked.nuclei_key)
     if write:
@@ -68,6 +69,7 @@ def run_segmentation(
         check_store(sdata, kinds, overwrite=asked.overwrite)
         read = {part.key: part.read_columns() for part in source.elements}
         check_stored_points(sdata, read, asked.keys.columns, write=write)
+        check_stored_leftovers(sdata, asked.keys, read, find_missing=find_missing, write=write)
     # Which cells are kept and how they are outlined decides no tile.
     resume, names = asked.compute.resume, replace(asked.keys, min_transcripts=0, outlines="pixels")
     run = Run(

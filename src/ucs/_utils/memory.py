@@ -73,16 +73,20 @@ def check_fits_memory(
     fixed = n_transcripts * BYTES_PER_TRANSCRIPT
     pixel_bytes = float(extent[0] + 1) * float(extent[1] + 1) * bytes_per_pixel
     size = f"resolution={resolution:g} um gives a grid of {extent[1] + 1:.0f} x {extent[0] + 1:.0f} pixels"
+    hint = "If a few transcripts far from all others make it that large, leave them out with read['outlier_um']."
     if pixel_bytes + fixed > available:
         finest = resolution * np.sqrt(pixel_bytes / max(available - fixed, 1))
         msg = (
             f"{size}, which needs about {(pixel_bytes + fixed) / 2**30:.3g} GiB; this machine has "
-            f"{available / 2**30:.1f} GiB. The finest resolution that fits is about {finest:.2g} um."
+            f"{available / 2**30:.1f} GiB. The finest resolution that fits is about {finest:.2g} um. {hint}"
         )
         raise MemoryError(msg)
     if max(extent) > _LONGEST_SIDE:
         finest = resolution * max(extent) / _LONGEST_SIDE
-        msg = f"{size}; a side may have {_LONGEST_SIDE} of them. The finest resolution that fits is {finest:.2g} um."
+        msg = (
+            f"{size}; a side may have {_LONGEST_SIDE} of them. The finest resolution that fits is {finest:.2g} um. "
+            f"{hint}"
+        )
         raise MemoryError(msg)
 
 

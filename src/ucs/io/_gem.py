@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
 
 _BLOCK_BYTES = 4 << 20  # held at a time; a line that is longer is an error
+_LARGEST = 2**31 - 1  # numbers are held as int32
+_NO_CELL = frozenset({"", "NA", "N/A", "nan", "NaN", "None", "null", "NULL"})
 
 
 def read_gem(
@@ -71,15 +74,17 @@ def read_gem(
     -------
     Object with one points element, a Dask DataFrame: ``gene`` (categories known, alphabetical, the same in all
     partitions; the feature key), ``x``, ``y``, ``count`` and, where the file has them, ``exon_count`` and ``cell_id``
-    (the instance key), all int32 (``cell_id`` int64).
+    (the instance key), all int32 (``cell_id`` int64). ``cell_id`` is 0 where the file has none, as in ``NA``; ids that
+    are text are numbered from 1 on as they appear, and ``attrs["stereoseq"]["cell_names"]`` lists them.
 
     Raises
     ------
     FileNotFoundError, IsADirectoryError, FileExistsError
         If the file does not exist, or ``cache`` exists.
     ValueError
-        If the file is truncated or damaged, is not a GEM, lacks a column, has no rows, or if a value is missing,
-        negative or not a whole number. Nothing is left in ``cache`` then.
+        If the file is truncated or damaged, is not a GEM, lacks a column, has no rows, if a value is missing, negative
+        or not a whole number (``1.0`` is one), or if ids of cells are numbers and text. Nothing is left in ``cache``
+        then.
     """
     check_positive(um_per_unit, "um_per_unit")
     check_positive(chunk_rows, "chunk_rows")
@@ -88,11 +93,11 @@ def read_gem(
     found = find_columns(path, header, columns or {})
     if header.bin_size > 1:
         logger.warning("%s holds bins of %d DNBs: cells need bin 1.", path.name, header.bin_size)
-    genes = GeneCodes(path)
+_BLOCK_BYTES = 4 << 20  # held at a time; a line that is longer is an error
     n_molecules = 0
     with cache_folder(cache) as folder:
         writer = PartitionWriter(genes, int(chunk_rows), folder)
-        for rows in _read_rows(path, header, found, genes, progress=progress):
+        for rows in _read_rows(path, header, found, genes, cells, progress=progress):
             writer.add(rows)
             n_molecules += int(rows[COUNT].sum(dtype=np.int64))
         writer.close()
@@ -105,13 +110,14 @@ def read_gem(
         "um_per_unit": float(um_per_unit),
         "offset": header.offset,
         "header": header.annotations,
+        **({"cell_names": cells.names} if cells.names else {}),
     }
     key = points_key or f"bin{header.bin_size}_genes"
     return to_sdata(points, key, transformations, attrs, n_molecules=n_molecules, source=path)
 
 
 def _read_rows(
-    path: Path, header: GemHeader, found: dict[str, str], genes: GeneCodes, *, progress: bool
+    path: Path, header: GemHeader, found: dict[str, str], genes: GeneCodes, cells: _CellIds, *, progress: bool
 ) -> Iterator[dict[str, NDArray]]:
     """Yield checked rows, a piece of the file at a time."""
     import pyarrow as pa
@@ -121,7 +127,7 @@ def _read_rows(
     with pa.OSFile(str(path)) as file, progress_bar(f"Reading {path.name}", "MB", shown=progress) as done:
         try:
             for batch in _open_csv(file, header, found):
-                rows = _to_arrays(batch, found, genes, where=f"{path}, after row {n_rows}")
+                rows = _to_arrays(batch, found, genes, cells, where=f"{path}, after row {n_rows}")
                 n_rows += batch.num_rows
                 yield rows
                 done(file.tell() >> 20, size)
@@ -143,10 +149,8 @@ def _open_csv(file: pa.NativeFile, header: GemHeader, found: dict[str, str]) -> 
     import pyarrow as pa
     from pyarrow import csv
 
-    types = dict.fromkeys(found.values(), pa.int32())
-    types[found[GENE]] = pa.dictionary(pa.int32(), pa.string())
-    if CELL in found:
-        types[found[CELL]] = pa.int64()
+    types = dict.fromkeys(found.values(), pa.float64())  # some programs write 1.0
+    types.update({found[name]: pa.dictionary(pa.int32(), pa.string()) for name in (GENE, CELL) if name in found})
     return csv.open_csv(
         pa.CompressedInputStream(file, "gzip") if header.compressed else file,
         # One thread: errors then name the line, and decompression, which has its own, sets the pace.
@@ -156,7 +160,9 @@ def _open_csv(file: pa.NativeFile, header: GemHeader, found: dict[str, str]) -> 
     )
 
 
-def _to_arrays(batch: pa.RecordBatch, found: dict[str, str], genes: GeneCodes, where: str) -> dict[str, NDArray]:
+def _to_arrays(
+    batch: pa.RecordBatch, found: dict[str, str], genes: GeneCodes, cells: _CellIds, where: str
+) -> dict[str, NDArray]:
     rows = {}
     for name, column in found.items():
         values = batch.column(column)
@@ -167,11 +173,57 @@ def _to_arrays(batch: pa.RecordBatch, found: dict[str, str], genes: GeneCodes, w
                 raise ValueError(msg)
             rows[name] = genes.of(names)[values.indices.to_numpy()]
             continue
+        if name == CELL:
+            rows[name] = cells.of(values.dictionary.to_pylist(), f"{where}: {column!r}")[values.indices.to_numpy()]
+            continue
         if values.null_count:
             msg = f"{where}: {values.null_count} values of {column!r} are missing or NaN."
             raise ValueError(msg)
-        rows[name] = values.to_numpy()
-        if name != CELL and len(rows[name]) and rows[name].min() < 0:
-            msg = f"{where}: {column!r} holds negative values, e.g. {rows[name].min()}; it must be 0 or above."
-            raise ValueError(msg)
+        numbers = values.to_numpy()
+        _check_numbers(numbers, f"{where}: {column!r}")
+        rows[name] = numbers.astype(np.int32)
     return rows
+
+
+def _check_numbers(numbers: NDArray[np.float64], where: str) -> None:
+    """Raise ``ValueError`` unless all are whole numbers from 0 on that 32 bits can hold."""
+    if len(numbers) and numbers.min() < 0:
+        msg = f"{where} holds negative values, e.g. {numbers.min():g}; it must be 0 or above."
+        raise ValueError(msg)
+    bad = ~((numbers <= _LARGEST) & (numbers == np.floor(numbers)))  # infinite ones too
+    if bad.any():
+        msg = f"{where} must hold whole numbers from 0 to {_LARGEST}, not {float(numbers[bad][0])!r}."
+        raise ValueError(msg)
+
+
+class _CellIds:
+    """Ids of cells as numbers: 0 where there is none, numbers as they are, text numbered in order of appearance."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, int] = {}
+        self._has_numbers = False
+
+    @property
+    def names(self) -> list[str]:
+        """Ids that are text; the first is number 1."""
+        return list(self._codes)
+
+    def of(self, ids: list[str], where: str) -> NDArray[np.int64]:
+        """Return the number of each id; raise ``ValueError`` if some are numbers and others text."""
+        read = {one: 0 if one in _NO_CELL else _whole_number(one) for one in ids}
+        self._has_numbers |= any(read.values())
+        coded = {one: self._codes.setdefault(one, len(self._codes) + 1) for one in ids if read[one] is None}
+        if self._codes and self._has_numbers:
+            msg = (
+                f"{where} holds ids that are numbers and ids that are text, e.g. {next(iter(self._codes))!r}. Leave "
+                f"the column out with columns={{'{CELL}': None}}."
+            )
+            raise ValueError(msg)
+        return np.array([coded.get(one, read[one]) for one in ids], dtype=np.int64)
+
+
+def _whole_number(text: str) -> int | None:
+    """Return a number as written, such as 7 or 7.0; None if it is none, or does not fit into 64 bits."""
+    match = re.fullmatch(r"(-?\d+)(\.0*)?", text)
+    value = None if match is None else int(match[1])
+    return None if value is None or abs(value) >= 2**63 else value

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ucs._read.platforms import Platform
 
-_UNUSED = ("genes_per_region", "fuse_nuclei", "check_alignment")  # options of reading without effect here
+_UNUSED = ("genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")  # options of reading without effect here
 
 
 def rasterize(
@@ -53,8 +53,8 @@ def rasterize(
     resolution
         Side of a pixel in um; the platform's if None.
     read
-        How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but those of nuclei and
-        regions. ``genes`` are those to count.
+        How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but ``outlier_um`` and
+        those of nuclei and regions. ``genes`` are those to count.
     tile_size
         Side of a chunk in pixels.
     gene_chunk

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.sample import Source
 
-_UNUSED = ("genes", "genes_per_region", "fuse_nuclei", "check_alignment")  # options of reading without effect here
+_UNUSED = ("genes", "genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")  # without effect here
 
 
 def aggregate(

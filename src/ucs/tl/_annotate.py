@@ -135,6 +135,7 @@ def annotate_nuclei(
         resolution=resolution,
         um_per_unit=reading.um_per_unit,
         z_planes=reading.z_planes,
+        outlier_um=reading.outlier_um,
     )
     sample = prepare(
         sdata,

@@ -111,6 +111,7 @@ def train(
                 finest=options.method.finest_um,
                 um_per_unit=reading.um_per_unit,
                 z_planes=reading.z_planes,
+                outlier_um=reading.outlier_um,
             )
             sources.append(source)
             found.append(find_nuclei_key(one, source, nuclei_keys[number]))

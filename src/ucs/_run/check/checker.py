@@ -117,6 +117,7 @@ class InputChecker:
             finest=asked.training.method.finest_um,
             um_per_unit=asked.read.um_per_unit,
             z_planes=asked.read.z_planes,
+            outlier_um=asked.read.outlier_um,
         )
         self.found["platform"] = {
             "name": source.platform.name,
