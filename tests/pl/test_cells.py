@@ -56,12 +56,12 @@ def test_cells_are_drawn_in_um(tissue: SpatialData):
     middle = shapely.points((column.mean() + 0.5) * UM_PER_PX, (row.mean() + 0.5) * UM_PER_PX)
     assert shapely.contains(own, middle).sum() == 1
     assert ax.get_ylim()[0] > ax.get_ylim()[1]  # y downwards
-    assert len(ax.images) == 1
+    assert len(ax.images) == 2  # stain and density
     ax.figure.canvas.draw()
 
 
 def test_bounds_are_what_is_shown(tissue: SpatialData):
-    ax = ucs.pl.cells(tissue, shapes_key="true_cells", bounds=BOUNDS)
+    ax = ucs.pl.cells(tissue, shapes_key="true_cells", bounds=BOUNDS, color="gene")
     assert ax.get_xlim() == (20, 60)
     assert ax.get_ylim() == (55, 30)
     points = tissue.points["transcripts"].compute()
@@ -74,8 +74,9 @@ def test_bounds_are_what_is_shown(tissue: SpatialData):
 def test_shapes_and_labels_give_the_same_outlines(tissue: SpatialData):
     sdata = cheap_copy(tissue)
     ucs.tl.outlines(sdata, "true_cells", shapes_key_added="cells")
-    from_shapes = crop_polygons(sdata["cells"], np.diag([UM_PER_PX, UM_PER_PX, 1]), (0, 0, 80, 80))
-    from_labels = crop_polygons(sdata["true_cells"], np.diag([UM_PER_PX, UM_PER_PX, 1]), (0, 0, 80, 80))
+    from_shapes, ids = crop_polygons(sdata["cells"], np.diag([UM_PER_PX, UM_PER_PX, 1]), (0, 0, 80, 80))
+    from_labels, of_labels = crop_polygons(sdata["true_cells"], np.diag([UM_PER_PX, UM_PER_PX, 1]), (0, 0, 80, 80))
+    assert list(ids) == list(of_labels)
     assert sorted(shapely.area(from_shapes)) == pytest.approx(sorted(shapely.area(from_labels)))
 
 
@@ -158,23 +159,23 @@ def test_colors_of_transcripts(tissue: SpatialData):
     assert (colors(chosen) == to_rgba("blue")).all(axis=1).sum() == by_gene[second]
     assert [text.get_text() for text in chosen.get_legend().get_texts()] == [first, second]
     assert len(ucs.pl.cells(tissue, color=[first], **draw).get_legend().get_texts()) == 1
-    every = ucs.pl.cells(tissue, **draw)
+    every = ucs.pl.cells(tissue, color="gene", **draw)
     assert every.get_legend() is None
     assert len(np.unique(colors(every), axis=0)) > 100
 
 
 def test_too_many_transcripts_are_thinned(tissue: SpatialData, caplog: pytest.LogCaptureFixture):
-    ax = ucs.pl.cells(tissue, shapes_key="true_cells", max_transcripts=500)
+    ax = ucs.pl.cells(tissue, shapes_key="true_cells", max_transcripts=500, color="gene")
     assert len(np.unique(dots(ax), axis=0)) == 500
     assert "Drawing 500 of" in caplog.text
-    every = dots(ucs.pl.cells(tissue, shapes_key="true_cells"))
+    every = dots(ucs.pl.cells(tissue, shapes_key="true_cells", color="gene"))
     assert dots(ax)[:, 0].std() == pytest.approx(every[:, 0].std(), rel=0.1)
 
 
 def test_what_is_not_there_is_left_out(tissue: SpatialData):
     sdata = SpatialData(points={"transcripts": tissue["transcripts"]}, labels={"true_cells": tissue["true_cells"]})
     ax = ucs.pl.cells(sdata, shapes_key="true_cells")
-    assert not ax.images
+    assert len(ax.images) == 1  # density
     drawn = [c for c in ax.collections if isinstance(c, LineCollection) and c.get_segments()]
     assert len(drawn) == 1
 
@@ -183,7 +184,7 @@ def test_the_image_is_known_by_its_channel_where_its_name_says_nothing(tissue: S
     """As MERSCOPE's mosaics are: `{dataset}_z3` with channels DAPI and PolyT."""
     sdata = SpatialData(points={"transcripts": tissue["transcripts"]}, labels={"true_cells": tissue["true_cells"]})
     sdata["dataset_z3"] = tissue["morphology_focus"]
-    assert len(ucs.pl.cells(sdata, shapes_key="true_cells").images) == 1
+    assert len(ucs.pl.cells(sdata, shapes_key="true_cells", show=["image"]).images) == 1
 
 
 def test_layers_and_axes(tissue: SpatialData):
@@ -200,6 +201,49 @@ def test_layers_and_axes(tissue: SpatialData):
     assert in_px.artists[0].dx == 0.1
 
 
+def test_density_is_in_transcripts_per_um2(tissue: SpatialData):
+    points = tissue.points["transcripts"].compute().query("qv >= 20")
+    every, some = (
+        ucs.pl.cells(tissue, shapes_key="true_cells", show=["transcripts"], max_transcripts=n).images[0].get_array()
+        for n in (10**6, 3000)
+    )
+    assert every.mean() == pytest.approx(len(points) / 80**2, rel=0.02)
+    assert some.mean() == pytest.approx(len(points) / 80**2, rel=0.02)
+
+
+def test_cells_are_filled_by_a_column_or_a_gene(tissue: SpatialData):
+    ax = ucs.pl.cells(tissue, shapes_key="true_cells", fill="cell_type", show=())
+    obs = tissue.tables["true_table"].obs
+    names = [text.get_text() for text in ax.get_legend().get_texts()]
+    assert names == list(obs["cell_type"].cat.categories)
+    (filled,) = [c for c in ax.collections if isinstance(c, PathCollection) and len(c.get_paths()) == len(obs)]
+    shown = [tuple(color[:3]) for color in filled.get_facecolor()]
+    # One colour to each type: cells are matched with their rows by id.
+    pairs = {(kind, color) for kind, color in zip(obs["cell_type"], shown, strict=True)}
+    assert len(pairs) == len({color for _, color in pairs}) == obs["cell_type"].nunique()
+    area = ucs.pl.cells(tissue, shapes_key="true_cells", fill="area_um2", show=())
+    values = next(c.get_array() for c in area.collections if isinstance(c, PathCollection))
+    np.testing.assert_allclose(values, obs["area_um2"])
+    assert area.child_axes[0].get_ylabel() == "area um2"
+    gene = ucs.pl.cells(tissue, shapes_key="true_cells", fill="GENE0003", show=())
+    counts = next(c.get_array() for c in gene.collections if isinstance(c, PathCollection))
+    np.testing.assert_array_equal(counts, tissue.tables["true_table"][:, "GENE0003"].X.toarray().ravel())
+
+
+def test_pictures_in_colour_keep_their_colours(tissue: SpatialData):
+    sdata = cheap_copy(tissue)
+    rgb = np.random.default_rng(0).integers(0, 255, (3, 380, 380), dtype=np.uint8)
+    sdata["he"] = Image2DModel.parse(rgb, dims=("c", "y", "x"), c_coords=["r", "g", "b"])
+    sdata["stains"] = Image2DModel.parse(rgb.astype(np.uint16), dims=("c", "y", "x"), c_coords=["DAPI", "RNA", "IF"])
+    he = ucs.pl.cells(sdata, shapes_key="true_cells", image_key="he")
+    assert len(he.images) == 1  # no density on a picture in colours
+    np.testing.assert_array_equal(he.images[0].get_array()[:376, :376], np.moveaxis(rgb, 0, -1)[:376, :376])
+    two = ucs.pl.cells(sdata, shapes_key="true_cells", image_key="stains", channel=["DAPI", "IF"])
+    assert two.images[0].get_array().shape[2] == 3
+    lines = [c for c in two.collections if isinstance(c, LineCollection)][-1]
+    assert tuple(lines.get_edgecolor()[0]) == to_rgba("white")
+
+
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
@@ -212,6 +256,10 @@ def test_layers_and_axes(tissue: SpatialData):
         ({"shapes_key": "true_cells", "gene_key": "a"}, KeyError, "'feature_name'"),
         ({"shapes_key": "true_cells", "show": ["sky"]}, ValueError, "'sky'.*'image'"),
         ({"shapes_key": "true_cells", "color": "nocolor"}, ValueError, "color='nocolor'"),
+        ({"shapes_key": "true_cells", "color": ["gene0001", "X"]}, KeyError, "'gene0001', 'X'. Near: 'GENE0001'"),
+        ({"shapes_key": "true_cells", "fill": "kind"}, KeyError, "fill='kind'.*'cell_type'"),
+        ({"shapes_key": "cell_labels", "fill": "kind"}, KeyError, "No table annotates 'cell_labels'.*'true_table'"),
+        ({"shapes_key": "true_cells", "fill": "area_um2", "table_key": "t"}, KeyError, "table_key='t'.*'true_table'"),
         ({"shapes_key": "true_cells", "bounds": (1, 2, 3)}, ValueError, "x_min, y_min"),
         ({"shapes_key": "true_cells", "bounds": (5, 2, 3, 4)}, ValueError, "x_min < x_max"),
         ({"shapes_key": "true_cells", "bounds": (500, 500, 600, 600)}, ValueError, "neither.*the transcripts lie in"),

@@ -183,17 +183,20 @@ def test_an_empty_segmentation_and_ids_that_fit_no_table(cells):
 
 def test_the_figure(table):
     ax = ucs.pl.purity_capture(table)
-    assert ax.get_xlabel() == "transcripts captured"
-    assert ax.get_ylabel() == "MECR (lower is purer)"
+    assert ax.get_xlabel() == "share of the transcripts captured"
+    assert ax.get_ylabel() == "MECR (lower is purer; axis inverted)"
     assert ax.yaxis_inverted()
-    labels = [text.get_text() for text in ax.get_legend().get_texts()]
-    assert labels == ["nuclear expansion", "vendor", "ucs", "polygons", "listed"]
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == ["nuclear expansion"]
+    written = [text.get_text() for text in ax.texts]
+    assert [text for text in written if not text.startswith("+")] == ["vendor", "ucs", "polygons", "listed", "better"]
+    assert "+3 um" in written
     line, *points = ax.lines
     assert len({drawn.get_color() for drawn in ax.lines}) == len(ax.lines) == 5
     assert [point.get_xdata()[0] for point in points] == table["capture"].iloc[:4].tolist()
     np.testing.assert_allclose(line.get_xdata(), table["capture"].iloc[4:])
     again = ucs.pl.purity_capture(table, ax=ax)
     assert again is ax
+    assert [text.get_text() for text in ax.texts].count("better") == 1
     assert ax.yaxis_inverted()
     plt.close(ax.figure)
     ax = ucs.pl.purity_capture(table.drop(columns=["curve", "radius_um"]), purity="f1_0.5")

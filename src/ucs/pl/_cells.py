@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._read.nuclei.of_sample import keys_of_nuclei
-from ucs._read.nuclei.stain import find_stain
 from ucs._read.sample import find_nuclei_key, find_source
 from ucs._utils.checks import choose_one, listed
 from ucs._utils.log import logger
-from ucs.pl._artists import draw_image, draw_outlines, draw_scale_bar, draw_transcripts, set_limits
+from ucs.pl._artists import (
+    NUCLEUS_COLOR,
+    draw_density,
+    draw_image,
+    draw_outlines,
+    draw_scale_bar,
+    draw_transcripts,
+    set_limits,
+)
 from ucs.pl._crop import crop_points, crop_polygons, crop_raster
+from ucs.pl._fill import draw_fill, fill_of
+from ucs.pl._images import as_picture, find_channels, find_images
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
     from ucs.pl._crop import Bounds, CroppedPoints
 
 LAYERS = ("image", "transcripts", "nuclei", "scale_bar")
-_IMAGE_KEYS = ("morphology_focus", "morphology_mip", r"(?i:.*dapi.*)", r"(?i:.*morphology.*)", r"(?i:.*nucle.*)")
 
 
 def cells(
@@ -36,9 +44,12 @@ def cells(
     nuclei_key: str | None = None,
     points_key: str | Sequence[str] | None = None,
     image_key: str | None = None,
-    channel: str | None = None,
+    channel: str | Sequence[str] | None = None,
     gene_key: str | None = None,
-    color: str | Sequence[str] | Mapping[str, Any] = "gene",
+    color: str | Sequence[str] | Mapping[str, Any] | None = None,
+    fill: str | None = None,
+    table_key: str | None = None,
+    smooth: bool = True,
     coordinate_system: str | None = None,
     bounds: Bounds | None = None,
     show: Collection[str] = LAYERS,
@@ -48,11 +59,12 @@ def cells(
     outline: Mapping[str, Any] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the outlines of cells over their transcripts, with nuclei and their image if there are any.
+    """Draw the outlines of cells over the density of transcripts, with nuclei and their image if there are any.
 
-    The axes have the intrinsic coordinates of the points, or, for several fields of view, those of their common
-    coordinate system. Only what lies within ``bounds`` is read: the image at the scale that the figure can show, the
-    points partition by partition.
+    Chosen genes (``color=["KRT7", "ACTA2"]``) or values of the cells (``fill="cell_type"``) are drawn instead if they
+    are asked for. The axes have the intrinsic coordinates of the points, or, for several fields of view, those of their
+    common coordinate system. Only what lies within ``bounds`` is read: the image at the scale that the figure can show,
+    the points partition by partition.
 
     Parameters
     ----------
@@ -65,14 +77,26 @@ def cells(
     points_key
         Key of the transcripts; detected if None.
     image_key
-        Key of the image; that of a nuclear stain if None, and not drawn if there is none.
+        Key of the image; that of a nuclear stain if None, and not drawn if there is none. Pictures in red, green and
+        blue (H&E) keep their colours.
     channel
-        Channel of the image. If None, ``"DAPI"``, another nuclear stain, or else the first one.
+        Channel of the image; several are drawn in colours on black. If None, ``"DAPI"``, another nuclear stain, or else
+        the first one.
     gene_key
         Column with the gene of each transcript; detected if None.
     color
-        Colour of the transcripts. ``"gene"``: each gene has its own. A list of genes, or a mapping from gene to colour:
-        all other genes are grey. A colour of Matplotlib: all have this one.
+        How transcripts are drawn. ``"density"``: as a map of their density. A list of genes, or a mapping from gene to
+        colour: as dots, those of all other genes small and grey. ``"gene"``: each gene has its own colour. A colour of
+        Matplotlib: all have this one. If None, ``"density"``, or not at all where cells are filled or the image has
+        colours.
+    fill
+        Column of ``obs``, or a gene, that cells are filled by: categories with a legend (colours of
+        ``uns[f"{fill}_colors"]`` if they are there), numbers with a colour bar.
+    table_key
+        Table with ``fill``; the one that annotates the cells if None.
+    smooth
+        Whether outlines of labels are smooth. Outlines that :func:`ucs.tl.segment` has drawn along the edges of pixels
+        are drawn from its labels.
     coordinate_system
         Coordinate system that the elements share; ``"global"`` or another one if None.
     bounds
@@ -97,7 +121,7 @@ def cells(
     Raises
     ------
     KeyError
-        If an element, a column or a channel is missing.
+        If an element, a column, a channel or a gene is missing.
     ValueError
         If elements share no coordinate system, ``bounds`` is no rectangle or holds nothing, or an option is unknown.
 
@@ -111,6 +135,7 @@ def cells(
     shapes_key = choose_one(
         shapes_key, [*sdata.shapes, *sdata.labels], (), argument="shapes_key", what="shapes or labels element"
     )
+    values = None if fill is None else fill_of(sdata, shapes_key, fill, table_key)
     source = find_source(
         sdata,
         points_key,
@@ -119,11 +144,15 @@ def cells(
         gene_key=gene_key,
         um_per_unit=um_per_unit,
     )
-    image_keys = _find_images(sdata, source, image_key) if "image" in show else []
+    image_keys = find_images(sdata, source, image_key) if "image" in show else []
     nuclei_keys = _find_nuclei(sdata, source, nuclei_key) if "nuclei" in show else []
-    limit = max_transcripts if "transcripts" in show else 0
+    channels = [find_channels(sdata, key, channel) for key in image_keys]
+    if color is None and fill is None and not any(each.in_color for each in channels):
+        color = "density"
+    limit = max_transcripts if "transcripts" in show and color is not None else 0
     asked = _checked_bounds(bounds)
     points = crop_points(sdata, source, asked, limit=limit)
+    _check_genes(color, points.genes)
     shown = asked or points.extent
 
     def crop(key: str, **options: Any) -> Any:
@@ -132,36 +161,69 @@ def cells(
         return read(sdata[key], to_frame, shown, **options)
 
     # Everything is read before anything is drawn, so that an error leaves no empty figure behind.
-    outlines = crop(shapes_key)
+    outlines, ids = crop(_drawn_from(sdata, shapes_key) if smooth else shapes_key, smooth=smooth)
     _check_not_empty(points, outlines, shown)
-    nuclei = [crop(key) for key in nuclei_keys]
-    images = [crop(key, channel=_channel_number(sdata, key, channel)) for key in image_keys]
+    nuclei = [crop(key, smooth=smooth)[0] for key in nuclei_keys]
+    images = [crop(key, channels=of.numbers) for key, of in zip(image_keys, channels, strict=True)]
 
     ax = _axes(shown) if ax is None else ax
-    for image in images:
-        draw_image(ax, *image)
+    for (pixels, to_points), of in zip(images, channels, strict=True):
+        if pixels.size:
+            picture, style = as_picture(pixels, of)
+            draw_image(ax, picture, to_points, **style)
     set_limits(ax, shown, source.um_per_unit)
-    if points.n_within > limit > 0:
+    if color is not None and color != "density" and points.n_within > limit > 0:
         logger.info("Drawing %d of %d transcripts, at random.", limit, points.n_within)
-    draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
+    if color == "density" and limit:
+        draw_density(ax, points.frame, len(points.frame) / max(points.n_within, 1), shown, source.um_per_unit)
+    elif color is not None:
+        draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
+    if values is not None:
+        draw_fill(ax, outlines, values.reindex(ids.astype(values.index.dtype)))
     for of_element in nuclei:
-        draw_outlines(ax, of_element, {"colors": "#1f6fd6", "linewidths": 0.6, "zorder": 3})
-    draw_outlines(ax, outlines, {"colors": "black", "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
+        draw_outlines(ax, of_element, {"colors": NUCLEUS_COLOR, "linewidths": 0.6, "zorder": 3})
+    line_color = "white" if any(each.is_dark for each in channels) else "black"
+    draw_outlines(ax, outlines, {"colors": line_color, "linewidths": 1.0, "zorder": 4} | dict(outline or {}))
     if "scale_bar" in show:
         draw_scale_bar(ax, source.um_per_unit)
     return ax
 
 
-def _check_options(show: Collection[str], color: str | Sequence[str] | Mapping[str, Any]) -> None:
+def _drawn_from(sdata: SpatialData, shapes_key: str) -> str:
+    """Return the labels that outlines along pixel edges were traced from, and other elements as they are."""
+    for table in sdata.tables.values():
+        keys = table.uns.get("ucs", {}).get("parameters", {}).get("key_added", {})
+        traced = keys.get("shapes") == shapes_key and keys.get("outlines") == "pixels"
+        if traced and keys.get("labels") in sdata.labels:
+            return str(keys["labels"])
+    return shapes_key
+
+
+def _check_options(show: Collection[str], color: str | Sequence[str] | Mapping[str, Any] | None) -> None:
     from matplotlib.colors import is_color_like
 
     unknown = sorted(set(show) - set(LAYERS))
     if unknown or isinstance(show, str):
         msg = f"show={show!r} must be a collection of layers; known are {listed(LAYERS)}."
         raise ValueError(msg)
-    if isinstance(color, str) and color != "gene" and not is_color_like(color):
-        msg = f"color={color!r} is neither 'gene', nor a list of genes, nor a colour of Matplotlib."
+    if isinstance(color, str) and color not in ("density", "gene") and not is_color_like(color):
+        msg = (
+            f"color={color!r} is neither 'density' nor 'gene', nor a colour of Matplotlib. "
+            f"For a gene pass a list: color=[{color!r}]."
+        )
         raise ValueError(msg)
+
+
+def _check_genes(color: str | Sequence[str] | Mapping[str, Any] | None, genes: frozenset[str]) -> None:
+    from difflib import get_close_matches
+
+    unknown = [] if color is None or isinstance(color, str) else [gene for gene in color if gene not in genes]
+    if unknown:
+        by_upper = {gene.upper(): gene for gene in sorted(genes)}
+        close = (get_close_matches(str(gene).upper(), by_upper, cutoff=0.5) for gene in unknown)
+        near = [by_upper[name] for names in close for name in names]
+        msg = f"color names genes that no transcript has: {listed(unknown)}. Near: {listed(dict.fromkeys(near))}."
+        raise KeyError(msg)
 
 
 def _check_not_empty(points: CroppedPoints, outlines: NDArray, bounds: Bounds) -> None:
@@ -169,25 +231,6 @@ def _check_not_empty(points: CroppedPoints, outlines: NDArray, bounds: Bounds) -
         extent = tuple(round(value, 1) for value in points.extent)
         msg = f"bounds={bounds} holds neither transcripts nor cells; the transcripts lie in {extent}."
         raise ValueError(msg)
-
-
-def _channel_number(sdata: SpatialData, image_key: str, channel: str | None) -> int:
-    from spatialdata.models import get_channel_names
-
-    names = [str(name) for name in get_channel_names(sdata.images[image_key])]
-    if channel is None:
-        return names.index("DAPI") if "DAPI" in names else _stain_number(sdata, image_key)
-    if channel not in names:
-        msg = f"channel={channel!r} is not in images[{image_key!r}]; there are: {listed(names)}."
-        raise KeyError(msg)
-    return names.index(channel)
-
-
-def _stain_number(sdata: SpatialData, image_key: str) -> int:
-    try:
-        return find_stain(sdata, image_key, None).positions[0]
-    except (KeyError, ValueError):
-        return 0
 
 
 def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
@@ -199,22 +242,6 @@ def _checked_bounds(bounds: Sequence[float] | None) -> Bounds | None:
         raise ValueError(msg)
     x_min, y_min, x_max, y_max = values.tolist()
     return x_min, y_min, x_max, y_max
-
-
-def _find_images(sdata: SpatialData, source: Source, image_key: str | None) -> list[str]:
-    """Return the image given, or those (one per field of view) whose name or channels tell that they show nuclei."""
-    if image_key is None and source.by_field:
-        return [key for key in keys_of_nuclei(source, source.platform.image_key or "") if key in sdata.images]
-    try:
-        what = "image of the nuclei"
-        return [choose_one(image_key, list(sdata.images), _IMAGE_KEYS, argument="image_key", what=what)]
-    except (KeyError, ValueError):
-        if image_key is not None:
-            raise
-    try:
-        return [find_stain(sdata, None, None).key]
-    except (KeyError, ValueError):
-        return []
 
 
 def _find_nuclei(sdata: SpatialData, source: Source, nuclei_key: str | None) -> list[str]:

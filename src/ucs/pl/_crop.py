@@ -41,11 +41,14 @@ class CroppedPoints:
         Number of transcripts within the bounds.
     extent
         ``(x_min, y_min, x_max, y_max)`` of all transcripts, also those outside the bounds.
+    genes
+        Names of all genes of all transcripts.
     """
 
     frame: pd.DataFrame
     n_within: int
     extent: Bounds
+    genes: frozenset[str]
 
 
 def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, limit: int) -> CroppedPoints:
@@ -61,10 +64,12 @@ def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, li
     rng = np.random.default_rng(0)
     kept = pd.DataFrame({"x": [], "y": [], "gene": pd.Series([], dtype=object), "key": []})
     lower, upper, n_within = np.full(2, np.inf), np.full(2, -np.inf), 0
+    genes: set[str] = set()
     for frame, columns, position in _kept_rows(sdata, source):
         if frame.empty:
             continue
         lower, upper = np.minimum(lower, position.min(axis=0)), np.maximum(upper, position.max(axis=0))
+        genes.update(frame[columns.gene].astype(str).unique().tolist())
         if bounds is not None:
             inside = ((position >= bounds[:2]) & (position <= bounds[2:])).all(axis=1)
             frame, position = frame[inside], position[inside]
@@ -78,7 +83,7 @@ def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, li
         msg = f"points[{source.points_key!r}] has no transcripts to show."
         raise ValueError(msg)
     extent = (float(lower[0]), float(lower[1]), float(upper[0]), float(upper[1]))
-    return CroppedPoints(kept.drop(columns="key").reset_index(drop=True), n_within, extent)
+    return CroppedPoints(kept.drop(columns="key").reset_index(drop=True), n_within, extent, frozenset(genes))
 
 
 def _kept_rows(
@@ -97,25 +102,43 @@ def _kept_rows(
 
 
 def crop_polygons(
-    element: GeoDataFrame | DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds
-) -> NDArray:
-    """Return the part of a shapes or labels element within bounds, as geometries in the points' coordinates."""
+    element: GeoDataFrame | DataArray | DataTree,
+    to_points: NDArray[np.float64],
+    bounds: Bounds,
+    *,
+    smooth: bool = False,
+) -> tuple[NDArray, NDArray]:
+    """Return the part of a shapes or labels element within bounds.
+
+    Parameters
+    ----------
+    element, to_points, bounds
+        As in :func:`crop_raster`.
+    smooth
+        Whether outlines of labels are smooth, or run along the edges of the pixels.
+
+    Returns
+    -------
+    Geometries ``(n,)`` in the points' coordinates, and their ids ``(n,)``.
+    """
     import shapely
     from geopandas import GeoDataFrame
 
     if not isinstance(element, GeoDataFrame):
         labels, matrix = crop_raster(element, to_points, bounds)
-        return polygon_frame(densify(labels)[0], matrix).geometry.to_numpy()
+        dense, ids = densify(labels)
+        outlines = polygon_frame(dense, matrix, ids=ids, smooth=smooth)
+        return outlines.geometry.to_numpy(), outlines.index.to_numpy()
     window = _affine(shapely.box(*bounds), np.linalg.inv(to_points))
     geometry = element.geometry.to_numpy()
     if "radius" in element:
         geometry = shapely.buffer(geometry, element["radius"].to_numpy())
-    geometry = geometry[np.sort(shapely.STRtree(geometry).query(window, predicate="intersects"))]
-    return _affine(geometry, to_points)
+    inside = np.sort(shapely.STRtree(geometry).query(window, predicate="intersects"))
+    return _affine(geometry[inside], to_points), element.index.to_numpy()[inside]
 
 
 def crop_raster(
-    element: DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds, *, channel: int | None = None
+    element: DataArray | DataTree, to_points: NDArray[np.float64], bounds: Bounds, *, channels: list[int] | None = None
 ) -> tuple[NDArray, NDArray[np.float64]]:
     """Read the part of an image or of labels that covers the bounds, no finer than a figure can show.
 
@@ -127,13 +150,13 @@ def crop_raster(
         ``(3, 3)`` from the full-resolution pixels ``(x, y, 1)`` to the points' intrinsic coordinates.
     bounds
         In the points' intrinsic coordinates.
-    channel
-        Index of the channel of an image; None for labels.
+    channels
+        Indices of the channels of an image; None for labels.
 
     Returns
     -------
-    The part ``(h, w)``, of size 0 if the element lies elsewhere, and the ``(3, 3)`` matrix from its pixels to the
-    points.
+    The part ``(h, w)``, or ``(c, h, w)`` of an image, of size 0 if the element lies elsewhere, and the ``(3, 3)``
+    matrix from its pixels to the points.
     """
     levels = _levels(element)
     full = np.array(levels[0].shape[-2:], dtype=float)
@@ -148,8 +171,8 @@ def crop_raster(
     first = np.maximum(np.floor(wanted.min(axis=1) / factor).astype(int) - 1, 0)
     last = np.clip(np.ceil(wanted.max(axis=1) / factor).astype(int) + 1, 0, level.shape[:-3:-1])
     step = max(1, int(((last - first) // _MAX_PIXELS).max()))
-    plane = level if channel is None else level[channel]
-    part = np.asarray(plane[first[1] : last[1] : step, first[0] : last[0] : step])
+    planes = level if channels is None else level[channels]
+    part = np.asarray(planes[..., first[1] : last[1] : step, first[0] : last[0] : step])
     to_full = np.diag([factor[0] * step, factor[1] * step, 1.0])
     to_full[:2, 2] = first * factor
     return part, to_points @ to_full

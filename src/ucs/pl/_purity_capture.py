@@ -27,6 +27,9 @@ PURITIES = {
 }
 
 
+_POINTS = {"radius_um": "+{:g} um", "threshold": "{:g}"}  # what points of curves are labelled with
+
+
 def purity_capture(
     table: pd.DataFrame,
     *,
@@ -51,7 +54,7 @@ def purity_capture(
         Column with the captured share of the transcripts.
     curve
         Column with the name of the curve that a row belongs to, missing for none. Rows of one curve are joined by a
-        line.
+        line, and labelled with their ``radius_um`` or ``threshold`` if the table has these columns.
     ax
         Axes to draw into; those of a new figure if None.
 
@@ -85,21 +88,39 @@ def purity_capture(
     if ax is None:
         from matplotlib import pyplot as plt
 
-        _, ax = plt.subplots(figsize=(6, 4.5), layout="constrained")
+        _, ax = plt.subplots(figsize=(6.5, 4.5), layout="constrained")
     names = shown[curve] if curve in shown else pd.Series(None, index=shown.index, dtype=object)
     for name in names.dropna().unique():
         rows = shown[names == name].sort_values(capture)
         ax.plot(rows[capture], rows[purity], marker="o", markersize=4, linewidth=1.2, label=str(name))
-        for _, row in rows[rows["radius_um"].notna()].iterrows() if "radius_um" in rows else ():
-            at = (row[capture], row[purity])
-            ax.annotate(f"{row['radius_um']:g}", at, (3, 3), textcoords="offset points", fontsize=7)
+        for column, text in _POINTS.items():
+            for _, row in rows[rows[column].notna()].iterrows() if column in rows else ():
+                at = (row[capture], row[purity])
+                ax.annotate(text.format(row[column]), at, (3, 3), textcoords="offset points", fontsize=7)
     for name, row in shown[names.isna()].iterrows():
         # With plot, as scatter has a colour cycle of its own, which repeats the colours of the curves.
-        ax.plot([row[capture]], [row[purity]], "o", markersize=7, zorder=3, label=str(name))
+        at = (row[capture], row[purity])
+        (point,) = ax.plot(*([value] for value in at), "D", markersize=7, zorder=3)
+        style = {"textcoords": "offset points", "fontsize": "small", "fontweight": "bold", "color": point.get_color()}
+        ax.annotate(str(name), at, (6, -10), zorder=4, **style)
     known = PURITIES.get(purity, _Purity(purity, lower_is_purer=False))
     if known.lower_is_purer and not ax.yaxis_inverted():
         ax.invert_yaxis()
+    ax.margins(0.12)
+    inverted = "; axis inverted" if known.lower_is_purer else ""
     purer = "lower" if known.lower_is_purer else "higher"
-    ax.set(xlabel="transcripts captured", ylabel=f"{known.label} ({purer} is purer)")
-    ax.legend(fontsize="small", framealpha=0.8)
+    ax.set(xlabel="share of the transcripts captured", ylabel=f"{known.label} ({purer} is purer{inverted})")
+    _draw_arrow(ax)
+    ax.spines[["top", "right"]].set_visible(False)
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 0.8), borderaxespad=0, fontsize="small", frameon=False)
     return ax
+
+
+def _draw_arrow(ax: Axes) -> None:
+    """Draw an arrow towards more captured and purer, outside the axes' upper right corner, once."""
+    if any(text.get_text() == "better" for text in ax.texts):
+        return
+    arrow = {"arrowstyle": "-|>", "color": "#2a7f3f", "linewidth": 1.6}
+    where = {"xycoords": "axes fraction", "textcoords": "axes fraction", "annotation_clip": False}
+    ax.annotate("better", (1.12, 1.0), (1.02, 0.86), color="#2a7f3f", arrowprops=arrow, ha="center", **where)
