@@ -93,7 +93,7 @@ def read_gem(
     found = find_columns(path, header, columns or {})
     if header.bin_size > 1:
         logger.warning("%s holds bins of %d DNBs: cells need bin 1.", path.name, header.bin_size)
-_BLOCK_BYTES = 4 << 20  # held at a time; a line that is longer is an error
+    genes, cells = GeneCodes(path), _CellIds()
     n_molecules = 0
     with cache_folder(cache) as folder:
         writer = PartitionWriter(genes, int(chunk_rows), folder)
