@@ -6,7 +6,8 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from ucs._files.swap import explained_if_full, hidden_folder, replace
+from ucs._files.disk import explained_if_full
+from ucs._files.swap import Area, swapping
 from ucs._utils.checks import listed
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ def new_files(folder: Path, names: Sequence[str], *, overwrite: bool) -> Iterato
     if taken and not overwrite:
         msg = f"{folder} has {listed(taken)}; pass overwrite=True to replace it, or another path."
         raise FileExistsError(msg)
-    with explained_if_full(folder, "the export could not be written"), hidden_folder(folder, ".ucs-export-") as made:
-        yield made
-        replace(made, folder, [(name, name) for name in names if (made / name).exists()])
+    area = Area(folder, ".ucs-export-", lambda place: place in names)
+    with explained_if_full(folder, "the export could not be written"), swapping(area) as swap:
+        swap.new.mkdir()
+        yield swap.new
+        swap.replace([name for name in names if (swap.new / name).exists()])
