@@ -204,7 +204,7 @@ class TestMemory:
         monkeypatch.setattr("ucs._utils.memory.machine_memory", lambda: 10**8)
         with pytest.raises(MemoryError) as error:
             check_fits_memory(np.array([1e6, 1e6]), 0.01, 1000)
-        finest = float(str(error.value).rsplit("about ", 1)[1].removesuffix(" um."))
+        finest = float(str(error.value).rsplit("is about ", 1)[1].split(" um.")[0])
         side = 1e6 * 0.01 / (finest * 1.01)
         check_fits_memory(np.array([side, side]), finest, 1000)
 

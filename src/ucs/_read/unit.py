@@ -154,11 +154,11 @@ def _said(sdata: SpatialData, platform: Platform, keys: Mapping[str, str]) -> di
                 break
     if platform.image_um is not None and sdata.attrs.get("spatialdata_io_reader") in platform.readers:
         for key in (key for key in keys.values() if key in sdata.points):
-            said.update(_from_images(sdata, platform, key))
+            said.update(_from_images(sdata, platform, key, platform.image_um))
     return said
 
 
-def _from_images(sdata: SpatialData, platform: Platform, key: str) -> dict[str, float]:
+def _from_images(sdata: SpatialData, platform: Platform, key: str, image_um: float) -> dict[str, float]:
     """Return what the transformations to the instrument's images say, whose pixels are known.
 
     Images may have been stored smaller. So what fits the platform's unit with pixels that are a whole number of times
@@ -171,10 +171,10 @@ def _from_images(sdata: SpatialData, platform: Platform, key: str) -> dict[str, 
         if not set(get_transformation(sdata[image], get_all=True)) & of_points:
             continue
         to_px = transformation_matrix(sdata, key, image)
-        um = platform.image_um * float(np.sqrt(abs(np.linalg.det(to_px[:2, :2]))))
+        um = image_um * float(np.sqrt(abs(np.linalg.det(to_px[:2, :2]))))
         times = platform.um_per_unit / um
         fits = round(times) >= 1 and _same(times, round(times))
-        because = f"the transformation to images[{image!r}], whose pixels have {platform.image_um:g} um"
+        because = f"the transformation to images[{image!r}], whose pixels have {image_um:g} um"
         said[because] = platform.um_per_unit if fits else um
     return said
 
