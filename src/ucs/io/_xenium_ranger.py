@@ -42,11 +42,11 @@ def to_xenium_ranger(
     legacy: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write the polygons and the transcripts that ``xeniumranger import-segmentation`` takes.
+    r"""Write the polygons and the transcripts that ``xeniumranger import-segmentation`` takes.
 
     ``cells.geojson`` has a polygon in um per cell, ``transcripts.csv`` the cell of each transcript that lies in one::
 
-        xeniumranger import-segmentation --id=ucs --xenium-bundle=BUNDLE --units=microns \\
+        xeniumranger import-segmentation --id=ucs --xenium-bundle=BUNDLE --units=microns \
             --transcript-assignment=transcripts.csv --viz-polygons=cells.geojson
 
     ``--cells=cells.geojson`` in place of the last two lets Xenium Ranger count by the polygons itself.
