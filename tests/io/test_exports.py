@@ -48,7 +48,8 @@ class TestGeoJson:
         path = tmp_path / "cells.geojson"
         ucs.io.to_geojson(sdata, path, image_key="morphology_focus", measurements=["n_parts"])
         read = geopandas.read_file(path).set_crs(None, allow_override=True)
-        assert shapely.equals_exact(read.geometry, sdata["ucs_boundaries"].geometry, 1e-3, normalize=True).all()
+        apart = shapely.symmetric_difference(read.geometry.to_numpy(), sdata["ucs_boundaries"].geometry.to_numpy())
+        assert shapely.area(apart).max() < 1e-3
         said = json.loads(path.read_text())["features"][0]["properties"]["measurements"]
         assert list(said) == ["n_parts"]
 

@@ -27,6 +27,7 @@ def sdata():
 def assigned(sdata):
     """Transcripts with the cell that a program assigns them to; every other one is left out by it."""
     points = sdata["transcripts"].compute()[["transcript_id", "x", "y", "ucs_cell_id"]].iloc[::2]
+    points.attrs = {}  # Parquet takes no transformations
     return points.assign(cell=points["ucs_cell_id"].where(points["ucs_cell_id"].isin(IDS), 0))
 
 

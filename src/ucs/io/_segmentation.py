@@ -239,6 +239,7 @@ def _shapes(
 
     to_home, transformations = source.output_frame(sdata)
     ids = number.loc[names].to_numpy()
+    geometry = np.where(shapely.is_valid(geometry), geometry, shapely.buffer(geometry, 0))
     kept = (ids > 0) & ~shapely.is_empty(geometry) & (shapely.area(geometry) > 0)
     if not kept.any():
         msg = f"None of {len(kept)} polygons is a cell: they are empty, or belong to cell 0."
@@ -247,7 +248,7 @@ def _shapes(
         logger.warning("%d of %d polygons are empty or belong to no cell, and are left out.", (~kept).sum(), len(kept))
     scale, origin = unit / source.um_per_unit, np.array(origin_um) / source.um_per_unit
     linear, shift = to_home[:2, :2] * scale, to_home[:2, :2] @ origin + to_home[:2, 2]
-    placed = shapely.make_valid(shapely.transform(geometry[kept], lambda xy: xy @ linear.T + shift))
+    placed = shapely.transform(geometry[kept], lambda xy: xy @ linear.T + shift)
     frame = GeoDataFrame({"name": names[kept].astype(str)}, geometry=placed, index=pd.Index(ids[kept]))
     return ShapesModel.parse(frame, transformations=planar(transformations))
 
@@ -295,5 +296,6 @@ def _assigned(
 
 
 def _by_id(frame: pd.DataFrame, values: pd.Series, column: str) -> pd.DataFrame:
-    found = values.reindex(frame["transcript_id"].to_numpy()).fillna(0).to_numpy(dtype=np.int64)
+    ids = frame["transcript_id"].astype(values.index.dtype)  # of one type: large ids are not exact as floats
+    found = values.reindex(ids.to_numpy()).fillna(0).to_numpy(dtype=np.int64)
     return pd.DataFrame({column: found}, index=frame.index)
