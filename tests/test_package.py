@@ -62,3 +62,14 @@ def test_info_is_shown_by_default():
     code = "from ucs._utils.log import logger; logger.debug('hidden'); logger.info('%d cells', 3)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stderr == "INFO     3 cells\n"
+
+
+def test_where_logging_is_configured_it_is_left_alone():
+    code = (
+        "import logging, sys; logging.basicConfig(format='app: %(message)s', stream=sys.stdout)\n"
+        "from ucs._utils.log import logger, to_terminal; logger.warning('once')\n"
+        "with to_terminal(): logger.warning('of the command line')"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "app: once\n"
+    assert result.stderr == "WARNING  of the command line\n"

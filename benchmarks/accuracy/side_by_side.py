@@ -20,8 +20,8 @@ import pandas as pd
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from spatialdata import SpatialData
-from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
-from spatialdata.transformations import Identity, Scale, get_transformation
+from spatialdata.models import Labels2DModel, PointsModel
+from spatialdata.transformations import Identity, Scale
 
 import ucs
 from benchmarks._machine import describe
@@ -50,11 +50,12 @@ CONFLUENT_UM_PER_PX = 0.5
 _OF_TRANSCRIPTS = ", its transcripts"
 
 
-def polygons(program: str, sample: str, points: Any) -> Any:
+def polygons(program: str, sample: str, points: Any, **reading: Any) -> Any:
     """Return a program's cells as shapes with the transformations of the points, by the ids of their nuclei."""
-    frame = gpd.read_parquet(PEERS / program / sample / "cells.parquet").set_index("nucleus_id")
-    frame = frame[(frame.index > 0) & ~frame.geometry.is_empty].set_crs(None, allow_override=True)
-    return ShapesModel.parse(frame, transformations=get_transformation(points, get_all=True))
+    held = SpatialData.init_from_elements({"transcripts": points})
+    path = PEERS / program / sample / "cells.parquet"
+    ucs.io.read_segmentation(path, "proseg", sdata=held, key_added="peer", points_key="transcripts", **reading)
+    return held["peer_boundaries"]
 
 
 def labels_of(cells: CellRaster, ids: NDArray, nucleus: pd.Series | None = None) -> NDArray[np.int32]:
@@ -140,7 +141,7 @@ def confluent(name: str, methods: Sequence[str], resolution: float) -> pd.DataFr
         cell = out.points["transcripts"].compute()["ucs_cell_id"].to_numpy()
         rows.append(row(method, nucleus.reindex(cell).fillna(0).to_numpy(np.int64)))
     for program in PROGRAMS:
-        shapes = polygons(program, f"confluent_{name}_s2_disjoint", sdata.points["transcripts"])
+        shapes = polygons(program, f"confluent_{name}_s2_disjoint", sdata.points["transcripts"], platform="generic")
         labels = labels_of(tissue.holding({"cells": shapes}).cells("cells"), sample.nuclei.ids)
         rows.append(row(f"{program}, inside its cells", labels[at]))
         own = pd.read_parquet(PEERS / program / f"confluent_{name}_s2_disjoint" / "transcripts.parquet")

@@ -1,7 +1,9 @@
 """The package's logger.
 
 All messages go through ``logging.getLogger("ucs")``: one INFO line per stage, a WARNING for doubtful data. The level is
-set by ``logging.getLogger("ucs").setLevel("WARNING")``, before or after the package is imported.
+set by ``logging.getLogger("ucs").setLevel("WARNING")``, before or after the package is imported. An application that
+configures logging (the root logger has a handler) receives them like those of any library. Where nobody has, they are
+written to standard error: a script or a notebook must not miss a warning.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["collected", "logger"]
+__all__ = ["collected", "logger", "to_terminal"]
 
 
 class _ProgressAwareHandler(logging.Handler):
@@ -31,17 +33,27 @@ class _ProgressAwareHandler(logging.Handler):
             self.handleError(record)
 
 
+class _LastResort(_ProgressAwareHandler):
+    """Write only where nobody has configured logging, as Python's own handler of last resort does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record, unless it goes to the handlers of the root logger."""
+        if not (logging.getLogger().handlers and logger.propagate):
+            super().emit(record)
+
+
 def _set_up_logger() -> logging.Logger:
     ucs_logger = logging.getLogger("ucs")
     if ucs_logger.level == logging.NOTSET:
         ucs_logger.setLevel(logging.INFO)
     if not ucs_logger.handlers:
-        handler = _ProgressAwareHandler()
-        handler.setFormatter(logging.Formatter("%(levelname)-8s %(message)s"))
-        ucs_logger.addHandler(handler)
-    # Notebooks and other packages add handlers to the root logger: every line would appear twice.
-    ucs_logger.propagate = False
+        ucs_logger.addHandler(_formatted(_LastResort()))
     return ucs_logger
+
+
+def _formatted(handler: logging.Handler) -> logging.Handler:
+    handler.setFormatter(logging.Formatter("%(levelname)-8s %(message)s"))
+    return handler
 
 
 logger = _set_up_logger()
@@ -63,11 +75,25 @@ class _Collector(logging.Handler):
 def collected() -> Iterator[list[logging.LogRecord]]:
     """Collect the package's log records, from INFO on, instead of writing them."""
     handler = _Collector()
-    before = logger.handlers, logger.propagate, logger.level
+    level = logger.level
+    with _instead(handler):
+        logger.setLevel(logging.INFO)
+        try:
+            yield handler.records
+        finally:
+            logger.setLevel(level)
+
+
+def to_terminal() -> contextlib.AbstractContextManager[None]:
+    """Write the package's log records to standard error, whatever is configured: for the command line."""
+    return _instead(_formatted(_ProgressAwareHandler()))
+
+
+@contextlib.contextmanager
+def _instead(handler: logging.Handler) -> Iterator[None]:
+    before = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [handler], False
-    logger.setLevel(logging.INFO)
     try:
-        yield handler.records
+        yield
     finally:
-        logger.handlers, logger.propagate = before[:2]
-        logger.setLevel(before[2])
+        logger.handlers, logger.propagate = before

@@ -1,4 +1,4 @@
-"""The command line: ``ucs check``, ``ucs segment`` and ``ucs demo``.
+"""The command line: its entry, ``ucs check``, ``ucs segment`` and ``ucs demo``.
 
 Only what ``ucs --help`` needs is imported here; torch and spatialdata come in with the commands that use them.
 """

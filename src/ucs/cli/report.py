@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    import pandas as pd
     from anndata import AnnData
     from rich.table import Table
 
@@ -40,6 +41,17 @@ def run_table(table: AnnData, *, title: str, write_seconds: float | None = None)
     for name, seconds in stages.items():
         out.add_row(name, f"{seconds:.1f} s")
     out.add_row("total", f"{uns['timings'][_TOTAL] + (write_seconds or 0.0):.1f} s")
+    return out
+
+
+def comparison_table(metrics: pd.DataFrame) -> Table:
+    """Return the metrics of :func:`ucs.tl.compare` with a column for each segmentation."""
+    from rich.table import Table
+
+    shown = metrics.drop(columns=["curve"], errors="ignore")
+    out = Table("", *(str(name) for name in shown.index), title="Segmentations", title_justify="left")
+    for name in shown:
+        out.add_row(str(name), *("-" if value != value else f"{value:.4g}" for value in shown[name]))
     return out
 
 

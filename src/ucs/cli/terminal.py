@@ -33,7 +33,9 @@ def reporting(
     unchanged
         Store that is as it was after an interruption.
     """
-    with _log_level(quiet=quiet, verbose=verbose):
+    from ucs._utils.log import to_terminal  # not for --help
+
+    with to_terminal(), _log_level(quiet=quiet, verbose=verbose):
         try:
             yield
         except KeyboardInterrupt as interrupt:

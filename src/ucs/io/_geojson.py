@@ -45,8 +45,8 @@ def to_geojson(
     """Write the outlines of cells as a GeoJSON FeatureCollection, as QuPath imports it.
 
     Each cell is one feature of the type ``cell``: a polygon, or a multi-polygon if it has several parts. ``id`` is a
-    UUID made of the key and the cell's id, the same in every export; ``properties`` has the cell's id as ``cell_id`` and
-    ``name``, its type as ``classification``, and ``measurements``.
+    UUID made of the key and the cell's id, the same in every export; ``properties`` has the cell's id as ``cell_id``
+    and ``name``, its type as ``classification``, and ``measurements``.
 
     Parameters
     ----------

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._files.new_files import new_files
+from ucs._read.columns import counts_of
 from ucs._read.fields import find_fields
 from ucs._utils.checks import choose_one, listed
 from ucs._utils.elements import finest_level
@@ -128,7 +129,8 @@ def _points(sdata: SpatialData, source: Source) -> pd.DataFrame:
             kept = frame[part.columns.kept(frame)]
             x, y = part.place(kept)
             one = pd.DataFrame({"x": x, "y": y, "gene": kept[part.columns.gene].astype(str).to_numpy()})
-            frames.append(one if owner is None else one[owner.owns(x, y)])
+            n = counts_of(kept, part.columns) * (1 if owner is None else owner.owns(x, y))
+            frames.append(one.loc[one.index.repeat(n)])
     out = pd.concat(frames, ignore_index=True).astype({"x": np.float64, "y": np.float64, "gene": "category"})
     if len(out) == 0:
         msg = f"points[{source.points_key!r}] has no transcript that passes the quality cut."

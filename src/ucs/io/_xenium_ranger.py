@@ -42,11 +42,11 @@ def to_xenium_ranger(
     legacy: bool = False,
     overwrite: bool = False,
 ) -> None:
-    """Write the polygons and the transcripts that ``xeniumranger import-segmentation`` takes.
+    r"""Write the polygons and the transcripts that ``xeniumranger import-segmentation`` takes.
 
     ``cells.geojson`` has a polygon in um per cell, ``transcripts.csv`` the cell of each transcript that lies in one::
 
-        xeniumranger import-segmentation --id=ucs --xenium-bundle=BUNDLE --units=microns \\
+        xeniumranger import-segmentation --id=ucs --xenium-bundle=BUNDLE --units=microns \
             --transcript-assignment=transcripts.csv --viz-polygons=cells.geojson
 
     ``--cells=cells.geojson`` in place of the last two lets Xenium Ranger count by the polygons itself.
@@ -135,7 +135,7 @@ def _polygons(ids: NDArray, polygons: NDArray[np.object_], *, legacy: bool) -> I
 
 def _write_transcripts(path: Path, sdata: SpatialData, source: Source, column: str, ids: NDArray) -> pd.Series:
     """Write the transcripts in cells partition by partition; return their number by cell."""
-    counted = pd.Series(dtype=np.int64)
+    counted = []
     with path.open("w", encoding="utf-8", newline="") as file:
         file.write(f"{_ID},cell,is_noise\n")
         for key in source.keys:
@@ -146,5 +146,5 @@ def _write_transcripts(path: Path, sdata: SpatialData, source: Source, column: s
                 names = cell.map({one: _name(one) for one in cell.unique()})
                 rows = pd.DataFrame({_ID: frame[_ID], "cell": names, "is_noise": "false"})
                 rows.to_csv(file, header=False, index=False, lineterminator="\n")
-                counted = counted.add(cell.value_counts(), fill_value=0)
-    return counted
+                counted.append(cell.value_counts())
+    return pd.concat(counted).groupby(level=0).sum()

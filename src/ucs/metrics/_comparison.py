@@ -25,7 +25,6 @@ from ucs.metrics._match import match
 from ucs.metrics._mecr import mecr_of
 from ucs.metrics._morphology import morphology_of
 from ucs.metrics._purity import purity_of
-from ucs.metrics._seams import CUT_RATIO, seams_of
 from ucs.metrics._spurious import AvoidingPairs, CountsByHalf, avoiding_pairs, halves_of, spurious_of
 from ucs.metrics._summary import summary_of
 
@@ -209,7 +208,6 @@ class ComparisonMetrics:
         nuclei = () if self.nuclei is None else (self.nuclei.labels, self.nuclei.ids)
         shapes = morphology_of(cells.labels, cells.ids, *nuclei, um_per_px=cells.um_per_px)
         row = {"eccentricity": shapes["eccentricity"].median(), "solidity": shapes["solidity"].median()}
-        row["cut_share"] = (seams_of(cells.labels, cells.ids)["straight_ratio"] >= CUT_RATIO).mean()
         if self.nuclei is not None:
             row["cells_with_nucleus"] = (shapes["n_nuclei"] > 0).mean()
             row["nuclei_in_cells"] = shapes["n_nuclei"].sum() / len(self.nuclei.ids)

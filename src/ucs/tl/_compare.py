@@ -86,8 +86,8 @@ def compare(
 
     - ``capture``: :func:`ucs.metrics.capture`; ``n_cells``, ``area_um2``, ``transcripts_per_cell``,
       ``transcripts_per_um2``, ``genes_per_cell`` and the means: :func:`ucs.metrics.summary`,
-    - ``eccentricity``, ``solidity`` (medians): :func:`ucs.metrics.morphology`; ``cut_share``: share of the cells with a
-      straight edge of 0.75 equivalent diameters or more, :func:`ucs.metrics.seams`,
+    - ``eccentricity``, ``solidity`` (medians): :func:`ucs.metrics.morphology`; straight edges, which depend on the
+      raster that cells were made on, are measured there: :func:`ucs.metrics.seams`,
     - with nuclei: ``cells_with_nucleus``, ``nuclei_in_cells`` (shares), ``spurious_coexpression`` and
       ``spurious_excess``: :func:`ucs.metrics.spurious_coexpression`,
     - with ``truth``: ``f1_0.5``, ...: :func:`ucs.metrics.match`,
