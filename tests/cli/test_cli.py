@@ -312,8 +312,11 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60))
     result = call("demo", "--output", tmp_path / "demo", "--seed", 1)
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["cells.png", "tissue.zarr"]
+    made = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert made == ["breast.png", "breast.zarr", "cells.png", "tissue.zarr"]
     assert (tmp_path / "demo" / "cells.png").stat().st_size > 50_000
+    assert (tmp_path / "demo" / "breast.png").stat().st_size > 50_000
+    assert sd.read_zarr(tmp_path / "demo" / "breast.zarr").tables["ucs_table"].n_obs > 100
     sdata = sd.read_zarr(tmp_path / "demo" / "tissue.zarr")
     assert {"true_cells", *ADDED} <= {name for _, name, _ in sdata.gen_elements()}
     assert "ucs_cell_id" in sdata.points["transcripts"].columns

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -67,7 +67,7 @@ def fill_of(sdata: SpatialData, key: str, column: str, table_key: str | None) ->
     return values
 
 
-def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> None:
+def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, *, clim: tuple[float, float] | None) -> None:
     """Fill cells by their values, one for each geometry; those without a value are grey.
 
     Parameters
@@ -78,8 +78,8 @@ def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> N
         ``(n,)`` outlines.
     values
         ``(n,)``, as of :func:`fill_of`.
-    style
-        Keywords of a collection, for numbers.
+    clim
+        Numbers at the ends of the colour bar; the lowest and highest ones if None.
     """
     colors = values.attrs.get("colors")
     if colors is not None:
@@ -90,4 +90,4 @@ def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> N
     if not known.all():
         fill_polygons(ax, geometry[~known], facecolors=_NO_VALUE)
     numbers = values[known].to_numpy(float)
-    color_bar(ax, fill_polygons(ax, geometry[known], array=numbers, **style), str(values.name).replace("_", " "))
+    color_bar(ax, fill_polygons(ax, geometry[known], array=numbers, clim=clim), str(values.name).replace("_", " "))
