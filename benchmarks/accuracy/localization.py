@@ -1,6 +1,6 @@
 """Localization of genes against simulated truth: ``python -m benchmarks.accuracy.localization [SEED ...]``.
 
-Half of the genes are as dense in nuclei as the others; a quarter each is ``fold`` times as dense in nuclei or cytoplasm.
+Half of the genes are as dense in nuclei as the others; a quarter each is ``fold`` times as dense in one part.
 Genes are tested in the true cells and in those of ``ucs.tl.segment``, over all cells or type by type.
 """
 

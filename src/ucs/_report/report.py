@@ -150,16 +150,10 @@ def _columns(compared: pd.DataFrame) -> pd.DataFrame:
 
 
 def _run(uns: dict[str, Any]) -> str:
-    seconds = {name: value for name, value in uns["timings"].items() if name != "total"} | {
-        "total": uns["timings"]["total"]
-    }
-    times = pd.DataFrame({"stage": list(seconds), "seconds": [f"{value:.1f}" for value in seconds.values()]})
-    parameters = {**uns["parameters"], "peak of memory (GiB)": round(float(uns["peak_memory_gib"]), 2)}
-    given = {name: str(value) for name, value in parameters.items() if not isinstance(value, dict) and len(str(value))}
-    given |= {
-        f"{group}: {name}": str(value)
-        for group, values in parameters.items()
-        if isinstance(values, dict)
-        for name, value in values.items()
-    }
+    seconds = sorted(uns["timings"].items(), key=lambda stage: stage[0] == "total")  # the total last
+    times = pd.DataFrame([(name, f"{value:.1f}") for name, value in seconds], columns=["stage", "seconds"])
+    given = {"peak of memory": f"{float(uns['peak_memory_gib']):.2f} GiB"}
+    for name, value in uns["parameters"].items():
+        fields = value.items() if isinstance(value, dict) else [("", value)]
+        given |= {f"{name} {field}".strip(): str(content) for field, content in fields}
     return table(times) + definition_list(given, small=True) + definition_list(versions(uns), small=True)

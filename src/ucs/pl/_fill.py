@@ -50,8 +50,19 @@ def _elements_of(table: AnnData) -> set[str]:
 
 
 def fill_of(sdata: SpatialData, key: str, column: str, table_key: str | None) -> pd.Series:
-    """Return a column of ``obs``, or the counts of a gene, by the id of the cell; ``attrs["colors"]`` of categories."""
+    """Return a column of ``obs``, or the counts of a gene, by the id of the cell; ``attrs["colors"]`` of categories.
+
+    Raises
+    ------
+    KeyError
+        If there is neither such a column nor such a gene, or as :func:`table_of`.
+    ValueError
+        If the table annotates no element, or as :func:`table_of`.
+    """
     table = table_of(sdata, key, table_key)
+    if "spatialdata_attrs" not in table.uns:
+        msg = f"The table with {column!r} annotates no element: spatialdata.models.TableModel.parse links it to cells."
+        raise ValueError(msg)
     instance_key = table.uns["spatialdata_attrs"]["instance_key"]
     if column not in table.obs and column not in table.var_names:
         msg = f"fill={column!r} is neither a column of obs ({listed(table.obs)}) nor a gene of the table."
