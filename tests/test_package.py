@@ -25,7 +25,7 @@ def test_version_is_that_of_the_distribution():
 
 
 def test_submodules_are_public():
-    assert sorted(set(ucs.__all__) - {"__version__", "Platform", "platforms"}) == SUBMODULES
+    assert sorted(set(ucs.__all__) - {"__version__", "Platform", "platforms", "report"}) == SUBMODULES
     assert ucs.Platform is type(ucs._read.platforms.XENIUM)
     assert dir(ucs) == sorted(ucs.__all__)
 

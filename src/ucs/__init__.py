@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from ucs import datasets, io, methods, metrics, options, pl, pp, tl
     from ucs._read.platforms import Platform
+    from ucs._report.report import report
 
 provide_cache()  # before any module asks Numba to keep what it compiles
 
@@ -25,7 +26,8 @@ __version__ = version("spatialdata-ucs")
 _SUBMODULES = ("datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl")
 
 __all__ = [
-    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "tl",
+    "Platform", "__version__", "datasets", "io", "methods", "metrics", "options", "pl", "platforms", "pp", "report",
+    "tl",
 ]  # fmt: skip
 
 
@@ -43,6 +45,10 @@ def __getattr__(name: str) -> Any:
         from ucs._read.platforms import Platform
 
         return Platform
+    if name == "report":
+        from ucs._report.report import report
+
+        return report
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

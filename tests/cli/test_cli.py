@@ -321,12 +321,32 @@ def test_ctrl_c_in_the_middle(store: Path):
     assert tree(store.parent) == before
 
 
+def test_a_report_is_written_if_it_is_asked_for(store: Path, made: Path, monkeypatch: pytest.MonkeyPatch):
+    path, asked = store.parent / "report.html", []
+
+    def write(sdata: SpatialData, target: Path, **options: object) -> None:
+        asked.append((sdata.tables["ucs_table"].n_obs > 0, target, options))
+
+    monkeypatch.setattr("ucs._report.report.report", write)
+    result = call("segment", store, "--model", made / "model", "--report", path)
+    assert result.exit_code == 0, result.stderr
+    assert asked == [(True, path, {"table_key": "ucs_table", "overwrite": False})]
+    assert "report.html" in result.stdout.replace("\n", "")
+    path.write_text("mine")
+    # Told before any work.
+    assert_bad_input(call("segment", store, "--report", path), "report.html exists", "--overwrite")
+    assert path.read_text() == "mine"
+
+
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60))
     result = call("demo", "--output", tmp_path / "demo", "--seed", 1)
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in (tmp_path / "demo").iterdir()) == ["cells.png", "tissue.zarr"]
+    made = sorted(path.name for path in (tmp_path / "demo").iterdir())
+    assert made == ["breast.png", "breast.zarr", "cells.png", "tissue.zarr"]
     assert (tmp_path / "demo" / "cells.png").stat().st_size > 50_000
+    assert (tmp_path / "demo" / "breast.png").stat().st_size > 50_000
+    assert sd.read_zarr(tmp_path / "demo" / "breast.zarr").tables["ucs_table"].n_obs > 100
     sdata = sd.read_zarr(tmp_path / "demo" / "tissue.zarr")
     assert {"true_cells", *ADDED} <= {name for _, name, _ in sdata.gen_elements()}
     assert "ucs_cell_id" in sdata.points["transcripts"].columns

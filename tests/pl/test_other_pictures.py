@@ -68,7 +68,7 @@ def test_morphology_is_drawn_for_all_or_by_type(segmented: SpatialData):
     assert counted == 1
     sdata.tables["ucs_table"].obs["kind"] = np.where(np.arange(n) % 2, "odd", "even")
     by_kind = ucs.pl.morphology(sdata, by="kind")
-    assert [label.get_text() for label in by_kind[0].get_yticklabels()] == ["even", "odd"]
+    assert [label.get_text() for label in by_kind[0].get_xticklabels()] == ["even", "odd"]
     with pytest.raises(KeyError, match="by='nokind'"):
         ucs.pl.morphology(sdata, by="nokind")
     with pytest.raises(KeyError, match="table_key='t'"):

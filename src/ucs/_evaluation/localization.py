@@ -86,7 +86,7 @@ def _against(
     other_k, other_n = both_k - k, both_n - n
 
     def summed(values: NDArray) -> NDArray[np.float64]:
-        return np.bincount(gene, values, n_genes)
+        return np.bincount(gene, values, n_genes).astype(np.float64)
 
     difference = k - n * both_k / both_n
     last = np.maximum(both_n - 1, 1)

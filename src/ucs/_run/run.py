@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ucs._files.disk import check_space
 from ucs._files.store import bytes_to_write, check_store
 from ucs._files.workspace import Workspace, closing
@@ -26,6 +28,7 @@ from ucs._run.resume import begin_or_continue, drop_half_written, trained_once
 from ucs._run.scratch_dir import fit_tiles, place_of
 from ucs._run.training import Trained, train_model
 from ucs._utils.elements import shallow_copy
+from ucs._utils.log import noted
 from ucs._utils.memory import parse_limit, peak_memory, release_unused
 from ucs._utils.progress import Stages
 
@@ -125,11 +128,13 @@ class Run:
             said_when_done(target.path) as written,
             closing(Workspace(self.place, limit=self.limit, resumable=self.resume_name)) as workspace,
         ):
-            with stages.stage("total"):
+            with stages.stage("total"), noted() as warnings:
                 elements, n_of_genes = self._elements(sdata, workspace, stages)
                 release_unused()  # of what they were made of
             uns = elements.new[self.asked.keys.table].uns["ucs"]
             uns["timings"], uns["peak_memory_gib"] = stages.seconds, peak_memory() / 2**30
+            if warnings:
+                uns["warnings"] = np.array([record.getMessage() for record in warnings], dtype=object)
             leftovers = without_leftovers(target, self.asked.keys, elements)
             add_elements(target, elements, write=self.write, overwrite=self.asked.overwrite)
             written.extend(elements.new if self.write else ())

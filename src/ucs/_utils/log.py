@@ -72,6 +72,18 @@ class _Collector(logging.Handler):
 
 
 @contextlib.contextmanager
+def noted() -> Iterator[list[logging.LogRecord]]:
+    """Collect the package's warnings, which are written as well."""
+    handler = _Collector()
+    handler.setLevel(logging.WARNING)
+    logger.addHandler(handler)
+    try:
+        yield handler.records
+    finally:
+        logger.removeHandler(handler)
+
+
+@contextlib.contextmanager
 def collected() -> Iterator[list[logging.LogRecord]]:
     """Collect the package's log records, from INFO on, instead of writing them."""
     handler = _Collector()

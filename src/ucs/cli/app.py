@@ -170,6 +170,9 @@ def segment(
     keep_points: Annotated[
         bool, typer.Option("--keep-points", help="Leave the transcripts in STORE as they are, without the column.")
     ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Also write a report: one HTML file, which needs nothing else.", metavar="PATH")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = False,
     **groups: Any,
@@ -182,7 +185,10 @@ def segment(
     with reporting(_OPTIONS, quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
         from ucs._files.disk import check_writable
         from ucs._files.new_store import check_new_store, read_store, write_new_store
+        from ucs._report.target import check_target
 
+        if report is not None:
+            check_target(report, overwrite=overwrite)
         if output is None:
             sdata = read_store(store)
             check_writable(store)
@@ -217,12 +223,18 @@ def segment(
             write_new_store(sdata, output)
         elapsed = time.perf_counter() - start
         keys = OutputKeys.resolve(groups["key_added"])
+        if report is not None:
+            from ucs import report as write_report
+
+            write_report(sdata, report, table_key=keys.table, overwrite=overwrite)
     if not quiet:
         from ucs.cli.report import run_table
 
         table = sdata.tables[keys.table]
         show(run_table(table, title="Cells", write_seconds=elapsed - table.uns["ucs"]["timings"]["total"]))
         tell(f"Written to {store if output is None else output}: {keys.labels}, {keys.shapes}, {keys.table}.")
+        if report is not None:
+            tell(f"Report: {report}")
 
 
 @app.command()
@@ -236,7 +248,7 @@ def demo(
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
-    """Segment simulated tissue, nothing to download, and compare the cells with the truth."""
+    """Segment simulated and real tissue, nothing to download; compare the cells with the truth and the vendor's."""
     with reporting(_OPTIONS, quiet=quiet, verbose=verbose):
         from ucs.cli import demo as _demo
         from ucs.cli.report import run_table
@@ -248,6 +260,9 @@ def demo(
         show(_demo.score_table(made.scores))
         tell(f"SpatialData: {made.store}  (spatialdata.read_zarr reads it)")
         tell(f"Picture:     {made.picture}")
+        show(run_table(made.real.tables["ucs_table"], title="Cells in real tissue (10x Genomics, CC BY 4.0)"))
+        tell(f"SpatialData: {made.real_store}")
+        tell(f"Picture:     {made.real_picture}")
 
 
 _OPTIONS = ("method", "platform", "points_key", "nuclei_key", "resolution", "regions", "model", "markers",

@@ -1,4 +1,4 @@
-"""The demo: simulated tissue, segmented and compared with the truth."""
+"""The demo: simulated tissue, compared with the truth, and real tissue, compared with the vendor's cells."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pandas as pd
 from ucs._files.new_store import check_new_store, write_new_store
 from ucs._kernels.labels.resample import sample_labels
 from ucs._utils.transformations import transformation_matrix
-from ucs.datasets import simulate
+from ucs.datasets import simulate, xenium_breast
 from ucs.metrics import expand_nuclei, match
 from ucs.tl import segment
 
@@ -40,14 +40,19 @@ class Demo:
         Simulated tissue with cells.
     scores
         F1 (columns: IoU thresholds) of the cells, and of nuclei expanded by the radius with the highest F1.
-    store, picture
+    real
+        Real tissue with cells.
+    store, picture, real_store, real_picture
         Paths of the files.
     """
 
     sdata: SpatialData
     scores: pd.DataFrame
+    real: SpatialData
     store: Path
     picture: Path
+    real_store: Path
+    real_picture: Path
 
 
 def run(
@@ -59,25 +64,32 @@ def run(
     overwrite: bool = False,
     progress: bool = True,
 ) -> Demo:
-    """Simulate tissue, segment it, compare it with the truth, and write a store and a picture into a folder.
+    """Segment simulated tissue and the real sample, and write stores and pictures into a folder.
 
     Raises
     ------
     FileExistsError
-        If the store or the picture exists and ``overwrite`` is False.
+        If a store or a picture exists and ``overwrite`` is False.
     """
     store, picture = output / "tissue.zarr", output / "cells.png"
-    check_new_store(store, overwrite=overwrite)
-    if picture.exists() and not overwrite:
-        msg = f"{picture} exists; pass --overwrite to replace it or another --output."
-        raise FileExistsError(msg)
+    real_store, real_picture = output / "breast.zarr", output / "breast.png"
+    for each in (store, real_store):
+        check_new_store(each, overwrite=overwrite)
+    for each in (picture, real_picture):
+        if each.exists() and not overwrite:
+            msg = f"{each} exists; pass --overwrite to replace it or another --output."
+            raise FileExistsError(msg)
     size = SIZE_UM if size_um is None else size_um
     sdata = simulate(width_um=size, height_um=size, seed=seed)
     segment(sdata, compute={"device": device}, seed=seed, progress=progress)
     scores = agreement(sdata)
     write_new_store(sdata, store)
     draw(sdata, picture)
-    return Demo(sdata, scores, store, picture)
+    real = xenium_breast()
+    segment(real, compute={"device": device}, seed=seed, progress=progress)
+    write_new_store(real, real_store)
+    draw_real(real, real_picture)
+    return Demo(sdata, scores, real, store, picture, real_store, real_picture)
 
 
 def agreement(sdata: SpatialData) -> pd.DataFrame:
@@ -137,6 +149,17 @@ def draw(sdata: SpatialData, path: Path) -> None:
     close_up.set_title("The part in the frame")
     _add_legend(figure)
     figure.savefig(path, dpi=140)
+
+
+def draw_real(sdata: SpatialData, path: Path) -> None:
+    """Draw the vendor's cells and ours over the same transcripts, into a PNG file."""
+    from matplotlib.figure import Figure
+
+    from ucs.pl import compare
+
+    figure = Figure(figsize=(15, 6.5), layout="constrained")
+    compare(sdata, {"The vendor's cells": "cell_boundaries", "ucs": "ucs_boundaries"}, ax=figure.subplots(1, 2))
+    figure.savefig(path, dpi=110)
 
 
 def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:

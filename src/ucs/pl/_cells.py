@@ -48,6 +48,7 @@ def cells(
     gene_key: str | None = None,
     color: str | Sequence[str] | Mapping[str, Any] | None = None,
     fill: str | None = None,
+    fill_range: tuple[float, float] | None = None,
     table_key: str | None = None,
     smooth: bool = True,
     coordinate_system: str | None = None,
@@ -92,6 +93,8 @@ def cells(
     fill
         Column of ``obs``, or a gene, that cells are filled by: categories with a legend (colours of
         ``uns[f"{fill}_colors"]`` if they are there), numbers with a colour bar.
+    fill_range
+        Numbers at the ends of the colour bar; those of the cells if None.
     table_key
         Table with ``fill``; the one that annotates the cells if None.
     smooth
@@ -179,7 +182,7 @@ def cells(
     elif color is not None:
         draw_transcripts(ax, points.frame, color, shown, source.um_per_unit)
     if values is not None:
-        draw_fill(ax, outlines, values.reindex(ids.astype(values.index.dtype)))
+        draw_fill(ax, outlines, values.reindex(ids.astype(values.index.dtype)), clim=fill_range)
     for of_element in nuclei:
         draw_outlines(ax, of_element, {"colors": NUCLEUS_COLOR, "linewidths": 0.6, "zorder": 3})
     line_color = "white" if any(each.is_dark for each in channels) else "black"
@@ -259,5 +262,6 @@ def _axes(bounds: Bounds) -> Axes:
     from matplotlib import pyplot as plt
 
     aspect = np.clip((bounds[3] - bounds[1]) / (bounds[2] - bounds[0]), 0.25, 4)
-    _, ax = plt.subplots(figsize=(8 / max(aspect, 1), 8 * min(aspect, 1)), layout="constrained")
+    # Wider than the tissue, for what stands beside it.
+    _, ax = plt.subplots(figsize=(8 / max(aspect, 1) + 1.8, 8 * min(aspect, 1)), layout="constrained")
     return ax

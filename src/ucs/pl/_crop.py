@@ -69,7 +69,7 @@ def crop_points(sdata: SpatialData, source: Source, bounds: Bounds | None, *, li
         if frame.empty:
             continue
         lower, upper = np.minimum(lower, position.min(axis=0)), np.maximum(upper, position.max(axis=0))
-        genes.update(frame[columns.gene].astype(str).unique().tolist())
+        genes.update(frame[columns.gene].drop_duplicates().astype(str))
         if bounds is not None:
             inside = ((position >= bounds[:2]) & (position <= bounds[2:])).all(axis=1)
             frame, position = frame[inside], position[inside]

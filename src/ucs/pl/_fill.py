@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -50,8 +50,19 @@ def _elements_of(table: AnnData) -> set[str]:
 
 
 def fill_of(sdata: SpatialData, key: str, column: str, table_key: str | None) -> pd.Series:
-    """Return a column of ``obs``, or the counts of a gene, by the id of the cell; ``attrs["colors"]`` of categories."""
+    """Return a column of ``obs``, or the counts of a gene, by the id of the cell; ``attrs["colors"]`` of categories.
+
+    Raises
+    ------
+    KeyError
+        If there is neither such a column nor such a gene, or as :func:`table_of`.
+    ValueError
+        If the table annotates no element, or as :func:`table_of`.
+    """
     table = table_of(sdata, key, table_key)
+    if "spatialdata_attrs" not in table.uns:
+        msg = f"The table with {column!r} annotates no element: spatialdata.models.TableModel.parse links it to cells."
+        raise ValueError(msg)
     instance_key = table.uns["spatialdata_attrs"]["instance_key"]
     if column not in table.obs and column not in table.var_names:
         msg = f"fill={column!r} is neither a column of obs ({listed(table.obs)}) nor a gene of the table."
@@ -67,7 +78,7 @@ def fill_of(sdata: SpatialData, key: str, column: str, table_key: str | None) ->
     return values
 
 
-def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> None:
+def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, *, clim: tuple[float, float] | None) -> None:
     """Fill cells by their values, one for each geometry; those without a value are grey.
 
     Parameters
@@ -78,8 +89,8 @@ def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> N
         ``(n,)`` outlines.
     values
         ``(n,)``, as of :func:`fill_of`.
-    style
-        Keywords of a collection, for numbers.
+    clim
+        Numbers at the ends of the colour bar; the lowest and highest ones if None.
     """
     colors = values.attrs.get("colors")
     if colors is not None:
@@ -90,4 +101,4 @@ def draw_fill(ax: Axes, geometry: NDArray, values: pd.Series, **style: Any) -> N
     if not known.all():
         fill_polygons(ax, geometry[~known], facecolors=_NO_VALUE)
     numbers = values[known].to_numpy(float)
-    color_bar(ax, fill_polygons(ax, geometry[known], array=numbers, **style), str(values.name).replace("_", " "))
+    color_bar(ax, fill_polygons(ax, geometry[known], array=numbers, clim=clim), str(values.name).replace("_", " "))

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from spatialdata import SpatialData
 
+_CONFIDENCE = (0.4, 1.0)  # the same colours in every picture; few cells lie below
+
 
 def confidence(sdata: SpatialData, *, shapes_key: str = "ucs_boundaries", **options: Any) -> Axes:
     """Draw cells filled by their confidence: the mean probability that what lies in a cell comes from it.
@@ -43,7 +45,8 @@ def confidence(sdata: SpatialData, *, shapes_key: str = "ucs_boundaries", **opti
     >>> ucs.tl.segment(sdata, progress=False)
     >>> ax = ucs.pl.confidence(sdata)
     """
-    return cells(sdata, shapes_key=shapes_key, fill="confidence", **({"show": ("scale_bar",)} | options))
+    defaults = {"show": ("scale_bar",), "fill_range": _CONFIDENCE}
+    return cells(sdata, shapes_key=shapes_key, fill="confidence", **(defaults | options))
 
 
 def foreground(

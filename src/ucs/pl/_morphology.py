@@ -72,20 +72,17 @@ def morphology(
         msg = f"tables[{table_key!r}] has no measures of shape. ucs.tl.morphology(sdata) adds them."
         raise KeyError(msg)
     if ax is None:
-        rows = 1 if by is None else 2
-        shape = (rows, -(-len(panels) // rows))
-        size = (3.1 * shape[1], 2.8) if by is None else (5 * shape[1], (1.2 + 0.22 * obs[by].nunique()) * rows)
-        _, ax = plt.subplots(*shape, figsize=size, layout="constrained", squeeze=False)
+        side = 3.1 if by is None else max(3.1, 1 + 0.25 * obs[by].nunique())
+        _, ax = plt.subplots(1, len(panels), figsize=(side * len(panels), 2.9), layout="constrained", squeeze=False)
     axes = np.ravel(np.asarray(ax, dtype=object))[: len(panels)]
     for one, (title, columns) in zip(axes, panels.items(), strict=True):
-        one.set_xlabel(title)
         if by is None:
+            one.set_xlabel(title)
             _histograms(one, obs, columns)
         else:
-            groups = obs[columns[0]].astype(float).groupby(obs[by], observed=True)
-            names, values = zip(*((str(name), group.dropna()) for name, group in groups), strict=True)
-            one.boxplot(values, orientation="horizontal", tick_labels=names, showfliers=False, widths=0.6)
-            one.invert_yaxis()
+            one.set_ylabel(title)
+            _boxes(one, obs[columns[0]].astype(float), obs[by])
+        one.spines[["top", "right"]].set_visible(False)
     if by is None:
         axes[0].legend(fontsize="small", frameon=False)
         axes[0].set_ylabel("cells")
@@ -102,4 +99,9 @@ def _histograms(ax: Axes, obs: pd.DataFrame, columns: tuple[str, ...]) -> None:
     for (name, values), color in zip(there.items(), colors, strict=False):
         label = "nuclei" if name.startswith("nucleus") else "cells"
         ax.hist(np.clip(values, low, high), bins, histtype="stepfilled", color=color, alpha=0.55, label=label)
-    ax.spines[["top", "right"]].set_visible(False)
+
+
+def _boxes(ax: Axes, values: pd.Series, by: pd.Series) -> None:
+    groups = {str(name): group.dropna() for name, group in values.groupby(by, observed=True)}
+    ax.boxplot(list(groups.values()), showfliers=False, widths=0.6, medianprops={"color": _CELL_COLOR})
+    ax.set_xticks(range(1, len(groups) + 1), list(groups), rotation=90)

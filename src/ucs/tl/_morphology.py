@@ -54,8 +54,8 @@ def morphology(
     >>> sdata = ucs.datasets.simulate(width_um=80, height_um=80, n_genes=30, seed=0)
     >>> ucs.tl.segment(sdata, progress=False)
     >>> ucs.tl.morphology(sdata)
-    >>> sdata.tables["ucs_table"].obs["nucleus_area_ratio"].between(0, 1).all()
-    np.True_
+    >>> bool(sdata.tables["ucs_table"].obs["nucleus_area_ratio"].between(0, 1).all())
+    True
     """
     if table_key not in sdata.tables:
         msg = f"table_key={table_key!r} is not in this SpatialData; there are: {listed(sdata.tables)}."
