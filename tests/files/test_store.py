@@ -8,6 +8,7 @@ import shutil
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -151,7 +152,10 @@ def test_an_interruption_says_whether_the_results_are_there(store, monkeypatch, 
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(*(_swap.shutil, "rmtree") if written else (_store, "finish"), interrupted)
+    if written:
+        monkeypatch.setattr(_swap, "shutil", SimpleNamespace(rmtree=interrupted))  # the hidden folder is in the way
+    else:
+        monkeypatch.setattr(_store, "finish", interrupted)
     with pytest.raises(KeyboardInterrupt) as interrupt:
         add_elements(sdata, new, write=True, overwrite=True)
     monkeypatch.undo()

@@ -8,7 +8,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from test_gef import write_gef
+from gef_files import write_gef
 
 from ucs.io import _gem, _gem_header, _partitions, read_gef, read_gem
 

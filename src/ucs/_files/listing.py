@@ -101,20 +101,20 @@ def finish(change: Change, places: Sequence[str], *, consolidate: bool) -> None:
         consolidate = listed_elements(store) != elements_on_disk(store)  # another program has written meanwhile
 
 
-def relist(store: Path, journal: Journal, changed: Sequence[str]) -> None:
+def relist(store: Path, journal: Journal, changed: Sequence[str], folder: Path) -> None:
     """Make lists right after elements were put back, where others have changed them or the store."""
     gone = [place.partition("/")[2] for place in journal.places if not (store / place).exists()]
     for file in changed:
         if file in ("labels/zarr.json", "labels/.zattrs") and (store / file).is_file():
             content = _relabelled((store / file).read_bytes(), add=(), drop=gone)
             if content is not None:
-                write_file(store / file, content)
+                write_file(store / file, content, by_way_of=folder)
     for kind in {place.partition("/")[0] for place in journal.places}:
         if (store / kind).is_dir() and not any((store / kind).iterdir()):
             (store / kind).rmdir()
     if listed_elements(store) not in (None, elements_on_disk(store)):
         for file, content in _consolidated(store).items():
-            write_file(store / file, content)
+            write_file(store / file, content, by_way_of=folder)
 
 
 def _relabelled(content: bytes, *, add: Sequence[str], drop: Sequence[str] | None) -> bytes | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -133,7 +134,7 @@ def mend_store(store: Path) -> None:
 
 
 def _area(store: Path) -> Area:
-    return Area(store, _PREFIX, is_element, is_metadata, lambda journal, changed: relist(store, journal, changed))
+    return Area(store, _PREFIX, is_element, is_metadata, partial(relist, store))
 
 
 def bytes_to_write(*, n_pixels: int, n_cells: int, n_entries: int) -> int:

@@ -59,15 +59,15 @@ class Area:
     is_file
         Whether a path in ``parent`` is that of a small file that may be changed on the way.
     relist
-        Called after something was undone with the journal and the files that others have changed since: lists of what
-        there is are to be made anew.
+        Called after something was undone with the journal, the files that others have changed since, and the hidden
+        folder: lists of what there is are to be made anew.
     """
 
     parent: Path
     prefix: str
     is_place: Callable[[str], bool]
     is_file: Callable[[str], bool] = field(default=lambda _file: False)
-    relist: Callable[[Journal, list[str]], None] = field(default=lambda _journal, _files: None)
+    relist: Callable[[Journal, list[str], Path], None] = field(default=lambda _journal, _files, _folder: None)
 
     @property
     def lock(self) -> Path:
@@ -195,7 +195,7 @@ class Change:
             path.unlink(missing_ok=True)
         else:
             path.parent.mkdir(exist_ok=True)
-            write_file(path, content)
+            write_file(path, content, by_way_of=self.folder)
 
 
 @contextmanager
@@ -319,8 +319,8 @@ def _undo(area: Area, folder: Path, journal: Journal) -> None:
         elif states[0] is None:
             path.unlink()
         else:
-            write_file(path, _kept(folder, number))
-    area.relist(journal, changed)
+            write_file(path, _kept(folder, number), by_way_of=folder)
+    area.relist(journal, changed, folder)
     for parent in {target.parent for target in targets}:
         if parent.is_dir():
             sync_folder(parent)

@@ -21,12 +21,13 @@ _NO_SYNC = {errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.EACCES, errno.EISDIR
 _BLOCK = 1 << 20
 
 
-def write_file(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes, *, by_way_of: Path | None = None) -> None:
     """Write a file so that it is as before or complete, whatever happens, and safe on the disk on return.
 
-    What is at ``path`` is replaced, also if it is a symbolic link, whose target stays as it is.
+    What is at ``path`` is replaced, also if it is a symbolic link, whose target stays as it is. If the process is
+    killed, a part of it may be left in the folder ``by_way_of``, on the same disk; beside the file if None.
     """
-    partial = path.with_name(f".{uuid.uuid4().hex}{PARTIAL}")
+    partial = (by_way_of or path.parent) / f".{uuid.uuid4().hex}{PARTIAL}"
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | NO_LINK | BINARY, 0o666)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from spatialdata.transformations import BaseTransformation
 
 _GENE_FIELDS = ("geneName", "gene", "geneID")  # "gene" up to version 3 of the format, then id and name
+_DAMAGED = (OSError, RuntimeError, KeyError, TypeError, AttributeError, OverflowError)  # how HDF5 says so
 _LARGEST_RATIO = 2000  # of what a dataset declares to the file's size; deflate reaches 1032
 _LONGEST_ROW, _LARGEST_CHUNK = 1 << 12, 1 << 28  # bytes that are read at once at least
 _ADVICE = "needed are geneExp/bin<N>/expression (x, y, count) and geneExp/bin<N>/gene (a name, offset, count)"
@@ -96,8 +98,9 @@ def read_gef(
     genes = GeneCodes(path)
     n_molecules = 0
     with file, cache_folder(cache) as folder:
-        group = _find_bin(file, bin_size, path)
-        attrs = _attributes(file, group, bin_size, um_per_unit)
+        with _readable(path):
+            group = _find_bin(file, bin_size, path)
+            attrs = _attributes(file, group, bin_size, um_per_unit)
         writer = PartitionWriter(genes, int(chunk_rows), folder)
         for rows in _read_rows(group, genes, gene_field, int(chunk_rows), path, progress=progress):
             writer.add(rows)
@@ -108,6 +111,16 @@ def read_gef(
     points = writer.finish(None if cache is None else Path(cache).absolute())
     key = points_key or f"bin{bin_size}_genes"
     return to_sdata(points, key, transformations, attrs, n_molecules=n_molecules, source=path)
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Raise ``ValueError`` for whatever HDF5 says of a damaged file."""
+    try:
+        yield
+    except _DAMAGED as error:
+        msg = f"{path} is damaged: {error}. Fetch it again."
+        raise ValueError(msg) from error
 
 
 def _find_bin(file: h5py.File, bin_size: int, path: Path) -> h5py.Group:
@@ -220,7 +233,7 @@ def _read_rows(
             try:
                 records = expression[start:stop]
                 exons = None if exon is None else exon[start:stop]
-            except (OSError, RuntimeError) as error:
+            except _DAMAGED as error:
                 msg = f"{path} is truncated or damaged after {start} rows: {error}. Fetch it again; nothing was read."
                 raise ValueError(msg) from error
             where = np.searchsorted(ends, np.arange(start, stop), side="right")
@@ -251,11 +264,8 @@ def _genes_of_rows(
     if len(group["gene"]) > MOST_GENES:
         msg = f"{path}: {group.name}/gene has {len(group['gene'])} rows; at most {MOST_GENES} genes are read."
         raise ValueError(msg)
-    try:
+    with _readable(path):
         table = group["gene"][:]
-    except (OSError, RuntimeError) as error:
-        msg = f"{path} is damaged: {group.name}/gene cannot be read ({error}). Fetch it again."
-        raise ValueError(msg) from error
     there = [name for name in table.dtype.names if name not in ("offset", "count")]
     field = gene_field or next((name for name in _GENE_FIELDS if name in there), None)
     if field not in there:

@@ -178,7 +178,8 @@ def readable(path: Path) -> Iterator[None]:
         AttributeError, KeyError, IndexError, OSError, OverflowError, RecursionError, RuntimeError, SafetensorError,
         TypeError, ValueError,
     ) as error:  # fmt: skip
-        msg = f"{path} holds a model that cannot be read: {error}. Fetch it or save it again."
+        why = " ".join(str(error).split())  # torch writes lines
+        msg = f"{path} holds a model that cannot be read: {why}. Fetch it or save it again."
         raise ValueError(msg) from error
 
 
