@@ -42,5 +42,5 @@ def in_child(store: Path, saved: Path, log: Path, die_at: int | None) -> int:
     """Run, and return the exit code; ``log`` then lists all changes, unless the process ended before the last."""
     process = server().Process(target=_run, args=(store, saved, log, die_at))
     process.start()
-    process.join(120)
+    process.join(600)
     return process.exitcode
