@@ -40,7 +40,8 @@ templates_path = ["_templates"]
 exclude_patterns = ["_build", "_templates", "**.ipynb_checkpoints"]
 html_theme = "furo"
 html_title = f"spatialdata-ucs {version}"
-_url = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["tool"]["hatch"]["metadata"]["hooks"]["custom"]["url"]
+_project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
+_url = _project["tool"]["hatch"]["metadata"]["hooks"]["custom"]["url"]
 html_theme_options = {"source_repository": _url, "source_branch": "main", "source_directory": "docs/"} if _url else {}
 
 # The tutorials live beside the documentation as scripts that the tests run; here they become notebooks.

@@ -170,8 +170,8 @@ def read_transcripts(
     names = table[name] + 1 if name in zero_based else table[name]
     own = cell_numbers(names.dropna().unique())
     # Some programs write whole names in one file and numbers in the other.
-    by_name = number is not None and number.index.isin(own.index).any()
-    found = names.map((number if by_name else own).to_dict()).fillna(0).to_numpy(dtype=np.int64)
+    shared = number if number is not None and number.index.isin(own.index).any() else own
+    found = names.map(shared.to_dict()).fillna(0).to_numpy(dtype=np.int64)
     if number is not None:
         found[~np.isin(found, number)] = 0
     return pd.Series(found, index=pd.Index(table["transcript_id"]) if "transcript_id" in table else None)

@@ -140,7 +140,7 @@ def _points(sdata: SpatialData, source: Source) -> pd.DataFrame:
 
 def _image(
     sdata: SpatialData, source: Source, key: str | None, points: pd.DataFrame
-) -> tuple[Any, NDArray[np.float64]]:
+) -> tuple[Any, NDArray[np.floating]]:
     """Return the image as a DataArray, and the ``(3, 3)`` matrix from the frame to its pixels."""
     from xarray import DataArray
 
