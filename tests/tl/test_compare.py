@@ -189,7 +189,7 @@ def test_the_figure(table):
     assert [text.get_text() for text in ax.get_legend().get_texts()] == ["nuclear expansion"]
     written = [text.get_text() for text in ax.texts]
     assert [text for text in written if not text.startswith("+")] == ["vendor", "ucs", "polygons", "listed", "better"]
-    assert "+3 um" in written
+    assert "+2 um" in written
     line, *points = ax.lines
     assert len({drawn.get_color() for drawn in ax.lines}) == len(ax.lines) == 5
     assert [point.get_xdata()[0] for point in points] == table["capture"].iloc[:4].tolist()

@@ -71,7 +71,7 @@ def localization(table: pd.DataFrame, *, n_names: int = 8, ax: Axes | None = Non
             at = (shown.loc[gene, "log2_ratio"], height[gene])
             ax.annotate(text, at, (3, 2), textcoords="offset points", fontsize=7)
     ax.axvline(0, color="#888888", linewidth=0.6, zorder=0)
-    ax.set(xlabel="cytoplasmic  <  log2 (density in nuclei / in cytoplasm), relative  >  nuclear", ylabel="-log10 q")
+    ax.set(xlabel="log2 (density in nuclei / in cytoplasm), relative", ylabel="-log10 q")
     ax.spines[["top", "right"]].set_visible(False)
     ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, fontsize="small", frameon=False)
     return ax

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -101,7 +101,8 @@ def purity_capture(
         # With plot, as scatter has a colour cycle of its own, which repeats the colours of the curves.
         at = (row[capture], row[purity])
         (point,) = ax.plot(*([value] for value in at), "D", markersize=7, zorder=3)
-        style = {"textcoords": "offset points", "fontsize": "small", "fontweight": "bold", "color": point.get_color()}
+        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": "small", "fontweight": "bold"}
+        style["color"] = point.get_color()
         ax.annotate(str(name), at, (6, -10), zorder=4, **style)
     known = PURITIES.get(purity, _Purity(purity, lower_is_purer=False))
     if known.lower_is_purer and not ax.yaxis_inverted():
@@ -122,5 +123,5 @@ def _draw_arrow(ax: Axes) -> None:
     if any(text.get_text() == "better" for text in ax.texts):
         return
     arrow = {"arrowstyle": "-|>", "color": "#2a7f3f", "linewidth": 1.6}
-    where = {"xycoords": "axes fraction", "textcoords": "axes fraction", "annotation_clip": False}
+    where: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "axes fraction", "annotation_clip": False}
     ax.annotate("better", (1.12, 1.0), (1.02, 0.86), color="#2a7f3f", arrowprops=arrow, ha="center", **where)
