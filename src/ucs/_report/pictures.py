@@ -139,7 +139,7 @@ def maps(sdata: SpatialData, table_key: str) -> bytes:
 
     def binned(rows: NDArray, columns: NDArray, weights: NDArray) -> NDArray[np.float64]:
         number = (rows // bin_px).astype(np.int64) * shape[1] + columns // bin_px
-        return np.bincount(number, weights, shape[0] * shape[1]).reshape(shape)
+        return np.bincount(number, weights, shape[0] * shape[1]).reshape(shape).astype(np.float64)
 
     every = binned(row, column, transcripts.count)
     free = binned(row, column, transcripts.count * (labels[row, column] == 0))
@@ -187,7 +187,7 @@ def side_by_side(sdata: SpatialData, cells: AnnData, segmentations: Mapping[str,
     xy = np.asarray(cells.obsm["spatial"])
     low, high = xy.min(axis=0), xy.max(axis=0)
     bins = [np.arange(a, max(b, a + 1) + _VENDOR_UM, _VENDOR_UM) for a, b in zip(low, high, strict=True)]
-    counts, *_ = np.histogram2d(*xy.T, bins=bins)
+    counts, *_ = np.histogram2d(xy[:, 0], xy[:, 1], bins=bins)
     at = np.unravel_index(np.argmax(counts), counts.shape)
     corner = np.array([edges[k] for edges, k in zip(bins, at, strict=True)])
     bounds = _in_units(cells, _within(corner, _VENDOR_UM, xy))

@@ -41,7 +41,7 @@ def draw_image(ax: Axes, pixels: NDArray, to_points: NDArray[np.float64], **styl
     from matplotlib.transforms import Affine2D
 
     height, width = pixels.shape[:2]
-    placed = {"extent": (0, width, height, 0), "transform": Affine2D(to_points) + ax.transData}
+    placed: dict[str, Any] = {"extent": (0, width, height, 0), "transform": Affine2D(to_points) + ax.transData}
     return ax.imshow(pixels, **placed, **({"zorder": 0} | style))
 
 

@@ -94,7 +94,7 @@ def _histograms(ax: Axes, obs: pd.DataFrame, columns: tuple[str, ...]) -> None:
     every = np.concatenate(list(there.values()))
     high = 1.0 if every.size == 0 or every.max() <= 1 else np.percentile(every, 99.5)
     low = min(float(np.percentile(every, 0.5)), 0.9 * high) if every.size and every.max() <= 1 else 0.0
-    bins = np.linspace(low, high, 31)
+    bins = np.linspace(low, high, 31).tolist()
     colors = (_CELL_COLOR, NUCLEUS_COLOR)
     for (name, values), color in zip(there.items(), colors, strict=False):
         label = "nuclei" if name.startswith("nucleus") else "cells"
