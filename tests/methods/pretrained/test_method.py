@@ -117,25 +117,27 @@ def decide_oracle(owner, probability, factor, shape, threshold, nuclei):
     """Interpolate the probability of each id as an image of its own."""
     n = int(max(owner.max(), nuclei.max()))
     h, w = owner.shape[1:]
-    images = np.zeros((n + 1, h, w))
+    images = np.zeros((2, n + 1, h, w))  # owner of the place, origin of a transcript
     for number in (0, 1):
         for c in range(1, n + 1):
-            images[c] += np.where(owner[number] == c, probability[0, number], 0)
-    labels = np.zeros(shape, dtype=int)
+            images[:, c] += np.where(owner[number] == c, probability[:, number], 0)
+    labels, confidence = np.zeros(shape, dtype=int), np.zeros(shape)
     for i in range(shape[0]):
         for j in range(shape[1]):
             y, x = (np.array([i, j]) - (factor - 1) / 2) / factor
             low_y, low_x = int(np.floor(y)), int(np.floor(x))
-            at = np.zeros(n + 1)
+            at, origin = np.zeros((2, n + 1))
             for a in (0, 1):
                 for b in (0, 1):
                     weight = abs(1 - a - (y - low_y)) * abs(1 - b - (x - low_x))
-                    at += weight * images[:, np.clip(low_y + a, 0, h - 1), np.clip(low_x + b, 0, w - 1)]
+                    here = images[:, :, np.clip(low_y + a, 0, h - 1), np.clip(low_x + b, 0, w - 1)]
+                    at, origin = at + weight * here[0], origin + weight * here[1]
             if nuclei[i, j]:
                 labels[i, j] = nuclei[i, j]
             elif at.sum() > threshold:
                 labels[i, j] = at.argmax()
-    return labels
+            confidence[i, j] = 255 * origin[labels[i, j]]
+    return labels, confidence
 
 
 @pytest.mark.parametrize("factor", [1, 2, 3])
@@ -149,11 +151,12 @@ def test_pixels_are_decided_between_net_pixels(factor):
     nuclei = np.where(random.random(shape) < 0.1, 2, 0).astype(np.int32)
     core = Window(0, 0, *shape)
     task = module.OwnerTask(core, shape, core, np.arange(5, dtype=np.int32), nuclei, None, None, None, None)
-    predictor = OwnerPredictor(None, None, factor, 1.0 / factor, 0.4)
+    predictor = OwnerPredictor(None, None, factor, 1.0 / factor, 0.4, None)
     found = predictor.decide(OwnerScores(task, 0, 0, owner, probability))
-    expected = decide_oracle(owner, probability, factor, shape, 0.4, nuclei)
+    expected, confidence = decide_oracle(owner, probability, factor, shape, 0.4, nuclei)
     np.testing.assert_array_equal(found.labels, expected)
-    assert (found.confidence[found.labels == 0] <= 255).all()
+    in_cells = expected > 0
+    np.testing.assert_allclose(found.confidence[in_cells], confidence[in_cells], atol=0.51)
     assert (found.foreground[nuclei > 0] == 255).all()
 
 
