@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs.methods.pretrained.assign import GENE_WEIGHT, move_transcripts
+from ucs.methods.pretrained.assign import GENE_WEIGHT, move_transcripts, transcript_threshold
 
 FACTOR, GRID, N_GENES, N_CLUSTERS, N = 2, (9, 11), 6, 3, 5
 SHAPE = (GRID[0] * FACTOR, GRID[1] * FACTOR)
@@ -97,3 +97,11 @@ def test_a_part_gives_the_same_as_the_whole() -> None:
     )  # fmt: skip
     part[:, 0] += 4
     np.testing.assert_array_equal(part, whole[(whole[:, 0] >= 4) & (whole[:, 0] < 12)])
+
+
+def test_the_threshold_of_transcripts_runs_with_that_of_pixels():
+    values = [transcript_threshold(value) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
+    assert values[0] == 0
+    assert values[-1] == 1
+    assert values == sorted(values)
+    assert values[2] == pytest.approx(0.375)
