@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 GENE_WEIGHT = 0.5
 """Exponent of the likelihood of a transcript's gene: the net has seen it already, among those around it."""
 
-_ODDS_OF_NONE = 5 / 3  # the F1 of transcripts is largest at half of itself, about 0.75: at 0.375 where a pixel is at 0.5
+# The F1 of transcripts is largest where a cell's probability exceeds half of it, about 0.75: 0.375 where pixels have 0.5.
+_ODDS_OF_NONE = 5 / 3
 
 
 def transcript_threshold(threshold: float) -> float:
