@@ -61,9 +61,7 @@ def operating_points(
             swept[name] = f"{prefix}_cells"
     names = {"ucs": table_key, **swept, **({} if vendor_key is None else {vendor_key: vendor_key})}
     nuclei_key = used["nuclei_key"] if used["nuclei_key"] in sdata else None
-    table = compare(
-        sdata, names, nuclei_key=nuclei_key, platform=used["platform"], expansions_um=expansions_um
-    )
+    table = compare(sdata, names, nuclei_key=nuclei_key, platform=used["platform"], expansions_um=expansions_um)
     for threshold, name in zip(thresholds, swept, strict=False):
         table.loc[name, "curve"] = _SWEPT
         table.loc[name, "threshold"] = threshold

@@ -85,9 +85,7 @@ def localization(
         msg = f"by={by!r} is no column of obs; there are: {listed(table.obs)}."
         raise KeyError(msg)
     groups = {None: slice(None)} if by is None else table.obs.groupby(by, observed=True).indices
-    frames = {
-        name: _of_cells(table[rows], alpha=alpha, fewest=min_transcripts) for name, rows in groups.items()
-    }
+    frames = {name: _of_cells(table[rows], alpha=alpha, fewest=min_transcripts) for name, rows in groups.items()}
     if all(frame["n_transcripts"].sum() == 0 for frame in frames.values()):
         msg = "No cell has transcripts both in its nucleus and outside of it: there is nothing to test."
         raise ValueError(msg)
