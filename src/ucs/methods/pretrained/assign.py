@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 GENE_WEIGHT = 0.5
 """Exponent of the likelihood of a transcript's gene: the net has seen it already, among those around it."""
 
-# The F1 of transcripts is largest where a cell's probability exceeds half of it (about 0.75): 0.375, with 0.5 of pixels.
+# The F1 of transcripts is largest where a cell's probability exceeds half of it: 0.375, where that of pixels is 0.5.
 _ODDS_OF_NONE = 5 / 3
 
 
