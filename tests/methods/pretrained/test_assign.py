@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ucs._kernels.transcripts import TranscriptMap, Window
-from ucs.methods.pretrained.assign import GENE_WEIGHT, move_transcripts, transcript_threshold
+from ucs.methods.pretrained.assign import GENE_WEIGHT, calibrated, move_transcripts
 
 FACTOR, GRID, N_GENES, N_CLUSTERS, N = 2, (9, 11), 6, 3, 5
 SHAPE = (GRID[0] * FACTOR, GRID[1] * FACTOR)
@@ -59,7 +59,7 @@ def owner_of(scene: dict, row: int, column: int, gene: int) -> int:
     cells = {c: v for c, v in odds.items() if c}
     if not cells:
         return -1
-    if sum(cells.values()) <= scene["threshold"] * sum(odds.values()):
+    if calibrated(sum(cells.values()) / sum(odds.values())) <= scene["threshold"]:
         return 0
     return max(cells, key=lambda c: (cells[c], -c))
 
@@ -99,9 +99,9 @@ def test_a_part_gives_the_same_as_the_whole() -> None:
     np.testing.assert_array_equal(part, whole[(whole[:, 0] >= 4) & (whole[:, 0] < 12)])
 
 
-def test_the_threshold_of_transcripts_runs_with_that_of_pixels():
-    values = [transcript_threshold(value) for value in (0.0, 0.25, 0.5, 0.75, 1.0)]
-    assert values[0] == 0
-    assert values[-1] == 1
-    assert values == sorted(values)
-    assert values[2] == pytest.approx(0.375)
+def test_calibration_keeps_the_order_and_the_ends():
+    at = [calibrated(p) for p in (0.0, 0.2, 0.5, 0.8, 1.0)]
+    assert at[0] == 0
+    assert at[-1] == 1
+    assert at == sorted(at)
+    assert at[2] == pytest.approx(0.625)

@@ -16,6 +16,7 @@ from ucs._kernels.transcripts import Window
 from ucs.methods import PretrainedParams, RasterSample
 from ucs.methods.model import Selection
 from ucs.methods.pretrained import predict as module
+from ucs.methods.pretrained.assign import calibrated
 from ucs.methods.pretrained.features import N_FEATURES
 from ucs.methods.pretrained.method import PRETRAINED
 from ucs.methods.pretrained.model import WEIGHTS, pretrained_net
@@ -136,7 +137,7 @@ def decide_oracle(owner, probability, factor, shape, threshold, nuclei):
                 labels[i, j] = nuclei[i, j]
             elif at.sum() > threshold:
                 labels[i, j] = at.argmax()
-            confidence[i, j] = 255 * origin[labels[i, j]]
+            confidence[i, j] = 255 * calibrated(min(origin[labels[i, j]], 1))
     return labels, confidence
 
 

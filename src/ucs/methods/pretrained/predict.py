@@ -16,7 +16,7 @@ from ucs._kernels.moved import FEATURE, OWNER, no_moves
 from ucs._kernels.transcripts import Window
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
 from ucs.methods.device import autocast, each_in_one_thread
-from ucs.methods.pretrained.assign import move_transcripts, transcript_threshold
+from ucs.methods.pretrained.assign import calibrated, move_transcripts
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
 from ucs.methods.pretrained.features import CONTEXT_UM, NucleusTable, net_features, read_maps
 from ucs.methods.pretrained.net import CLASSES, HALO, OwnerNet
@@ -187,7 +187,7 @@ class OwnerPredictor(TilePredictor):
             moves = move_transcripts(
                 task.transcripts.crop(task.core.seen_from(task.window)), (task.core.row0, task.core.column0), labels,
                 nuclei, scores.owner, scores.probability[1], (scores.row0, scores.column0), grid, self.factor,
-                transcript_threshold(self.threshold), task.table.membership, self.log_ratio,
+                self.threshold, task.table.membership, self.log_ratio,
             )  # fmt: skip
             moves[:, OWNER] = task.ids[moves[:, OWNER]]
             moves[:, FEATURE] = self.features[moves[:, FEATURE]]
@@ -288,7 +288,7 @@ def _decide(
                 if best >= 0 and in_any > threshold:
                     labels[i, j] = ids[best]
             if best >= 0:
-                confidence[i, j] = np.uint8(np.rint(255 * min(origin[best], 1.0)))
+                confidence[i, j] = np.uint8(np.rint(255 * calibrated(min(origin[best], 1.0))))
 
 
 @dataclass(frozen=True)
