@@ -111,7 +111,11 @@ def segment(sdata: SpatialData, setup: Setup, scratch: str) -> SpatialData:
         regions=setup.regions,
         markers=markers_of(sdata) if setup.markers else None,
         find_missing=setup.find_missing,
-        key_added={"confidence_column": "confidence", "min_transcripts": setup.min_transcripts},
+        key_added={
+            "confidence_column": "confidence",
+            "min_transcripts": setup.min_transcripts,
+            "outlines": "pixels",
+        },
         compute={
             "tile_size": setup.tile_size,
             "memory_limit": setup.memory_limit,

@@ -253,7 +253,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch, method: str, at: int, *, done: bo
 @pytest.mark.parametrize("earlier", [False, True], ids=["first", "overwrite"])
 @pytest.mark.parametrize(
     ("method", "at", "done"),
-    [("_write_element", 2, False), ("_write_element", 3, True), ("write_consolidated_metadata", 1, False)],
+    [("_write_element", 2, False), ("_write_element", 3, True)],
 )
 def test_interrupt_while_writing_leaves_the_store(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, earlier: bool, method: str, at: int, done: bool

@@ -122,6 +122,7 @@ def odd(tmp_path):
     for name, folder in folders.items():
         if name != "link":
             folder.mkdir()
+    (folders["made"] / "results").write_text("mine")
     (folders["locklink"] / "lock").symlink_to(elsewhere / "lock")
     os.mkfifo(folders["pipe"] / "lock")
     (folders["folder"] / "lock").mkdir()

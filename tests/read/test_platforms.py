@@ -73,7 +73,8 @@ def test_stereoseq_states_its_unit_and_the_weights_of_the_paper(sdata):
     assert (source.columns.count, source.um_per_unit, source.resolution) == ("count", 0.5, 0.5)
     sdata.attrs["stereoseq"] = {"um_per_unit": 0.715}
     assert find_source(sdata).um_per_unit == 0.715
-    assert find_source(sdata, um_per_unit=1.0).um_per_unit == 1.0
+    with pytest.raises(ValueError, match=r"1 um as given, but 0\.715 um by the object's attrs\['stereoseq'\]"):
+        find_source(sdata, um_per_unit=1.0)
     assert source.platform.params == {"paper": {"foreground_weights": (5.0, 1.0), "cell_weights": (5.0, 1.0)}}
 
 

@@ -13,7 +13,7 @@ from scenes import make_sdata, model, scene, segmented
 from typer.testing import CliRunner
 
 import ucs
-from ucs._files import store as _store
+from ucs._files import swap as _swap
 from ucs.cli import app
 
 
@@ -88,14 +88,14 @@ def test_other_values_are_named(store, write):
 
 def test_all_or_nothing(store, monkeypatch):
     before = digest(store)
-    put = _store._require_group
+    move = _swap._move
 
-    def fail(path, kind, key):
-        put(path, kind, key)
-        if kind == "points":
+    def fail(source, target):
+        move(source, target)
+        if target.parent.name == "points":
             raise OSError("the disk is gone")
 
-    monkeypatch.setattr(_store, "_require_group", fail)
+    monkeypatch.setattr(_swap, "_move", fail)
     sdata = sd.read_zarr(store)
     with pytest.raises(OSError, match="the disk is gone"):
         segmented(sdata, inplace=True, write="points")

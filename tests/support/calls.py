@@ -20,17 +20,19 @@ EXACT = {"outlines": "pixels"}
 def segment(sdata: SpatialData, *keys: Any, **options: Any) -> SpatialData:
     """A new object with cells."""
     quiet = QUIET if options.get("model") is not None else TRAINED
-    return ucs.tl.segment(sdata, *keys, **grouped(**{**quiet, **EXACT, "inplace": False, **options}))
+    return ucs.tl.segment(sdata, *keys, **grouped(**{**quiet, **_exact(options), "inplace": False, **options}))
 
 
 def predict(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
     """A new object with the cells of a model."""
-    return ucs.tl.predict(sdata, model, *keys, **grouped(**{**QUIET, **EXACT, "inplace": False, **options}))
+    return ucs.tl.predict(sdata, model, *keys, **grouped(**{**QUIET, **_exact(options), "inplace": False, **options}))
 
 
 def find_missing(sdata: SpatialData, model: Any, *keys: Any, **options: Any) -> SpatialData:
     """A new object with the cells of a model, those without a nucleus among them."""
-    return ucs.tl.find_missing(sdata, model, *keys, **grouped(**{**QUIET, **EXACT, "inplace": False, **options}))
+    return ucs.tl.find_missing(
+        sdata, model, *keys, **grouped(**{**QUIET, **_exact(options), "inplace": False, **options})
+    )
 
 
 def train(sdata: SpatialData | list[SpatialData], *keys: Any, **options: Any) -> Any:
@@ -45,6 +47,11 @@ def check(sdata: SpatialData, *keys: Any, **options: Any) -> dict[str, Any]:
     given = grouped(**{**quiet, "estimate": False, **options})
     del given["progress"]
     return ucs.pp.check(sdata, *keys, **given)
+
+
+def _exact(options: dict[str, Any]) -> dict[str, Any]:
+    """Outlines along pixels, unless the names of the results are given in a form that has no room for it."""
+    return EXACT if isinstance(options.get("key_added", {}), str | dict) else {}
 
 
 def grouped(**given: Any) -> dict[str, Any]:

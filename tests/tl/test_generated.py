@@ -13,6 +13,7 @@ from generated import finest, generate, snapshot
 from invariants import assert_invariants, matrix_between
 
 IN_GATE, AT_A_TIME = 24, 2
+_ON_A_BORDER = 1e-6  # a centre on the border of two pixels counts for the later one, whatever rounding makes of it
 MORE = int(os.environ.get("UCS_GENERATED", "1000"))
 
 
@@ -61,7 +62,7 @@ def nuclei_of(out, key):
             found[shapely.contains_xy(polygon, x, y)] = number
         return found.reshape(row.shape)
     labels = finest(out[key])
-    i, j = np.floor(y).astype(int), np.floor(x).astype(int)
+    i, j = np.floor(y + _ON_A_BORDER).astype(int), np.floor(x + _ON_A_BORDER).astype(int)
     inside = (i >= 0) & (j >= 0) & (i < labels.shape[0]) & (j < labels.shape[1])
     found = np.zeros(row.size, dtype=np.int64)
     found[inside] = np.searchsorted(np.unique(labels), labels[i[inside], j[inside]])

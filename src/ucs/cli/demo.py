@@ -175,10 +175,13 @@ def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:
 
 
 def _marker_colors(sdata: SpatialData) -> dict[str, tuple[float, float, float, float]]:
-    """Give each marker gene the colour of its cell type."""
+    """Give each marker gene that has transcripts the colour of its cell type."""
     from matplotlib import colormaps
 
-    marker_of = sdata.tables["true_table"].var["marker_of"].dropna()
+    truth = sdata.tables["true_table"]
+    marker_of = truth.var["marker_of"][
+        truth.var_names.isin(sdata.points["transcripts"]["feature_name"].unique())
+    ].dropna()
     palette = colormaps["Dark2"]
     return {gene: palette(code % palette.N) for gene, code in marker_of.cat.codes.items()}
 
