@@ -175,15 +175,14 @@ def _fullest_part(sdata: SpatialData) -> tuple[float, float, float, float]:
 
 
 def _marker_colors(sdata: SpatialData) -> dict[str, tuple[float, float, float, float]]:
-    """Give each marker gene that has transcripts the colour of its cell type."""
+    """Give each marker gene that the cells have the colour of its cell type."""
     from matplotlib import colormaps
 
-    truth = sdata.tables["true_table"]
-    marker_of = truth.var["marker_of"][
-        truth.var_names.isin(sdata.points["transcripts"]["feature_name"].unique())
-    ].dropna()
+    table = sdata.tables["ucs_table"]
+    found = table.var_names[np.asarray(table.X.sum(axis=0)).ravel() > 0]
+    marker_of = sdata.tables["true_table"].var["marker_of"].dropna()
     palette = colormaps["Dark2"]
-    return {gene: palette(code % palette.N) for gene, code in marker_of.cat.codes.items()}
+    return {gene: palette(code % palette.N) for gene, code in marker_of.cat.codes.items() if gene in found}
 
 
 def _add_legend(figure: Figure) -> None:
