@@ -124,7 +124,8 @@ def test_other_columns_are_still_those_of_the_files(tmp_path):
 def test_queries_and_plots(tmp_path):
     plot = pytest.importorskip("spatialdata_plot")
     frame = scene().points
-    sdata = in_store(tmp_path / "tissue.zarr", cut(frame, 11, empty=True, restart=False))  # spatialdata plots no other index
+    parts = cut(frame, 11, empty=True, restart=False)  # spatialdata plots no other index
+    sdata = in_store(tmp_path / "tissue.zarr", parts)
     ucs.tl.aggregate(sdata, "nucleus_labels", points_column_added="label")
     expected = expected_labels(frame)
     part = sdata.query.bounding_box(
