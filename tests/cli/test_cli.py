@@ -316,7 +316,7 @@ def test_ctrl_c_in_the_middle(store: Path):
         stdout, stderr = process.communicate(timeout=60)
     assert first.startswith("INFO     Input")
     assert process.returncode == 130, stderr
-    assert stderr.splitlines()[-1] == f"ucs: interrupted; {store} is as it was."
+    assert stderr.splitlines()[-1].endswith(f"ucs: interrupted; {store} is as it was.")  # maybe amid a line of the log
     assert stdout == ""
     assert tree(store.parent) == before
 
