@@ -89,3 +89,19 @@ def bands(raster: Raster) -> Iterator[tuple[int, NDArray]]:
     rows = _ROWS if isinstance(raster, np.ndarray) else chunk_shape(raster)[0]
     for row0 in range(0, raster.shape[0], rows):
         yield row0, np.asarray(raster[row0 : row0 + rows])
+
+
+def values_at(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
+    """Return ``(n,)`` values of pixels; of a raster in chunks, one window is read for each chunk that holds some."""
+    if isinstance(raster, np.ndarray):
+        return raster[row, column]
+    height, width = chunk_shape(raster)
+    chunk = row // height * (raster.shape[1] // width + 1) + column // width
+    order = np.argsort(chunk, kind="stable")
+    out = np.empty(len(row), dtype=raster.dtype)
+    for some in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1):
+        if len(some):
+            i, j = row[some], column[some]
+            window = raster[int(i.min()) : int(i.max()) + 1, int(j.min()) : int(j.max()) + 1]
+            out[some] = np.asarray(window)[i - i.min(), j - j.min()]
+    return out

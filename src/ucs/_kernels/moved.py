@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ucs._kernels.bands import values_at
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -83,7 +85,7 @@ class MovedTranscripts:
         if not len(self.moves):
             return counts
         row, column, feature, count, owner, _ = self.moves.T
-        before = pixels(labels, row.astype(np.int64), column.astype(np.int64))
+        before = values_at(labels, row.astype(np.int64), column.astype(np.int64))
         cells = np.concatenate([before, owner]).astype(np.int64)
         change = np.concatenate([-count, count])
         features = np.concatenate([feature, feature])
@@ -93,21 +95,3 @@ class MovedTranscripts:
         out.eliminate_zeros()
         out.sort_indices()
         return out
-
-
-def pixels(raster: Raster, row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray:
-    """Return ``(n,)`` values of pixels; of a raster in chunks, one window is read for each chunk that holds some."""
-    from ucs._kernels.bands import chunk_shape
-
-    if isinstance(raster, np.ndarray):
-        return raster[row, column]
-    height, width = chunk_shape(raster)
-    chunk = row // height * (raster.shape[1] // width + 1) + column // width
-    order = np.argsort(chunk, kind="stable")
-    out = np.empty(len(row), dtype=raster.dtype)
-    for some in np.split(order, np.flatnonzero(np.diff(chunk[order])) + 1):
-        if len(some):
-            i, j = row[some], column[some]
-            window = raster[int(i.min()) : int(i.max()) + 1, int(j.min()) : int(j.max()) + 1]
-            out[some] = np.asarray(window)[i - i.min(), j - j.min()]
-    return out

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from ucs._kernels.moved import pixels
+from ucs._kernels.bands import values_at
 from ucs._read.bins import centres_of
 from ucs._read.grid import Grid
 from ucs._utils.checks import check_name
@@ -85,7 +85,7 @@ class LabelLookup:
             row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + _BORDER_TOLERANCE).astype(np.int64)
         h, w = self.labels.shape
         inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
-        label = pixels(self.labels, row[inside], column[inside])
+        label = values_at(self.labels, row[inside], column[inside])
         if self.moves is not None and feature is not None:
             label = self.moves.instead_of(label, row[inside], column[inside], feature[inside])
         out = np.zeros(len(row), dtype=self.dtype)

@@ -14,7 +14,7 @@ from numba import njit
 from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, tiles_of
 from ucs.methods.pretrained.candidates import find_candidates
-from ucs.methods.pretrained.survey import pooled, window_of
+from ucs.methods.pretrained.survey import pooled, squares_of, window_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,25 +55,22 @@ def cluster_rings(
     against = np.ascontiguousarray((log_ratio[:-1] - log_ratio[-1]).T)
     fit, count, expected = (np.zeros((n_clusters, N_RINGS)) for _ in range(3))
     n, factor, um_per_px = len(survey.boxes) - 1, survey.factor, survey.um_per_px
-    net_um2 = (factor * um_per_px) ** 2
+    net_um2, level = (factor * um_per_px) ** 2, np.exp(survey.level)
     for core in _tiles_with_nuclei(survey):
         window = window_of(core, survey.nuclei, survey.boxes, survey.axes, um_per_px)
         ids, local = renumber(survey.nuclei[window.slices], n)
         found = find_candidates(
             local, bounding_boxes(local, len(ids) - 1), survey.axes[ids], factor=factor, um_per_px=um_per_px
         )
-        inner = core.seen_from(window)
-        coarse = np.s_[
-            inner.row0 // factor : -(-inner.row1 // factor), inner.column0 // factor : -(-inner.column1 // factor)
-        ]
+        coarse = squares_of(core.seen_from(window), factor)
         ring = np.searchsorted(RINGS_UM, found.distance[0][coarse], side="right").astype(np.int64)
         owner = ids[found.owner[0][coarse]]
         ring[owner == 0] = N_RINGS
         of_genes = survey.selection.of(survey.transcripts.crop(core))
-        pixels = pooled(np.ones(core.shape, dtype=np.uint8), factor) / factor**2 * net_um2
+        area = pooled(np.ones(core.shape, dtype=np.uint8), factor) / factor**2 * net_um2
         _add(
-            of_genes.row_start, of_genes.column, of_genes.feature, of_genes.count, factor, ring, owner, pixels,
-            membership, np.exp(survey.level), against, fit, count, expected,
+            of_genes.row_start, of_genes.column, of_genes.feature, of_genes.count, factor, ring, owner, area,
+            membership, level, against, fit, count, expected,
         )  # fmt: skip
     return _shrunk(fit, count, expected)
 

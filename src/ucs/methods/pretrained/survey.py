@@ -138,7 +138,7 @@ def measure_tissue(
         totals = of_genes.totals()
         inside[0] += np.bincount(fine_nuclei.ravel(), weights=totals.ravel(), minlength=n + 1).astype(np.int64)
         inside[1] += np.bincount(fine_nuclei.ravel(), minlength=n + 1)
-        coarse = _cells_of_grid(inner, factor)
+        coarse = squares_of(inner, factor)
         ring, owner = np.digitize(found.distance[0][coarse], RINGS_UM), ids[found.owner[0][coarse]]
         count, touched = pooled(totals, factor), pooled(fine_nuclei > 0, factor) > 0
         pixels = pooled(np.ones(totals.shape, dtype=np.uint8), factor) / factor**2
@@ -147,7 +147,7 @@ def measure_tissue(
         lies_far = is_far[of_genes.rows() // factor, of_genes.column // factor]
         counted = np.bincount(of_genes.feature[lies_far], weights=of_genes.count[lies_far], minlength=len(far))
         far += counted.astype(np.int64)
-        at = _cells_of_grid(core, bin_px)
+        at = squares_of(core, bin_px)
         for number in range(N_RINGS + 1):
             here = ring == number
             binned[0, number][at] = pooled(np.where(here, count, 0), BIN)
@@ -163,7 +163,7 @@ def measure_tissue(
     return TissueSurvey(transcripts, selection, nuclei, boxes, axes, factor, um_per_px, level, area, rings, far, maps)
 
 
-def _cells_of_grid(window: Window, side: int) -> tuple[slice, slice]:
+def squares_of(window: Window, side: int) -> tuple[slice, slice]:
     """Return the squares of ``side`` pixels that a window touches; it begins with a whole one."""
     return (
         slice(window.row0 // side, -(-window.row1 // side)),
