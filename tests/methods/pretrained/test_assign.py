@@ -21,7 +21,7 @@ def scene(seed: int) -> dict:
     row, column, gene = (random.integers(0, k, m) for k in (*SHAPE, N_GENES))
     owner = random.integers(0, N + 1, (2, *GRID)).astype(np.int32)
     owner[1][owner[1] == owner[0]] = 0
-    probability = random.dirichlet([1, 1, 1], GRID).transpose(2, 0, 1).astype(np.float32)
+    probability = random.dirichlet([1, 1, 1], (2, *GRID)).transpose(0, 3, 1, 2).astype(np.float32)
     membership = np.vstack([np.zeros(N_CLUSTERS), random.dirichlet([1] * N_CLUSTERS, N)]).astype(np.float32)
     nuclei = np.where(random.random(SHAPE) < 0.1, random.integers(1, N + 1, SHAPE), 0).astype(np.int32)
     return {
@@ -48,11 +48,11 @@ def owner_of(scene: dict, row: int, column: int, gene: int) -> int:
     for a, b in itertools.product((0, 1), (0, 1)):
         weight = abs(1 - a - (y - math.floor(y))) * abs(1 - b - (x - math.floor(x)))
         i, j = (min(max(math.floor(v) + d, 0), n - 1) for v, d, n in zip((y, x), (a, b), GRID, strict=True))
-        odds[0] += weight * scene["probability"][2, i, j]
+        odds[0] += weight * scene["probability"][1, 2, i, j]
         for number in (0, 1):
             c = int(scene["owner"][number, i, j])
             if c:
-                odds[c] = odds.get(c, 0.0) + weight * scene["probability"][number, i, j]
+                odds[c] = odds.get(c, 0.0) + weight * scene["probability"][1, number, i, j]
     for c in odds:
         likelihood = share[-1, gene] if c == 0 else scene["membership"][c] @ share[:-1, gene]
         odds[c] *= likelihood**GENE_WEIGHT
@@ -92,7 +92,7 @@ def test_a_part_gives_the_same_as_the_whole() -> None:
     part = move_transcripts(
         **given | {
             "transcripts": crop, "corner": (4, 0), "labels": given["labels"][rows], "nuclei": given["nuclei"][rows],
-            "owner": given["owner"][:, 1:8], "probability": given["probability"][:, 1:8], "first": (1, 0),
+            "owner": given["owner"][:, 1:8], "probability": given["probability"][:, :, 1:8], "first": (1, 0),
         }
     )  # fmt: skip
     part[:, 0] += 4

@@ -8,6 +8,7 @@ import numpy as np
 from numba import njit
 
 from ucs._kernels.moved import COLUMNS
+from ucs.methods.pretrained.between import MOST, read_between
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,8 +57,7 @@ def move_transcripts(
     labels, nuclei
         ``(h, w)`` ids.
     owner, probability
-        ``(2, H, W)`` candidates on net pixels, and how likely a transcript there comes from them or from none,
-        ``(3, H, W)``.
+        ``(2, H, W)`` candidates on net pixels, and the net's probabilities ``(2, 3, H, W)``.
     first, grid
         Row and column of the first of these net pixels, and how many there are in the whole raster.
     factor
@@ -103,39 +103,16 @@ def _move(
 ) -> int:
     half = (factor - 1) / 2
     n_clusters = membership.shape[1]
-    ids = np.empty(8, dtype=np.int32)
-    odds = np.empty(8)
+    ids, place, odds = np.empty(MOST, dtype=np.int32), np.empty(MOST), np.empty(MOST)
     moved = 0
     for i in range(len(row_start) - 1):
         y = (top + i - half) / factor
-        low_y = int(np.floor(y))
         for e in range(row_start[i], row_start[i + 1]):
             j, gene = columns[e], features[e]
             if nuclei[i, j] > 0:
                 continue
             x = (left + j - half) / factor
-            low_x = int(np.floor(x))
-            n, none = 0, 0.0
-            for a in range(2):
-                for b in range(2):
-                    weight = (y - low_y if a else 1 - (y - low_y)) * (x - low_x if b else 1 - (x - low_x))
-                    if weight == 0:
-                        continue
-                    row = min(max(low_y + a, 0), n_rows - 1) - row0
-                    column = min(max(low_x + b, 0), n_columns - 1) - column0
-                    none += weight * probability[2, row, column]
-                    for number in range(2):
-                        c = owner[number, row, column]
-                        if c == 0:
-                            continue
-                        at = n
-                        for k in range(n):
-                            if ids[k] == c:
-                                at = k
-                        if at == n:
-                            ids[n], odds[n] = c, 0.0
-                            n += 1
-                        odds[at] += weight * probability[number, row, column]
+            n, _, none = read_between(owner, probability, y, x, row0, column0, n_rows, n_columns, ids, place, odds)
             if n == 0:
                 continue
             total = none * share[n_clusters, gene] ** gene_weight

@@ -17,6 +17,7 @@ from ucs._kernels.transcripts import Window
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
 from ucs.methods.device import autocast, each_in_one_thread
 from ucs.methods.pretrained.assign import calibrated, move_transcripts
+from ucs.methods.pretrained.between import MOST, read_between
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
 from ucs.methods.pretrained.features import CONTEXT_UM, NucleusTable, net_features, read_maps
 from ucs.methods.pretrained.net import CLASSES, HALO, OwnerNet
@@ -186,7 +187,7 @@ class OwnerPredictor(TilePredictor):
         if self.features is not None:
             moves = move_transcripts(
                 task.transcripts.crop(task.core.seen_from(task.window)), (task.core.row0, task.core.column0), labels,
-                nuclei, scores.owner, scores.probability[1], (scores.row0, scores.column0), grid, self.factor,
+                nuclei, scores.owner, scores.probability, (scores.row0, scores.column0), grid, self.factor,
                 self.threshold, task.table.membership, self.log_ratio,
             )  # fmt: skip
             moves[:, OWNER] = task.ids[moves[:, OWNER]]
@@ -240,38 +241,12 @@ def _decide(
     foreground: NDArray,
 ) -> None:
     half = (factor - 1) / 2
-    ids = np.empty(8, dtype=np.int32)
-    place = np.empty(8)
-    origin = np.empty(8)
+    ids, place, origin = np.empty(MOST, dtype=np.int32), np.empty(MOST), np.empty(MOST)
     for i in range(labels.shape[0]):
         y = (top + i - half) / factor
-        low_y = int(np.floor(y))
         for j in range(labels.shape[1]):
             x = (left + j - half) / factor
-            low_x = int(np.floor(x))
-            n, in_any = 0, 0.0
-            for a in range(2):
-                for b in range(2):
-                    weight = (y - low_y if a else 1 - (y - low_y)) * (x - low_x if b else 1 - (x - low_x))
-                    if weight == 0:
-                        continue
-                    row = min(max(low_y + a, 0), n_rows - 1) - row0
-                    column = min(max(low_x + b, 0), n_columns - 1) - column0
-                    for number in range(2):
-                        c = owner[number, row, column]
-                        if c == 0:
-                            continue
-                        p = weight * probability[0, number, row, column]
-                        in_any += p
-                        at = n
-                        for k in range(n):
-                            if ids[k] == c:
-                                at = k
-                        if at == n:
-                            ids[n], place[n], origin[n] = c, 0.0, 0.0
-                            n += 1
-                        place[at] += p
-                        origin[at] += weight * probability[1, number, row, column]
+            n, in_any, _ = read_between(owner, probability, y, x, row0, column0, n_rows, n_columns, ids, place, origin)
             own = nuclei[i, j]
             best = -1
             for k in range(n):
