@@ -7,7 +7,7 @@ costs next to nothing; torch, numba and spatialdata come in with the first funct
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.compiled import provide_cache
@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
 provide_cache()  # before any module asks Numba to keep what it compiles
 
-__version__ = version("spatialdata-ucs")
+try:
+    __version__ = version("spatialdata-ucs")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
 
 _SUBMODULES = ("datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl")
 

@@ -22,6 +22,7 @@ from ucs.methods.device import resolve_device
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from distributed import Client
 
     from ucs._kernels.transcripts import Window
@@ -169,7 +170,7 @@ def _work(
     task = _load(file)
     with _ONE_AT_A_TIME:
         where = resolve_device(device)
-        predictor = _predictor(predictor_file, Path(predictor_file).stat().st_mtime_ns).on(where)
+        predictor = _predictor(predictor_file, Path(predictor_file).stat().st_mtime_ns, where)
         cells = predictor.decide(predictor.forward(task, device=where, tile_size=tile_size))
     folder, names = rasters
     put_from_elsewhere(Path(folder), names, number, core, cells)
@@ -177,9 +178,9 @@ def _work(
 
 
 @lru_cache(maxsize=1)
-def _predictor(file: str, _changed: int) -> TilePredictor:
-    """Read the models once, not for each tile."""
-    return _load(file)
+def _predictor(file: str, _changed: int, device: torch.device) -> TilePredictor:
+    """Read the models and send them to the device once, not for each tile."""
+    return _load(file).on(device)
 
 
 def _dump(file: Path, content: Any) -> None:

@@ -86,7 +86,6 @@ def run_tiles(
                 output.put(number, tiles[number], cells)
                 count()
                 release_unused()  # each thread of the nets keeps what it has used
-    plan.predictor.on(resolve_device("cpu"))  # models stay where they were
     with stages.stage("refine", unit="tile") as update:
         refine_output(output, nuclei, n, update)
     moved = MovedTranscripts.of_tiles(nuclei.shape, n_features, output.all_moves(len(tiles)))

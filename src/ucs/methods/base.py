@@ -129,7 +129,7 @@ class TilePredictor(ABC):
 
     @abstractmethod
     def on(self, device: torch.device) -> TilePredictor:
-        """Return the predictor with its nets on a device; those of this one may move there, too."""
+        """Return the predictor with its nets on a device; those of this one stay where they are."""
 
     @abstractmethod
     def forward(self, task: Any, *, device: torch.device, tile_size: int) -> Any:

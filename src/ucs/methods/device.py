@@ -7,23 +7,34 @@ threads. On a CPU every operation therefore runs in one thread, and several thre
 from __future__ import annotations
 
 import contextlib
+import copy
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
+from torch import nn
+
+from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
+    from numpy.typing import NDArray
+    from torch import Tensor
+
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Net = TypeVar("_Net", bound=nn.Module)
+
+_FITTING: WeakKeyDictionary[nn.Module, int] = WeakKeyDictionary()  # blocks at once that a net was halved to
 
 _BLOCKS_PER_THREAD = 8  # that wait for a thread, and for being looked at
 
 
 def resolve_device(device: str | torch.device = "auto") -> torch.device:
-    """Return the device to compute on.
+    """Return the device to compute on, with its number: which GPU "cuda" is may differ between threads.
 
     Parameters
     ----------
@@ -37,8 +48,8 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     """
     if str(device) == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            return _numbered(torch.device("cuda"))
+        return _numbered(torch.device("mps" if torch.backends.mps.is_available() else "cpu"))
     available = ["cpu"]
     available += [f"cuda:{i}" for i in range(torch.cuda.device_count())]
     available += ["mps"] if torch.backends.mps.is_available() else []
@@ -51,7 +62,26 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     if name not in available:
         msg = f"device={device!r} is not there; available here: {', '.join(available)} (or 'auto')."
         raise ValueError(msg)
-    return resolved
+    return _numbered(resolved)
+
+
+def _numbered(device: torch.device) -> torch.device:
+    """Return the device as its tensors name it; ``torch.device("cuda") != torch.device("cuda:0")``."""
+    if device.type == "cpu" or ":" in str(device):
+        return device
+    return torch.device(device.type, torch.cuda.current_device() if device.type == "cuda" else 0)
+
+
+def net_on(net: _Net, device: torch.device) -> _Net:
+    """Return a net on a device: itself if it is there, else a copy, so that a user's model stays where it is."""
+    there = next(net.parameters()).device == device
+    return net if there else copy.deepcopy(net).to(device)
+
+
+def sent(values: NDArray, device: torch.device) -> Tensor:
+    """Return an array as a tensor on a device; from pinned memory a copy to a GPU need not be waited for."""
+    tensor = torch.from_numpy(values)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 def autocast(device: torch.device) -> AbstractContextManager:
@@ -97,14 +127,90 @@ def each_in_one_thread(
                     take(item, result)
 
 
+def blocks_at_once(device: torch.device, tile_size: int, side: int) -> int:
+    """Return how many blocks of a side go through a net at once; one on a CPU, whose arithmetic depends on it."""
+    return 1 if device.type == "cpu" else max(1, (tile_size // side) ** 2)
+
+
+def each_block(
+    compute: Callable[[Sequence[_Item]], tuple[NDArray, ...]],
+    blocks: Sequence[_Item],
+    take: Callable[..., None],
+    *,
+    net: nn.Module,
+    device: torch.device,
+    at_once: int,
+) -> None:
+    """Send blocks through a net, as many at once as the device's memory takes, and take what comes out in their order.
+
+    Parameters
+    ----------
+    compute
+        Returns arrays ``(k, ...)`` for ``k`` blocks. It is called with ``at_once`` of them, or where memory does not
+        suffice with half as many; if fewer are left the last one is repeated, so that all go through in one shape.
+    blocks
+        All blocks.
+    take
+        Called with a block and what each array holds of it.
+    net
+        Whose batches these are: what does not fit is not tried again with it.
+    device
+        Where to compute.
+    at_once
+        Of :func:`blocks_at_once`.
+    """
+
+    def together(some: Sequence[_Item]) -> list[tuple[NDArray, ...]]:
+        made: list[tuple[NDArray, ...]] = []
+        while len(made) < len(some):
+            size, first = min(at_once, _FITTING.get(net, at_once)), len(made)
+            arrays = _unless_too_much(compute, [some[min(first + k, len(some) - 1)] for k in range(size)])
+            if arrays is not None:
+                made += list(zip(*arrays, strict=True))[: len(some) - first]
+                continue
+            _FITTING[net] = size // 2
+            logger.warning("The device's memory does not take %d blocks at once: on with %d.", size, size // 2)
+            if device.type == "cuda":
+                torch.cuda.empty_cache()
+        return made
+
+    def enter(some: Sequence[_Item], made: list[tuple[NDArray, ...]]) -> None:
+        for block, values in zip(some, made, strict=True):
+            take(block, *values)
+
+    some = [blocks[first : first + at_once] for first in range(0, len(blocks), at_once)]
+    each_in_one_thread(together, some, enter, device)
+
+
+def _unless_too_much(
+    compute: Callable[[Sequence[_Item]], tuple[NDArray, ...]], blocks: Sequence[_Item]
+) -> tuple[NDArray, ...] | None:
+    """Return what is computed of several blocks; None if memory does not suffice.
+
+    By then the error is gone, which holds all frames and so all tensors: only now can their memory be freed.
+    """
+    try:
+        return compute(blocks)
+    except RuntimeError as error:
+        if len(blocks) == 1 or not _is_out_of_memory(error):
+            raise
+        return None
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Tell errors of a device's memory; those of cuDNN, cuBLAS, pinned memory and MPS have no class of their own."""
+    text = str(error)
+    return isinstance(error, torch.cuda.OutOfMemoryError) or "out of memory" in text or "ALLOC_FAILED" in text
+
+
 def precision(device: torch.device) -> str:
     """Name the arithmetic that :func:`autocast` gives on a device."""
     return "bfloat16" if _has_bfloat16(device) else "float32"
 
 
 def _has_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+    if device.type == "cuda":  # before Ampere bfloat16 is emulated, and slower than float32
+        return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type != "cpu":
         return False
     capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-import pandas as pd
 
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
@@ -14,6 +13,7 @@ from ucs._utils.log import logger
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import pandas as pd
     from numpy.typing import NDArray
 
 Markers: TypeAlias = "Mapping[str, Iterable[str]] | pd.DataFrame"
@@ -60,6 +60,8 @@ def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -
         logger.warning("%d of %d markers are not in the table: %s.", len(unknown), len(named), listed(unknown))
     if without:
         logger.warning("%d of %d types have no marker in the table: %s.", len(without), len(of_type), listed(without))
+    import pandas as pd  # here, since the engine needs it for markers alone
+
     kept = genes[genes.isin(list(named))]
     rows = {name: kept.isin(list(chosen)) for name, chosen in of_type.items() if name not in without}
     return pd.DataFrame.from_dict(rows, orient="index", columns=kept).astype(bool)
@@ -67,6 +69,8 @@ def marker_matrix(markers: Markers, genes: pd.Index, *, fewest_types: int = 2) -
 
 def marker_table(markers: Markers, genes: Sequence[str]) -> tuple[list[str], NDArray[np.bool_]]:
     """Return the types that have a marker among the genes, and ``(types, genes)``; see :func:`marker_matrix`."""
+    import pandas as pd
+
     index = pd.Index(genes)
     of_type = marker_matrix(markers, index)
     is_marker = np.zeros((len(of_type), len(index)), dtype=bool)
@@ -88,6 +92,8 @@ def markers_by_type(markers: Markers) -> dict[str, list[str]]:
                 msg = f"markers[{name!r}] is the text {genes!r}: pass a list of genes."
                 raise TypeError(msg)
         return {str(name): [str(gene) for gene in genes] for name, genes in markers.items()}
+    import pandas as pd
+
     if not isinstance(markers, pd.DataFrame):
         msg = f"markers is a {type(markers).__name__}: pass a mapping from type to genes, or a DataFrame."
         raise TypeError(msg)

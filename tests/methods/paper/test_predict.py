@@ -284,5 +284,4 @@ def test_on_a_gpu(setting):
     predictor = setting.plan.predictor.on(device)
     task = setting.plan.task(Window(0, 0, *SHAPE))
     made = predictor.decide(predictor.forward(task, device=device, tile_size=300))
-    predictor.on(CPU)
     assert (made.labels == setting.expected["labels"]).mean() > 0.99

@@ -12,6 +12,7 @@ from ucs.methods.density.confidence import confidence_of, share_from_cells
 from ucs.methods.density.ownership import Evidence, choose_owners
 from ucs.methods.density.surroundings import cell_probability
 from ucs.methods.density.training import DensityData, predict_density
+from ucs.methods.device import net_on
 
 if TYPE_CHECKING:
     import torch
@@ -101,8 +102,8 @@ class DensityPredictor(TilePredictor):
     threshold: float
 
     def on(self, device: torch.device) -> DensityPredictor:
-        """Return the predictor with its nets on a device; those of this object may move there, too."""
-        return replace(self, nets=tuple(replace(one, net=one.net.to(device)) for one in self.nets))
+        """Return the predictor with its nets on a device; those of this object stay where they are."""
+        return replace(self, nets=tuple(replace(one, net=net_on(one.net, device)) for one in self.nets))
 
     def forward(self, task: DensityTask, *, device: torch.device, tile_size: int) -> DensityScores:
         """Predict how likely each pixel lies in a cell."""

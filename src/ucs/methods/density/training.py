@@ -11,10 +11,9 @@ import numpy as np
 import torch
 
 from ucs._kernels.transcripts import Window
-from ucs._utils.log import logger
 from ucs.methods.density.net import HALO, DensityNet, count_scale, geometry
 from ucs.methods.density.statistics import Overview
-from ucs.methods.device import autocast, each_in_one_thread, one_thread
+from ucs.methods.device import autocast, blocks_at_once, each_block, one_thread, sent
 from ucs.methods.optimize import cosine_schedule
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ def _loss(
         places.append(around)
         wanted.append(_outside(look.distance[HALO:-HALO, HALO:-HALO]))
     counts, place, target, weight = (
-        torch.from_numpy(np.stack(parts).astype(np.float32)).to(device) for parts in (seen, places, unseen, wanted)
+        sent(np.stack(parts).astype(np.float32), device) for parts in (seen, places, unseen, wanted)
     )
     log_mean = torch.tensor([math.log(data[number].mean) for number, _ in windows], device=device)[:, None, None]
     with autocast(device):
@@ -218,29 +217,32 @@ def predict_density(
     owner = around.nearest.owner
     core = core or Window(0, 0, *out.shape)
     wanted, block_columns = wanted_blocks(data, core)
-    batch_size = 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
-    batches = _Batches(net, device, batch_size, data.mean / around.um_per_px**2)
-    scale = count_scale(data.mean)
+    scale, per_um2 = count_scale(data.mean), data.mean / around.um_per_px**2
+    done = 0
 
     def window_of(k: int) -> Window:
         row0, column0 = core.row0 + (k // block_columns) * BLOCK, core.column0 + (k % block_columns) * BLOCK
         return Window(row0, column0, row0 + BLOCK, column0 + BLOCK)
 
-    def predict(chosen: NDArray[np.int64]) -> NDArray[np.float32]:
-        looks = [data.look(window_of(int(k)).grown(HALO)) for k in chosen]
+    @torch.inference_mode()
+    def predict(chosen: Sequence[int]) -> tuple[NDArray[np.float32]]:
+        looks = [data.look(window_of(k).grown(HALO)) for k in chosen]
         counts = np.stack([look.totals for look, _ in looks]).astype(np.float32) * scale
-        return batches.run(counts, np.stack([place for _, place in looks]))
+        place = np.stack([place for _, place in looks])
+        with autocast(device):
+            log_ratio = net(sent(counts, device), sent(place, device))
+        return ((torch.exp(log_ratio.float()) * per_um2).cpu().numpy(),)
 
-    def enter(chosen: NDArray[np.int64], density: NDArray[np.float32]) -> None:
-        for k, block in zip(chosen, density, strict=True):
-            inside = window_of(int(k)).meet(core)
-            mine = data.mine[owner[inside.slices]]
-            out[inside.slices][mine] = block[: inside.shape[0], : inside.shape[1]][mine]
-        progress(int(np.searchsorted(wanted, chosen[-1])) + 1, len(wanted))
+    def enter(k: int, density: NDArray[np.float32]) -> None:
+        nonlocal done
+        inside = window_of(k).meet(core)
+        mine = data.mine[owner[inside.slices]]
+        out[inside.slices][mine] = density[: inside.shape[0], : inside.shape[1]][mine]
+        done += 1
+        progress(done, len(wanted))
 
-    each_in_one_thread(
-        predict, [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)], enter, device
-    )
+    at_once = blocks_at_once(device, tile_size, BLOCK)
+    each_block(predict, wanted.tolist(), enter, net=net, device=device, at_once=at_once)
 
 
 def wanted_blocks(data: DensityData, core: Window) -> tuple[NDArray[np.int64], int]:
@@ -257,51 +259,3 @@ def wanted_blocks(data: DensityData, core: Window) -> tuple[NDArray[np.int64], i
         np.add.at(change, (rows, columns), sign)
     near = change.cumsum(axis=0).cumsum(axis=1)[:-1, :-1]
     return np.flatnonzero(near), n_columns
-
-
-class _Batches:
-    """Sends blocks through a net, as many at once as the device's memory takes.
-
-    Parameters
-    ----------
-    net, device
-        The net, and where it is.
-    size
-        Blocks at once at most. Fewer are filled up, so that all go through in one shape.
-    per_um2
-        Density of the mean count.
-    """
-
-    def __init__(self, net: DensityNet, device: torch.device, size: int, per_um2: float) -> None:
-        self.net, self.device, self.size, self.per_um2 = net, device, size, per_um2
-
-    def run(self, counts: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the densities of blocks; see :class:`DensityNet`."""
-        out, first = [], 0
-        while first < len(counts):
-            size = self.size
-            some = np.minimum(np.arange(first, first + size), len(counts) - 1)
-            try:
-                out.append(self._pass(counts[some], place[some])[: len(counts) - first])
-            except torch.OutOfMemoryError:
-                if size == 1:
-                    raise
-                self.size = size // 2
-                logger.warning("The device's memory does not take %d blocks at once: on with %d.", size, size // 2)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            first += size
-        return np.concatenate(out)
-
-    @torch.inference_mode()
-    def _pass(self, counts: NDArray[np.float32], place: NDArray[np.float32]) -> NDArray[np.float32]:
-        with autocast(self.device):
-            log_ratio = self.net(self._sent(counts), self._sent(place))
-        return (torch.exp(log_ratio.float()) * self.per_um2).cpu().numpy()
-
-    def _sent(self, values: NDArray[np.float32]) -> Tensor:
-        tensor = torch.from_numpy(values)
-        if self.device.type == "cuda":  # from pinned memory a copy need not be waited for
-            return tensor.pin_memory().to(self.device, non_blocking=True)
-        return tensor.to(self.device)

@@ -14,11 +14,11 @@ import torch
 
 from ucs._kernels.lattice import BLOCK, boxes_by_block, count_blocks
 from ucs._kernels.transcripts import Window
-from ucs.methods.device import autocast, each_in_one_thread
+from ucs.methods.device import autocast, blocks_at_once, each_block
 from ucs.methods.paper.patches import read_transcripts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -152,32 +152,27 @@ def score_pixels(
     device
         Where to compute.
     tile_size
-        Side in pixels of what goes through the nets at once. On a CPU the blocks go one by one in any case: there the
-        arithmetic may depend on how many there are.
+        Side in pixels of what goes through the nets at once on a GPU; less where its memory does not suffice. On a CPU
+        the blocks go one by one.
     progress
         Called with the number of blocks done.
     """
-    batch_size = blocks_at_once(device, tile_size)
     _, block_columns = count_blocks(transcripts.shape)
     wanted = np.flatnonzero(scores.scalar.index[model] >= 0)
+    done = 0
 
-    def score(chosen: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        windows = [_block_window(int(k), block_columns) for k in chosen]
-        windows += [windows[-1]] * (batch_size - len(windows))  # the last batch has the shape of the others
-        return _score(transcripts, windows, foreground, cell, device)
+    def score(chosen: Sequence[int]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        return _score(transcripts, [_block_window(k, block_columns) for k in chosen], foreground, cell, device)
 
-    def enter(chosen: NDArray[np.int64], scored: tuple[NDArray[np.float32], NDArray[np.float32]]) -> None:
-        where = scores.scalar.index[model, chosen]
-        scores.foreground.blocks[where], scores.scalar.blocks[where] = (of_all[: len(chosen)] for of_all in scored)
-        progress(int(np.searchsorted(wanted, chosen[-1])) + 1)
+    def enter(k: int, foreground_logit: NDArray[np.float32], scalar: NDArray[np.float32]) -> None:
+        nonlocal done
+        where = scores.scalar.index[model, k]
+        scores.foreground.blocks[where], scores.scalar.blocks[where] = foreground_logit, scalar
+        done += 1
+        progress(done)
 
-    batches = [wanted[first : first + batch_size] for first in range(0, len(wanted), batch_size)]
-    each_in_one_thread(score, batches, enter, device)
-
-
-def blocks_at_once(device: torch.device, tile_size: int) -> int:
-    """Return how many blocks go through the nets at once."""
-    return 1 if device.type == "cpu" else max(1, (tile_size // BLOCK) ** 2)
+    at_once = blocks_at_once(device, tile_size, BLOCK)
+    each_block(score, wanted.tolist(), enter, net=foreground, device=device, at_once=at_once)
 
 
 def _block_window(k: int, block_columns: int) -> Window:

@@ -10,6 +10,7 @@ import numpy as np
 from ucs._kernels.labels.ids import renumber
 from ucs._kernels.lattice import BLOCK, bounding_boxes, count_blocks
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
+from ucs.methods.device import net_on
 from ucs.methods.paper.assign import assign_pixels
 from ucs.methods.paper.inference import PixelScores, score_pixels
 from ucs.methods.paper.marks import Marks, mark_pixels
@@ -109,9 +110,11 @@ class PaperPredictor(TilePredictor):
     threshold: float
 
     def on(self, device: torch.device) -> PaperPredictor:
-        """Return the predictor with its nets on a device; those of this object may move there, too."""
-        moved = tuple(replace(one, foreground=one.foreground.to(device), cell=one.cell.to(device)) for one in self.nets)
-        return replace(self, nets=moved)
+        """Return the predictor with its nets on a device; those of this object stay where they are."""
+        nets = [
+            replace(one, foreground=net_on(one.foreground, device), cell=net_on(one.cell, device)) for one in self.nets
+        ]
+        return replace(self, nets=tuple(nets))
 
     def forward(self, task: PaperTask, *, device: torch.device, tile_size: int) -> PaperScores:
         """Score the pixels that the nuclei of each model reach."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from ucs._kernels.lattice import bounding_boxes
 from ucs._kernels.moved import FEATURE, OWNER, no_moves
 from ucs._kernels.transcripts import Window
 from ucs.methods.base import TileCells, TilePlan, TilePredictor
-from ucs.methods.device import autocast, each_in_one_thread
+from ucs.methods.device import autocast, blocks_at_once, each_block, net_on, sent
 from ucs.methods.pretrained.assign import calibrated, move_transcripts
 from ucs.methods.pretrained.between import MOST, read_between
 from ucs.methods.pretrained.candidates import Candidates, find_candidates
@@ -24,6 +23,8 @@ from ucs.methods.pretrained.net import CLASSES, HALO, OwnerNet
 from ucs.methods.pretrained.survey import window_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from ucs._kernels.transcripts import TranscriptMap
@@ -107,10 +108,8 @@ class OwnerPredictor(TilePredictor):
     features: NDArray[np.int32] | None
 
     def on(self, device: torch.device) -> OwnerPredictor:
-        """Return the predictor with its net on a device."""
-        if next(self.net.parameters()).device == device:
-            return self
-        return replace(self, net=copy.deepcopy(self.net).to(device))
+        """Return the predictor with its net on a device; that of this object stays where it is."""
+        return replace(self, net=net_on(self.net, device))
 
     def forward(self, task: OwnerTask, *, device: torch.device, tile_size: int) -> OwnerScores:
         """Compute candidates, features and the net's probabilities around the core of a tile."""
@@ -136,13 +135,18 @@ class OwnerPredictor(TilePredictor):
         )
         held = Window(0, 0, *features.shape[1:])
         inside = wanted.meet(held)
-        probability = self._probabilities(features, candidates, inside, device)
+        probability = self._probabilities(features, candidates, inside, device, tile_size // factor)
         return OwnerScores(
             task, inside.row0 + origin[0], inside.column0 + origin[1], candidates.owner[:, *inside.slices], probability
         )
 
     def _probabilities(
-        self, features: NDArray[np.float32], candidates: Candidates, inside: Window, device: torch.device
+        self,
+        features: NDArray[np.float32],
+        candidates: Candidates,
+        inside: Window,
+        device: torch.device,
+        tile_size: int,
     ) -> NDArray[np.float32]:
         """Return the net's probabilities, ``(2, 3, h, w)``; where there is no candidate, no nucleus owns the place."""
         h, w = inside.shape
@@ -156,19 +160,21 @@ class OwnerPredictor(TilePredictor):
             if (owner[0, i : i + _BLOCK, j : j + _BLOCK] > 0).any()
         ]
 
-        def compute(block: tuple[int, int]) -> NDArray[np.float32]:
-            row0, column0 = inside.row0 + block[0] - HALO, inside.column0 + block[1] - HALO
-            seen = _read(features, row0, column0, _BLOCK + 2 * HALO)
-            with torch.inference_mode(), autocast(device):
-                given = torch.from_numpy(seen)[None].to(device).contiguous(memory_format=torch.channels_last)
-                return self.net(given)[0].float().cpu().numpy()
+        @torch.inference_mode()
+        def compute(some: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float32]]:
+            corners = [(inside.row0 + i - HALO, inside.column0 + j - HALO) for i, j in some]
+            seen = np.stack([_read(features, *corner, _BLOCK + 2 * HALO) for corner in corners])
+            with autocast(device):
+                logits = self.net(sent(seen, device).contiguous(memory_format=torch.channels_last))
+            return (logits.float().cpu().numpy(),)
 
         def enter(block: tuple[int, int], logits: NDArray[np.float32]) -> None:
             i, j = block
             part = np.s_[i : min(i + _BLOCK, h), j : min(j + _BLOCK, w)]
             _enter_probabilities(logits, owner[:, *part], out[:, :, *part])
 
-        each_in_one_thread(compute, blocks, enter, device)
+        at_once = blocks_at_once(device, tile_size, _BLOCK)
+        each_block(compute, blocks, enter, net=self.net, device=device, at_once=at_once)
         return out
 
     def decide(self, scores: OwnerScores) -> TileCells:
