@@ -77,16 +77,22 @@ class Learned:
 
 
 def learn(
-    raster: RasterSample, method: str, device: torch.device, params: dict[str, Any] | None = None, *, seed: int = 0
+    raster: RasterSample,
+    method: str,
+    device: torch.device,
+    params: dict[str, Any] | None = None,
+    *,
+    seed: int = 0,
+    clock: Clock | None = None,
 ) -> Learned:
     """Train a method on a raster."""
-    chosen, clock = resolve_method(method), Clock()
+    chosen, clock = resolve_method(method), clock or Clock()
     of_method = chosen.params.resolve(params)
     genes = raster.features[: raster.n_genes]
     with clock.stage("shared"):
         shared = chosen.learn_shared([raster], genes, of_method, seed=seed)
-    with clock.stage("survey"):
-        survey = chosen.survey(raster, genes, of_method)
+    with clock.stage("survey") as update:
+        survey = chosen.survey(raster, genes, of_method, progress=update)
     with clock.stage("train") as update:
         training_set = chosen.prepare([raster], [survey], genes, of_method, shared, of="")
         model = training_set.fit(of_method, device=device, seed=seed, start=None, progress=update)

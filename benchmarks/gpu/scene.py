@@ -29,16 +29,24 @@ _TRANSCRIPTS_AT_ONCE = 2_000_000
 
 
 def make_slide(
-    shape_um: tuple[float, float], um_per_px: float, *, n_genes: int = N_GENES, per_um2: float = PER_UM2, seed: int = 0
+    shape_um: tuple[float, float],
+    um_per_px: float,
+    *,
+    repeats: tuple[int, int] = (1, 1),
+    n_genes: int = N_GENES,
+    per_um2: float = PER_UM2,
+    seed: int = 0,
 ) -> RasterSample:
-    """Return a slide of ``(height, width)`` um on a raster.
+    """Return a slide on a raster.
 
     Parameters
     ----------
     shape_um
-        Height and width in um, at least twice :data:`SPACING_UM` each.
+        Height and width in um of the tissue that is drawn, at least twice :data:`SPACING_UM` each.
     um_per_px
         Side of a pixel.
+    repeats
+        How often the slide has this tissue below and beside each other: a large one is made in no time.
     n_genes
         Number of genes, all of the features.
     per_um2
@@ -59,9 +67,16 @@ def make_slide(
     drawn = _draw(random, centre, axes + around[:, None], angle, profile, shape_um, round(per_um2 * np.prod(shape_um)))
     parts = [(*np.minimum((place / um_per_px).astype(np.int32), np.array(shape) - 1).T, gene) for place, gene in drawn]
     row, column, gene = (np.concatenate(of_all) for of_all in zip(*parts, strict=True))
-    transcripts = TranscriptMap.from_positions(row, column, gene, None, shape=shape, n_features=n_genes)
+    # (rows of pieces, columns of pieces, transcripts) each
+    below, beside = np.mgrid[: repeats[0], : repeats[1]].astype(np.int32)[..., None]
+    row, column = (np.ravel(row + shape[0] * below), np.ravel(column + shape[1] * beside))
+    gene = np.tile(gene, np.prod(repeats))
+    number = np.kron(np.arange(np.prod(repeats), dtype=np.int32).reshape(repeats), np.full(shape, n, dtype=np.int32))
+    nuclei = np.tile(nuclei, repeats)
+    np.add(nuclei, number, out=nuclei, where=nuclei > 0)
+    transcripts = TranscriptMap.from_positions(row, column, gene, None, shape=nuclei.shape, n_features=n_genes)
     features = tuple(f"gene{k}" for k in range(n_genes))
-    return RasterSample(transcripts, features, n_genes, nuclei, n, um_per_px)
+    return RasterSample(transcripts, features, n_genes, nuclei, n * int(np.prod(repeats)), um_per_px)
 
 
 def _paint(

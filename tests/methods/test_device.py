@@ -51,7 +51,8 @@ def test_an_array_is_sent():
 
 @pytest.mark.parametrize(("device", "expected"), [("cpu", 1), ("meta", 9)])
 def test_blocks_at_once(device, expected):
-    assert blocks_at_once(torch.device(device), 300, 96) == expected
+    assert blocks_at_once(torch.device(device), 288, 96) == expected
+    assert blocks_at_once(torch.device(device), 200, 96) == expected
     assert blocks_at_once(torch.device(device), 10, 96) == 1
 
 
@@ -94,9 +95,8 @@ def test_too_little_memory_halves_what_goes_through_at_once(caplog, most, n, siz
     net = Cramped(most, error)
     expected = [(k, k**2, -k) for k in range(n)]
     assert run(net, n, size) == expected
-    assert ("on with" in caplog.text) == (n > 0 and size > most)
-    asked, tried = list(net.asked), caplog.text
-    assert all(a == b or a == 2 * b or a == 2 * b + 1 for a, b in zip(asked, asked[1:], strict=False))
+    assert ("on with" in caplog.text) == (min(n, size) > most)
+    tried = caplog.text
     net.asked.clear()
     assert run(net, n, size) == expected
     assert max(net.asked, default=0) <= most  # what does not fit is not tried again
@@ -122,5 +122,5 @@ def test_memory_is_free_before_it_is_tried_again(monkeypatch):
                 freed.append(self.held() is None)
             return super().compute(some)
 
-    run(Watching(1, ERRORS[0]), 1, 4)
-    assert freed == [True, True]
+    run(Watching(1, ERRORS[0]), 4, 4)
+    assert freed == [True] * 5  # after two failures, and after each block but the last

@@ -128,8 +128,8 @@ def each_in_one_thread(
 
 
 def blocks_at_once(device: torch.device, tile_size: int, side: int) -> int:
-    """Return how many blocks of a side go through a net at once; one on a CPU, whose arithmetic depends on it."""
-    return 1 if device.type == "cpu" else max(1, (tile_size // side) ** 2)
+    """Return how many blocks of a side go through a net at once: those of a tile; on a CPU, one by one."""
+    return 1 if device.type == "cpu" else (-(-tile_size // side)) ** 2
 
 
 def each_block(
@@ -146,30 +146,29 @@ def each_block(
     Parameters
     ----------
     compute
-        Returns arrays ``(k, ...)`` for ``k`` blocks. It is called with ``at_once`` of them, or where memory does not
-        suffice with half as many; if fewer are left the last one is repeated, so that all go through in one shape.
+        Returns arrays ``(k, ...)`` for ``k`` blocks.
     blocks
         All blocks.
     take
         Called with a block and what each array holds of it.
     net
-        Whose batches these are: what does not fit is not tried again with it.
+        Whose blocks these are: so many as do not fit are not tried again with it.
     device
         Where to compute.
     at_once
-        Of :func:`blocks_at_once`.
+        Of :func:`blocks_at_once`; halved where memory does not suffice.
     """
 
     def together(some: Sequence[_Item]) -> list[tuple[NDArray, ...]]:
         made: list[tuple[NDArray, ...]] = []
         while len(made) < len(some):
-            size, first = min(at_once, _FITTING.get(net, at_once)), len(made)
-            arrays = _unless_too_much(compute, [some[min(first + k, len(some) - 1)] for k in range(size)])
+            tried = some[len(made) : len(made) + min(at_once, _FITTING.get(net, at_once))]
+            arrays = _unless_too_much(compute, tried)
             if arrays is not None:
-                made += list(zip(*arrays, strict=True))[: len(some) - first]
+                made += zip(*arrays, strict=True)
                 continue
-            _FITTING[net] = size // 2
-            logger.warning("The device's memory does not take %d blocks at once: on with %d.", size, size // 2)
+            _FITTING[net] = fewer = len(tried) // 2
+            logger.warning("The device's memory does not take %d blocks at once: on with %d.", len(tried), fewer)
             if device.type == "cuda":
                 torch.cuda.empty_cache()
         return made

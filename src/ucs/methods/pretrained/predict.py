@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from ucs._kernels.transcripts import TranscriptMap
     from ucs.methods.pretrained.survey import TissueSurvey
 
-_BLOCK = 176  # net px: a third of a tile of 1056 px at 0.5 um
+BLOCK = 177
+"""Side in net pixels of the blocks that go through the net: three cover a tile of 1056 px at 0.5 um with its rim."""
 _RIM = 1  # net px beyond the core that decisions between net pixels need
 
 
@@ -155,25 +156,25 @@ class OwnerPredictor(TilePredictor):
         owner = candidates.owner[:, *inside.slices]
         blocks = [
             (i, j)
-            for i in range(0, h, _BLOCK)
-            for j in range(0, w, _BLOCK)
-            if (owner[0, i : i + _BLOCK, j : j + _BLOCK] > 0).any()
+            for i in range(0, h, BLOCK)
+            for j in range(0, w, BLOCK)
+            if (owner[0, i : i + BLOCK, j : j + BLOCK] > 0).any()
         ]
 
         @torch.inference_mode()
         def compute(some: Sequence[tuple[int, int]]) -> tuple[NDArray[np.float32]]:
             corners = [(inside.row0 + i - HALO, inside.column0 + j - HALO) for i, j in some]
-            seen = np.stack([_read(features, *corner, _BLOCK + 2 * HALO) for corner in corners])
+            seen = np.stack([_read(features, *corner, BLOCK + 2 * HALO) for corner in corners])
             with autocast(device):
                 logits = self.net(sent(seen, device).contiguous(memory_format=torch.channels_last))
             return (logits.float().cpu().numpy(),)
 
         def enter(block: tuple[int, int], logits: NDArray[np.float32]) -> None:
             i, j = block
-            part = np.s_[i : min(i + _BLOCK, h), j : min(j + _BLOCK, w)]
+            part = np.s_[i : min(i + BLOCK, h), j : min(j + BLOCK, w)]
             _enter_probabilities(logits, owner[:, *part], out[:, :, *part])
 
-        at_once = blocks_at_once(device, tile_size, _BLOCK)
+        at_once = blocks_at_once(device, tile_size, BLOCK)
         each_block(compute, blocks, enter, net=self.net, device=device, at_once=at_once)
         return out
 
