@@ -55,6 +55,7 @@ def compare_graphs(found: dict[str, Any], end: float, device: torch.device, *, r
 def _ways(net: Any, inputs: list[Tensor], device: torch.device, *, reduced: bool) -> dict[str, Callable[[], Any]]:
     if reduced:  # compiling takes a minute
         return {}
+    torch._dynamo.reset()
     ways: dict[str, Callable[[], Any]] = {"compiled": lambda: torch.compile(net)}
     if device.type == "cuda":
         ways["compiled_reduce_overhead"] = lambda: torch.compile(net, mode="reduce-overhead")
@@ -72,6 +73,10 @@ def _time_way(
     run(module)  # the first replays of a graph record it
     found = {"first_seconds": time.perf_counter() - start, "away": away}
     return found | {"seconds": seconds_of(lambda: run(module), device)}
+
+
+def _channels_last(values: Tensor) -> Tensor:
+    return values.contiguous(memory_format=torch.channels_last) if values.dim() == 4 else values
 
 
 def _first(made: Any) -> Tensor:
@@ -132,7 +137,7 @@ def _time_batch(net: Any, at_work: NetAtWork, n: int, device: torch.device, *, o
 
     def with_copies() -> Any:
         with torch.inference_mode(), autocast(device):
-            made = net(*(sent(one, device) for one in here))
+            made = net(*(_channels_last(sent(one, device)) for one in here))
         return _first(made).cpu().numpy()
 
     if device.type == "cuda":

@@ -66,7 +66,7 @@ class Tally:
     def net_seconds(self) -> float:
         """Return the seconds from entering nets to leaving them."""
         if self.events and not isinstance(self.events[0][0], float):
-            torch.cuda.synchronize()
+            self.events[-1][1].synchronize()
             return sum(before.elapsed_time(after) for before, after in self.events) / 1000
         return sum(after - before for before, after in self.events)
 
@@ -118,21 +118,24 @@ def time_stages(
         if now > end:
             of_case["skipped"] = "no time left"
             continue
-        _time_case(of_case, method, sides, repeats, device, now + share * (end - now))
-        tally = of_case.pop("tally")
-        _use(of_case, tally, flops[method], peak)
+        tally = Tally()
+        try:
+            _time_case(of_case, tally, method, sides, repeats, device, now + share * (end - now))
+        finally:
+            _use(of_case, tally, flops.get(method, float("nan")), peak)
 
 
 def _time_case(
     found: dict[str, Any],
+    tally: Tally,
     method: str,
     sides: tuple[float, float],
     repeats: tuple[int, int],
     device: torch.device,
     stop_at: float,
 ) -> None:
-    tally, clock = Tally(), Clock(stop_at)
-    found["tally"], found["seconds"] = tally, clock.seconds
+    clock = Clock(stop_at)
+    found["seconds"] = clock.seconds
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with clock.stage("make"):
@@ -142,12 +145,14 @@ def _time_case(
         learned = learn(raster, method, device, clock=clock)
         find_cells(raster, learned, device, clock=clock, watch=lambda predictor: Watched(predictor, tally))
     except OutOfTime as stopped:
-        stage = str(stopped)
+        if not stopped.args:
+            raise
+        (stage,) = stopped.args
         found["stopped_in"] = stage
         done, total = clock.done.get(stage, (0, 0))
         if done:
-            found["tiles_done"], found["tiles"] = done, total
-            found["seconds_of_all_tiles_estimated"] = clock.seconds[stage] * total / done
+            found["done"], found["of"] = done, total
+            found["seconds_of_stage_estimated"] = clock.seconds[stage] * total / done
     finally:
         for hook in tally.hooks:
             hook.remove()
