@@ -16,6 +16,7 @@ from scenes import affine, rotation, scaling, translation
 from spatialdata import SpatialData
 from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
 from spatialdata.transformations import get_transformation
+from xarray import DataTree
 
 _FEATURES = [f"GENE{k}" for k in range(9)] + ["NegControlProbe_1", "Blank-3"]
 
@@ -135,4 +136,14 @@ def snapshot(sdata: SpatialData) -> dict[str, Any]:
 
 def finest(element) -> NDArray:
     """The pixels of a labels element, of its finest level."""
-    return np.asarray(element["scale0"]["image"] if hasattr(element, "keys") and "scale0" in element else element)
+    return np.asarray(element["scale0"]["image"] if isinstance(element, DataTree) else element)
+
+
+def level_read(element, px_per_px: float) -> tuple[NDArray, int]:
+    """The pixels of the level that is read, and how many of the finest level each spans.
+
+    It is the coarsest of those drawn here, if that has two pixels per pixel of the grid; ``px_per_px`` is how many the
+    finest has.
+    """
+    coarser = isinstance(element, DataTree) and px_per_px / 2 >= 2
+    return (np.asarray(element["scale1"]["image"]), 2) if coarser else (finest(element), 1)

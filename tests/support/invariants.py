@@ -89,12 +89,12 @@ def assert_points_carry_the_label_beneath(labels, points, to_units, genes, count
     position = points[["x", "y"]].to_numpy(dtype=np.float64) - to_units[:2, 2]
     column, row = np.floor(np.linalg.inv(to_units[:2, :2]) @ position.T + 1e-9).astype(int)
     inside = (row >= 0) & (row < labels.shape[0]) & (column >= 0) & (column < labels.shape[1])
-    assert inside[kept].all()
+    n = np.ones(len(points), dtype=int) if count_key is None else points[count_key].to_numpy()
+    assert inside[kept & (n > 0)].all()
     expected = np.zeros(len(points), dtype=int)
     expected[inside] = labels[row[inside], column[inside]]
     expected = np.where(kept, expected, 0)
     differs = points["ucs_cell_id"].to_numpy() != expected
-    n = np.ones(len(points), dtype=int) if count_key is None else points[count_key].to_numpy()
     assert n[differs].sum() <= moved
     assert kept[differs].all()
     assert points["feature_name"][differs].astype(str).isin(genes).all()
