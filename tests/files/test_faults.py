@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
 from ucs.methods.density.params import DensityParams
+from ucs.methods.model import UCSModel
 from ucs.methods.region_models import RegionModels, load_model
 
 pytestmark = [
@@ -212,6 +214,24 @@ def test_a_saved_model(tmp_path, kind, most, regions):
         new.save(path, overwrite=True)
         assert tree(path) == after
     assert before.keys() != after.keys()
+
+
+def test_two_writers_and_a_reader_of_one_model(tmp_path):
+    """At any time one of the two is there, with its own weights."""
+    models = [density_model(4), density_model(5)]
+    path = tmp_path / "model"
+    models[0].save(path)
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(lambda one=one: [one.save(path, overwrite=True) for _ in range(30)]) for one in models]
+        seen = []
+        while not all(writer.done() for writer in writers):
+            seen.append(UCSModel.load(path).history)
+        for writer in writers:
+            writer.result()
+    assert len(seen) > 10
+    assert all(one in (models[0].history, models[1].history) for one in seen)
+    assert sorted(tree(path))[0] == "model.json"
+    assert len(tree(path)) == 2
 
 
 # Runs that are continued

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from ucs._files.disk import check_writable
 from ucs._files.journal import JOURNAL, KEPT, NEW, REPLACED, Journal
-from ucs._files.lock import wait_for_lock
 from ucs._utils.files import (
     digest_of_bytes,
     digest_of_tree,
@@ -35,6 +34,7 @@ from ucs._utils.files import (
     sync_tree,
     write_file,
 )
+from ucs._utils.lock import wait_for_lock
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
