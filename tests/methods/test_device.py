@@ -29,6 +29,14 @@ def test_a_gpu_is_named_as_its_tensors_name_it(gpus, name, expected):
     assert str(resolve_device(name)) == expected  # a thread may have another current device
 
 
+def test_what_is_resolved_is_resolved_to_itself(monkeypatch):
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in ("auto", "mps", "mps:0"):
+        assert str(resolve_device(name)) == "mps:0"
+    assert str(resolve_device("cpu")) == "cpu"
+
+
 @pytest.mark.parametrize(("capability", "precision"), [((7, 5), "float32"), ((8, 0), "bfloat16"), ((9, 0), "bfloat16")])
 def test_bfloat16_where_the_gpu_computes_in_it(monkeypatch, capability, precision):
     monkeypatch.setattr(torch.version, "hip", None)

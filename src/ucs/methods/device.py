@@ -58,7 +58,7 @@ def resolve_device(device: str | torch.device = "auto") -> torch.device:
     except RuntimeError as error:
         msg = f"device={device!r} is not a device; available here: {', '.join(available)} (or 'auto')."
         raise ValueError(msg) from error
-    name = "cuda:0" if str(resolved) == "cuda" else str(resolved)
+    name = {"cuda": "cuda:0", "mps:0": "mps"}.get(str(resolved), str(resolved))
     if name not in available:
         msg = f"device={device!r} is not there; available here: {', '.join(available)} (or 'auto')."
         raise ValueError(msg)
