@@ -25,6 +25,7 @@ def main() -> None:
     default = Path(tempfile.gettempdir()) / "scale"
     parser.add_argument("--folder", type=Path, default=default, help="of the workloads (%(default)s)")
     parser.add_argument("--mpx", type=int, choices=MPX, default=1)
+    parser.add_argument("--um", type=float, help="side of a corner of the slide that is used instead of all")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--tile-size", type=int, default=480, help="in pixels (%(default)s)")
     options = parser.parse_args()
@@ -35,13 +36,17 @@ def main() -> None:
     for name in ("ucs", "ome_zarr", "distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     options.folder.mkdir(parents=True, exist_ok=True)
-    sdata = sd.read_zarr(slide(options.folder, options.mpx))
+    sdata, mpx = sd.read_zarr(slide(options.folder, options.mpx)), float(options.mpx)
+    if options.um:
+        corners = {"min_coordinate": [0, 0], "max_coordinate": [options.um, options.um]}
+        sdata = sd.bounding_box_query(sdata, axes=("x", "y"), target_coordinate_system="global", **corners)
+        mpx = options.um**2 / 1e6
     print(describe(), flush=True)
     model = ucs.tl.train(sdata, progress=False)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         scratch = Path(folder)
         segment(sdata, model, options.tile_size, scratch)  # compiles kernels
-        parts = measure(sdata, model, options.mpx, options.tile_size, scratch)
+        parts = measure(sdata, model, mpx, options.tile_size, scratch)
         print(f"{'workers':>8s} {'tiles s':>8s} {'speed-up':>9s} {'all s':>8s} {'start s':>8s}", flush=True)
         runs: dict[int, Run] = {}
         for n in options.workers:
