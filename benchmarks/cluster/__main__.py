@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import tempfile
 from pathlib import Path
 
@@ -30,6 +31,7 @@ def main() -> None:
     parser.add_argument("--tile-size", type=int, default=480, help="in pixels (%(default)s)")
     options = parser.parse_args()
     import spatialdata as sd
+    from spatialdata.transformations import get_transformation
 
     import ucs
 
@@ -38,10 +40,12 @@ def main() -> None:
     options.folder.mkdir(parents=True, exist_ok=True)
     sdata, mpx = sd.read_zarr(slide(options.folder, options.mpx)), float(options.mpx)
     if options.um:
-        corners = {"min_coordinate": [0, 0], "max_coordinate": [options.um, options.um]}
+        to_global = get_transformation(sdata.points["transcripts"]).to_affine_matrix(("x",), ("x",))
+        side = options.um * to_global[0, 0]  # of points in um
+        corners = {"min_coordinate": [0, 0], "max_coordinate": [side, side]}
         sdata = sd.bounding_box_query(sdata, axes=("x", "y"), target_coordinate_system="global", **corners)
         mpx = options.um**2 / 1e6
-    print(describe(), flush=True)
+    print(f"{describe()}; load of {os.cpu_count()} cores by others: {os.getloadavg()[0]:.1f}", flush=True)
     model = ucs.tl.train(sdata, progress=False)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         scratch = Path(folder)
