@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 from functools import reduce
@@ -16,6 +17,11 @@ from ucs._read.platforms import PLATFORMS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "platforms.md"
+PARAMS = {
+    "pretrained": ucs.methods.PretrainedParams,
+    "density": ucs.methods.DensityParams,
+    "paper": ucs.methods.PaperParams,
+}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -102,8 +108,10 @@ def test_arguments_in_examples_exist():
         function = reduce(getattr, name.split(".")[1:], ucs)
         known = inspect.signature(function).parameters
         open_ended = any(one.kind is one.VAR_KEYWORD for one in known.values())
-        method = next((one.value.value for one in node.keywords if one.arg == "method"), "density")
-        of_method = {"density": ucs.methods.DensityParams, "paper": ucs.methods.PaperParams}.get(method)
+        method = next((one.value.value for one in node.keywords if one.arg == "method"), "pretrained")
+        of_method = PARAMS.get(method)
+        given = {one.arg for one in node.keywords}
+        assert method != "pretrained" or "regions" not in given, f"{page}: {name}(regions=)"
         for keyword in node.keywords:
             n_keywords += 1
             assert open_ended or keyword.arg in known, f"{page}: {name}({keyword.arg}=)"
@@ -127,3 +135,32 @@ def test_the_rooms_are_those_of_the_source():
     rooms = set(re.findall(r"^\| \d+ \| `(\w+)` \|", text, re.MULTILINE))
     source = ROOT / "src" / "ucs"
     assert rooms == {one.parent.name for one in source.glob("*/__init__.py")} | {"options"}
+
+
+def test_the_page_of_options_has_each_field_with_its_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("options_page").options_page()
+    sections = {re.search(r"\{class\}`ucs\.\w+\.(\w+)`", part)[1]: part for part in page.split("\n## ")[1:]}
+    groups = [ucs.options.ReadOptions, ucs.options.ComputeOptions, ucs.options.OutputKeys, *PARAMS.values()]
+    assert list(sections) == [one.__name__ for one in groups]
+    for group in groups:
+        lines = [line.replace("\\|", "/") for line in sections[group.__name__].splitlines() if line.startswith("| `")]
+        rows = [cells(line) for line in lines]
+        assert [(row[0], row[2]) for row in rows] == [
+            (f"`{field.name}`", f"`{field.default!r}`") for field in dataclasses.fields(group)
+        ]
+        assert all(row[-1] for row in rows)
+
+
+def test_the_api_page_lists_each_public_function_by_task():
+    by_task = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## By module")[0]
+    listed = set(re.findall(r"^ +(ucs\.\S+)$", by_task, re.MULTILINE))
+    modules = [ucs.tl, ucs.pp, ucs.pl, ucs.io, ucs.datasets, ucs.metrics]
+    functions = {
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name))
+    }
+    assert functions <= listed
+    assert all(reduce(getattr, name.split(".")[1:], ucs) for name in listed)
