@@ -37,7 +37,8 @@ ax = ucs.pl.cells(slide, fill="n_transcripts")
 truth = slide["true_table"].obs.set_index("cell_id")["cell_class"]
 pairs = ucs.metrics.matched_pairs("true_cells", "ucs_cells", sdata=slide, threshold=0.5)
 found = truth.index.isin(pairs["true_id"])
-pd.Series(found, index=truth).groupby(level=0, observed=True).mean().rename("share of the true cells that are found").round(2)
+share = pd.Series(found, index=truth, name="share of the true cells that are found")
+share.groupby(level=0, observed=True).mean().round(2)
 
 # %% [markdown]
 # ## Which core is a cell of?
@@ -69,7 +70,7 @@ sd.polygon_query(slide, in_global.geometry["A1"], target_coordinate_system="glob
 
 # %%
 samples = {
-    name: ucs.datasets.simulate(width_um=90, height_um=90, seed=seed) for name, seed in {"p1": 4, "p2": 5}.items()
+    name: ucs.datasets.simulate(width_um=120, height_um=120, seed=seed) for name, seed in {"p1": 4, "p2": 5}.items()
 }
 model = ucs.tl.train(list(samples.values()), progress=False)
 for sample in samples.values():
