@@ -164,3 +164,19 @@ def test_the_api_page_lists_each_public_function_by_task():
     }
     assert functions <= listed
     assert all(reduce(getattr, name.split(".")[1:], ucs) for name in listed)
+
+
+def test_links_between_pages_lead_somewhere():
+    tutorials = sorted((ROOT / "tutorials").glob("*.py"))
+    made = {ROOT / "docs" / "options.md", ROOT / "docs" / "gallery.ipynb"}
+    made |= {ROOT / "docs" / "tutorials" / f"{path.stem}.ipynb" for path in tutorials}
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    n_links = 0
+    for page in [*PAGES, *tutorials, ROOT / "docs" / "gallery.py"]:
+        folder = ROOT / "docs" / "tutorials" if page in tutorials else page.parent
+        for target in re.findall(r"\]\((?!http|#)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            path = (folder / target).resolve()
+            n_links += 1
+            assert path in made or path.exists(), f"{page.name}: {target}"
+    assert n_links > 40
+    assert all(f"\ntutorials/{path.stem}\n" in index for path in tutorials)

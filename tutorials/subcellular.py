@@ -39,7 +39,8 @@ ax = ucs.pl.localization(found)
 
 # %%
 ratio = sdata["true_table"].var["nuclear_ratio"]
-(ratio / ratio.median()).groupby(found["localization"], observed=True).describe()[["count", "min", "50%", "max"]].round(2)
+relative = (ratio / ratio.median()).groupby(found["localization"], observed=True)
+relative.describe()[["count", "min", "50%", "max"]].round(2)
 
 # %% [markdown]
 # Some genes with a preference are not called: this is a small tissue, and the test is made for few false calls.
@@ -58,4 +59,5 @@ spindle = truth["is_spindle"].reindex(cells.obs["nucleus_id"]).to_numpy()
 cells.obs["shape"] = ["spindle" if one else "round" for one in spindle]
 ax = ucs.pl.morphology(sdata, by="shape")
 # %%
-cells.obs.groupby("shape", observed=True)[["eccentricity", "nucleus_eccentricity", "nucleus_area_ratio"]].median().round(2)
+shapes = ["eccentricity", "nucleus_eccentricity", "nucleus_area_ratio"]
+cells.obs.groupby("shape", observed=True)[shapes].median().round(2)
