@@ -75,7 +75,7 @@ def _points(rng, width, height, discs, um_per_unit, origin) -> tuple[pd.DataFram
     around = discs[rng.integers(0, len(discs), n), :2] + rng.normal(0, 2.5, (n, 2))
     position = np.where(rng.random((n, 1)) < 0.8, around, rng.uniform(0, 1, (n, 2)) * [width, height])
     position = np.clip(position, 0, [width, height])
-    if rng.random() < 0.3:  # on whole numbers, many on one place
+    if rng.random() < 0.3:  # on the borders of pixels, many on one place
         position = np.floor(position)
     dtype = rng.choice([np.float32, np.float64])
     frame = pd.DataFrame(((position + origin) / um_per_unit).astype(dtype), columns=["x", "y"])
