@@ -31,7 +31,7 @@ version = release.split("+")[0]
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.napoleon"]
 html_math_renderer = "mathml"  # see setup
-myst_enable_extensions = ["colon_fence", "dollarmath"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(DOCS / "_execution")
@@ -39,7 +39,10 @@ nb_execution_in_temp = True  # what tutorials write stays out of the sources
 nb_execution_raise_on_error = True
 nb_execution_timeout = 600
 nb_merge_streams = True  # the log of a cell in one piece
-os.environ.setdefault("COLUMNS", "120")  # of the log
+# Kernels inherit these: figures are shown whatever the backend of the shell, and what other packages say of the machine
+# that builds the pages (no widgets for bars) and of their own next release is no part of a tutorial.
+os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
+os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found,ignore:zarr v3 autosharding"
 
 # Links into other projects' pages need their inventories, which are on the network: only where the pages are published.
 if os.environ.get("READTHEDOCS") or os.environ.get("UCS_DOCS_LINKS"):

@@ -48,23 +48,23 @@ def options_page() -> str:
 
 def _section(title: str, of: type[Options]) -> str:
     is_group = of in GROUPS.values()
-    header = ["field", "type", "default", "valid", *(["command line"] if is_group else []), "what it does"]
-    rows = [header, ["---"] * len(header), *(_row(one, is_group=is_group) for one in option_fields(of))]
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    summary = (of.__doc__ or "").strip().splitlines()[0]
     module = "ucs.options" if is_group else "ucs.methods"
-    return "\n".join([f"## {title}", "", f"{{class}}`{module}.{of.__name__}`: {summary}", "", *lines, ""])
+    summary = (of.__doc__ or "").strip().splitlines()[0]
+    head = [f"## {title}", "", f"{{class}}`{module}.{of.__name__}`: {summary}", ""]
+    return "\n".join([*head, *(_entry(one, is_group=is_group) for one in option_fields(of))])
 
 
-def _row(one: Field[Any], *, is_group: bool) -> list[str]:
-    flag = [f"`--{flag_of(one)}`"] if is_group else []
-    return [f"`{one.name}`", f"`{one.type}`", f"`{one.default!r}`", _valid(one.metadata), *flag, _text(one)]
+def _entry(one: Field[Any], *, is_group: bool) -> str:
+    """Return a field as an item of a definition list."""
+    facts = [f"`{one.type}`", f"default `{one.default!r}`", *_valid(one.metadata)]
+    flag = [f"on the command line `--{flag_of(one)}`"] if is_group else []
+    return f"`{one.name}`\n: {', '.join([*facts, *flag])}\n\n  {_text(one)}\n"
 
 
-def _valid(metadata: Any) -> str:
+def _valid(metadata: Any) -> list[str]:
     if metadata["choices"]:
-        return ", ".join(f"`{choice!r}`" for choice in metadata["choices"])
-    return ", ".join(f"{word} {metadata[bound]:g}" for bound, word in _WORDS.items() if metadata[bound] is not None)
+        return ["one of " + ", ".join(f"`{choice!r}`" for choice in metadata["choices"])]
+    return [f"{word} {metadata[bound]:g}" for bound, word in _WORDS.items() if metadata[bound] is not None]
 
 
 def _text(one: Field[Any]) -> str:
