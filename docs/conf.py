@@ -73,7 +73,7 @@ napoleon_use_rtype = False
 napoleon_attr_annotations = False  # such as NDArray[np.bool_], where a trailing underscore would be a reference
 
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "_execution", "_templates", "**.ipynb_checkpoints"]
+exclude_patterns = ["_build", "_execution", "_templates", "jupyter_execute", "**.ipynb_checkpoints"]
 html_theme = "furo"
 html_title = f"spatialdata-ucs {version}"
 _project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
