@@ -48,7 +48,7 @@ ax = ucs.pl.cells(sdata, image_key="he_image", show=("image", "scale_bar"), boun
 # ## Cells filled by a gene, or by a column of `obs`
 
 # %%
-ax = ucs.pl.cells(sdata, fill="FASN", show=("scale_bar",))
+ax = ucs.pl.cells(sdata, fill="LUM", show=("scale_bar",))
 
 # %%
 ax = ucs.pl.cells(sdata, fill="area_um2", fill_range=(0, 150), show=("scale_bar",))
