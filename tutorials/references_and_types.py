@@ -66,7 +66,7 @@ f"by neighbours: {(by_neighbours == true_type)[known].mean():.0%} are right"
 # %%
 sc.pp.neighbors(joint, n_neighbors=10)
 sc.tl.umap(joint, random_state=0)
-sc.pl.umap(joint, color=["cell_type", "origin"], size=30)
+sc.pl.umap(joint, color=["cell_type", "origin"], size=30, wspace=0.3)
 
 # %% [markdown]
 # ## How well does expression fit?
