@@ -1,7 +1,7 @@
-"""Make the sample of ``ucs.datasets.xenium_breast`` and the picture of the README from it.
+"""Make the sample of ``ucs.datasets.xenium_breast`` and the pictures of the README and the FAQ from it.
 
 ``python -m benchmarks.breast_sample STORE`` writes the files of the package from a SpatialData store with a crop of the
-run as ``spatialdata_io.xenium`` reads it; without STORE only the picture is made, from the files that are there.
+run as ``spatialdata_io.xenium`` reads it; without STORE only the pictures are made, from the files that are there.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "src" / "ucs" / "datasets" / "breast"
 PICTURE = ROOT / "docs" / "images" / "breast.png"
+CURVE = PICTURE.with_name("breast_curve.png")
+THRESHOLDS = (0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+RADII_UM = (0, 1, 2, 3, 4, 6, 8, 10)
 BOUNDS = (1595.0, 2760.0, 1705.0, 2870.0)  # um: loose stroma on the left, crowded tumour on the right
 _DECIMALS = {"x": 2, "y": 2, "z": 1}
 _COLORS = 96  # of the picture, which is then a quarter as large
@@ -73,9 +76,29 @@ def draw() -> None:
         drawn.convert("RGB").quantize(_COLORS).save(PICTURE, optimize=True)
 
 
+def draw_curve() -> None:
+    """Draw purity against capture over thresholds and expansions, with the vendor's cells; print the figures."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    sdata = ucs.datasets.xenium_breast()
+    model = ucs.tl.train(sdata, progress=False)
+    names = {f"threshold {threshold:g}": f"t{round(100 * threshold)}" for threshold in THRESHOLDS}
+    for threshold, key in zip(THRESHOLDS, names.values(), strict=True):
+        ucs.tl.predict(sdata, model, threshold=threshold, key_added=key, progress=False)
+    cells = {"vendor": "cell_boundaries"} | {name: f"{key}_cells" for name, key in names.items()}
+    table = ucs.tl.compare(sdata, cells, expansions_um=RADII_UM)
+    table.loc[list(names), "curve"] = "ucs, thresholds"
+    table.loc[list(names), "threshold"] = list(THRESHOLDS)
+    ax = ucs.pl.purity_capture(table)
+    ax.figure.savefig(CURVE, dpi=90, bbox_inches="tight")
+    print(table[["area_um2", "transcripts_per_cell", "capture", "spurious_coexpression"]].round(2).to_string())
+
+
 if __name__ == "__main__":
     if len(sys.argv) > 1:
         import spatialdata
 
         write_sample(spatialdata.read_zarr(sys.argv[1]))
     draw()
+    draw_curve()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 from functools import reduce
@@ -16,6 +17,11 @@ from ucs._read.platforms import PLATFORMS
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "platforms.md"
+PARAMS = {
+    "pretrained": ucs.methods.PretrainedParams,
+    "density": ucs.methods.DensityParams,
+    "paper": ucs.methods.PaperParams,
+}
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -102,8 +108,10 @@ def test_arguments_in_examples_exist():
         function = reduce(getattr, name.split(".")[1:], ucs)
         known = inspect.signature(function).parameters
         open_ended = any(one.kind is one.VAR_KEYWORD for one in known.values())
-        method = next((one.value.value for one in node.keywords if one.arg == "method"), "density")
-        of_method = {"density": ucs.methods.DensityParams, "paper": ucs.methods.PaperParams}.get(method)
+        method = next((one.value.value for one in node.keywords if one.arg == "method"), "pretrained")
+        of_method = PARAMS.get(method)
+        given = {one.arg for one in node.keywords}
+        assert method != "pretrained" or "regions" not in given, f"{page}: {name}(regions=)"
         for keyword in node.keywords:
             n_keywords += 1
             assert open_ended or keyword.arg in known, f"{page}: {name}({keyword.arg}=)"
@@ -127,3 +135,47 @@ def test_the_rooms_are_those_of_the_source():
     rooms = set(re.findall(r"^\| \d+ \| `(\w+)` \|", text, re.MULTILINE))
     source = ROOT / "src" / "ucs"
     assert rooms == {one.parent.name for one in source.glob("*/__init__.py")} | {"options"}
+
+
+def test_the_page_of_options_has_each_field_with_its_default(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    page = importlib.import_module("options_page").options_page()
+    sections = {re.search(r"\{class\}`ucs\.\w+\.(\w+)`", part)[1]: part for part in page.split("\n## ")[1:]}
+    groups = [ucs.options.ReadOptions, ucs.options.ComputeOptions, ucs.options.OutputKeys, *PARAMS.values()]
+    assert list(sections) == [one.__name__ for one in groups]
+    for group in groups:
+        entries = re.findall(r"^`(\w+)`\n: `.+?`, default `(.+?)`.*\n\n  (.+)$", sections[group.__name__], re.MULTILINE)
+        assert [(name, default, text.replace("`", "")) for name, default, text in entries] == [
+            (field.name, repr(field.default), field.metadata["text"].replace("`", ""))
+            for field in dataclasses.fields(group)
+        ]
+
+
+def test_the_api_page_lists_each_public_function_by_task():
+    by_task = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").partition("## By module")[0]
+    listed = set(re.findall(r"^ +(ucs\.\S+)$", by_task, re.MULTILINE))
+    modules = [ucs.tl, ucs.pp, ucs.pl, ucs.io, ucs.datasets, ucs.metrics]
+    functions = {
+        f"{module.__name__}.{name}"
+        for module in modules
+        for name in module.__all__
+        if inspect.isfunction(getattr(module, name))
+    }
+    assert functions <= listed
+    assert all(reduce(getattr, name.split(".")[1:], ucs) for name in listed)
+
+
+def test_links_between_pages_lead_somewhere():
+    tutorials = sorted((ROOT / "tutorials").glob("*.py"))
+    made = {ROOT / "docs" / "options.md", ROOT / "docs" / "gallery.ipynb"}
+    made |= {ROOT / "docs" / "tutorials" / f"{path.stem}.ipynb" for path in tutorials}
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    n_links = 0
+    for page in [*PAGES, *tutorials, ROOT / "docs" / "gallery.py"]:
+        folder = ROOT / "docs" / "tutorials" if page in tutorials else page.parent
+        for target in re.findall(r"\]\((?!http|#)([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            path = (folder / target).resolve()
+            n_links += 1
+            assert path in made or path.exists(), f"{page.name}: {target}"
+    assert n_links > 40
+    assert all(f"\ntutorials/{path.stem}\n" in index for path in tutorials)

@@ -14,8 +14,7 @@
 # # From transcripts to neighbourhoods
 #
 # Transcripts and nuclei go in, cells come out, and the usual tools go on from there: scanpy for cell types, squidpy for
-# neighbourhoods, spatialdata-plot for pictures. All of it runs on simulated tissue in about a minute on two cores, with
-# nothing to download.
+# neighbourhoods, spatialdata-plot for pictures. All of it runs on simulated tissue, with nothing to download.
 #
 # ## The data
 #
@@ -36,7 +35,7 @@ sdata
 # %% [markdown]
 # ## Cells
 #
-# One call detects the transcripts and the nuclei, trains on this sample, predicts, and writes four things back.
+# One call detects the transcripts and the nuclei, finds the cells, and writes four things back.
 
 # %%
 ucs.tl.segment(sdata)
@@ -56,8 +55,8 @@ f"{adata.n_obs} cells hold {assigned:.0%} of the transcripts"
 
 # %% [markdown]
 # Look at the cells before relying on them. Each outline should enclose what looks like one cell, and not be a circle
-# around the nucleus. If cells are too wide or too tight, `ucs.tl.predict` with a saved model and another `threshold`
-# changes their size without training again.
+# around the nucleus. If cells are too wide or too tight, another `threshold` changes their size:
+# [Methods, and the size of cells](methods_and_size.ipynb).
 
 # %%
 import matplotlib.pyplot as plt

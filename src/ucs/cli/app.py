@@ -34,7 +34,10 @@ PointsKey = Annotated[
     list[str] | None, typer.Option(help="The transcripts; detected automatically. Several: give it repeatedly.")
 ]
 NucleiKey = Annotated[str | None, typer.Option(help="The nuclei, labels or shapes; detected automatically.")]
-Resolution = Annotated[float | None, typer.Option(help="Side of a pixel in um; the platform's (1 um).")]
+Resolution = Annotated[
+    float | None,
+    typer.Option(help="Side of a pixel in um; the platform's, at most 0.5 um with the pretrained method."),
+]
 Regions = Annotated[
     str | None,
     typer.Option(help="One model each: side of blocks in pixels, fov, a column of the points, the key of shapes."),
@@ -177,7 +180,7 @@ def segment(
     verbose: Verbose = False,
     **groups: Any,
 ) -> None:
-    """Segment the cells of a store: train on it, predict, refine, and write the cells into it.
+    """Segment the cells of a store: predict, refine, and write the cells into it.
 
     STORE receives labels ucs_cells, shapes ucs_boundaries, the table ucs_table and the column ucs_cell_id of the
     transcripts; nothing else in it is changed. With --output the whole object goes to a new store.

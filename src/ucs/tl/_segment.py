@@ -44,7 +44,7 @@ def segment(
     write: bool | str = False,
     progress: bool = True,
 ) -> SpatialData | None:
-    """Segment cells: train on this very sample, predict, refine, and write the cells back.
+    """Segment cells: predict, refine, and write the cells back; methods that learn from the sample train on it first.
 
     Every nucleus becomes one cell on one raster; every pixel has at most one owner. The result does not depend on the
     tile size nor on how the points are partitioned or ordered, nor on whether it is computed in memory, on disk or by
@@ -95,11 +95,11 @@ def segment(
         :func:`find_missing`, ``"paper"`` by the paper's rule.
     threshold
         Probability of lying in a cell above which a pixel does, between 0 and 1; the platform's or the method's if None
-        (density 0.35, paper 0.5). Lower values give larger cells and capture more transcripts, higher ones give purer
-        cells; towards 1 they shrink to their nuclei. A parameter of prediction: it needs no training.
+        (density 0.35, the others 0.5). Lower values give larger cells and capture more transcripts, higher ones give
+        purer cells; towards 1 they shrink to their nuclei. A parameter of prediction: it needs no training.
     params
-        Parameters of the method, :class:`ucs.methods.DensityParams` or :class:`ucs.methods.PaperParams`, or a mapping
-        of some of their fields.
+        Parameters of the method, :class:`ucs.methods.PretrainedParams`, :class:`ucs.methods.DensityParams` or
+        :class:`ucs.methods.PaperParams`, or a mapping of some of their fields.
     read, compute
         :class:`ucs.options.ReadOptions` and :class:`ucs.options.ComputeOptions`, or mappings of some of their fields.
     key_added
