@@ -212,9 +212,9 @@ def _fill(
 
 
 @njit(cache=True, nogil=True)
-def _sort(values: NDArray, n: int) -> None:
-    """Sort the first ``n`` values in place, by Shell's method: NumPy's takes seconds to compile."""
-    gap = 1
+def _sort(values: NDArray) -> None:
+    """Sort values in place, by Shell's method: NumPy's takes seconds to compile."""
+    n, gap = len(values), 1
     while gap < n // 9:
         gap = 3 * gap + 1
     while gap > 0:
@@ -249,7 +249,7 @@ def _sum_equal(
                     feature[n] = f
                     n += 1
         else:
-            _sort(feature, n)
+            _sort(feature[:n])
         for e in range(n):
             count[e] = total[feature[e]]
             total[feature[e]] = 0
