@@ -48,7 +48,9 @@ def test_links_of_the_package_page(monkeypatch):
     scope = runpy.run_path(str(ROOT / "hatch_build.py"))
     text = "[a](docs/a.md), [b](https://b.org), [c](#limits)"
     assert scope["absolute"](text, "") == text
-    assert scope["absolute"](text, "https://x.org/p") == text.replace("docs/a.md", "https://x.org/p/blob/main/docs/a.md")
+    assert scope["absolute"](text, "https://x.org/p") == text.replace(
+        "docs/a.md", "https://x.org/p/blob/main/docs/a.md"
+    )
     hook = scope["CustomMetadataHook"]()
     hook.root, hook.config, metadata = str(ROOT), {"url": "https://x.org/p/"}, {}
     hook.update(metadata)

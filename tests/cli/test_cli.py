@@ -97,13 +97,14 @@ def test_segment_adds_cells_to_the_store(made: Path, store: Path):
     for word in ("cells", "transcripts assigned", "median area", "pretrained", *stages, str(store)):
         assert word in result.stdout.replace("\n", "")
     # Nothing of the user's is touched, but for the lists of what is there, and the column that the points get.
-    changed = {path for path, content in before.items() if tree(store).get(path, "gone") != content}
+    after = tree(store)
+    changed = {path for path, content in before.items() if after.get(path, "gone") != content}
     lists = {path for path in changed if not path.startswith("points/transcripts/")}
     assert {Path(path).name for path in lists} <= {"zarr.json"}
     assert {Path(path).parent.as_posix() for path in lists} <= {".", "labels", "points", "shapes", "tables"}
     assert "ucs_cell_id" in sdata.points["transcripts"].columns
     listed = zarr.open_group(store, mode="r").metadata.consolidated_metadata.metadata
-    assert set(map(Path, tree(store))) >= {Path(path) for path in listed}
+    assert set(map(Path, after)) >= {Path(path) for path in listed}
 
 
 def test_segment_writes_a_new_store(made: Path, store: Path, tmp_path: Path):

@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,7 @@ from ucs.methods.clusters.expression import ExpressionProfiles
 from ucs.methods.density.model import DensityModel
 from ucs.methods.density.net import DensityNet
 from ucs.methods.density.params import DensityParams
+from ucs.methods.model import UCSModel
 from ucs.methods.region_models import RegionModels, load_model
 
 pytestmark = [
@@ -56,9 +58,11 @@ def some(done: list[str], most: int, since: str = "") -> list[int]:
     return sorted({*np.linspace(0, first, 3).astype(int), *np.linspace(first, len(done) - 1, most - 2).astype(int)})
 
 
-def disturb(work: Callable[[], object], at: int, kind: str) -> None:
+def disturb(work: Callable[[], object], at: int, kind: str) -> bool:
+    """Return whether the work went on to its end: there are errors that need not stop it."""
     code = disturbed(work, at, kind)
     assert code == -signal.SIGKILL if kind == "kill" else code in (0, FAILED)
+    return code == 0
 
 
 # Elements in a store
@@ -101,7 +105,7 @@ def test_results_in_a_store(stores, tmp_path, kind, most):
     for at in some(done, most, since="journal"):
         shutil.rmtree(store)
         shutil.copytree(stores[0], store)
-        disturb(lambda: replace_results(store, stores[1]), at, kind)
+        finished = disturb(lambda: replace_results(store, stores[1]), at, kind)
         check_readable(store)
         left = tree(store)
         assert users.items() <= left.items()
@@ -110,8 +114,11 @@ def test_results_in_a_store(stores, tmp_path, kind, most):
         seen.append(tree(store) == after)
         if kind == "error":  # undone at once: no hidden folder holds what was there
             assert {name: content for name, content in left.items() if ".ucs-" not in name} == tree(store), done[at]
+            assert seen[-1] or not finished, done[at]
     assert not seen[0]
-    assert seen == sorted(seen)  # once it is there it stays
+    assert seen[-1]
+    if kind == "kill":
+        assert seen == sorted(seen)  # once it is there it stays
     replace_results(store, stores[1])
     assert tree(store) == after
 
@@ -212,6 +219,24 @@ def test_a_saved_model(tmp_path, kind, most, regions):
         new.save(path, overwrite=True)
         assert tree(path) == after
     assert before.keys() != after.keys()
+
+
+def test_two_writers_and_a_reader_of_one_model(tmp_path):
+    """At any time one of the two is there, with its own weights."""
+    models = [density_model(4), density_model(5)]
+    path = tmp_path / "model"
+    models[0].save(path)
+    with ThreadPoolExecutor(2) as pool:
+        writers = [pool.submit(lambda one=one: [one.save(path, overwrite=True) for _ in range(30)]) for one in models]
+        seen = []
+        while not all(writer.done() for writer in writers):
+            seen.append(UCSModel.load(path).history)
+        for writer in writers:
+            writer.result()
+    assert len(seen) > 10
+    assert all(one in (models[0].history, models[1].history) for one in seen)
+    assert sorted(tree(path))[0] == "model.json"
+    assert len(tree(path)) == 2
 
 
 # Runs that are continued

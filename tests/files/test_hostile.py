@@ -13,11 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ucs._files import lock as _lock
 from ucs._files.store import check_store, mend_store
 from ucs._files.workspace import Workspace, remove_leftovers
 from ucs._run.cluster import _load
 from ucs._run.output import put_from_elsewhere
+from ucs._utils import lock as _lock
 from ucs._utils.checks import check_features
 from ucs._utils.files import digest_of_bytes, digest_of_tree
 from ucs.options import OutputKeys

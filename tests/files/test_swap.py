@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from spatialdata import SpatialData
 
-from ucs._files import lock as _lock
 from ucs._files.new_store import check_new_store, write_new_store
 from ucs._files.swap import Area, clean, swapping
+from ucs._utils import lock as _lock
 
 PREFIX = ".ucs-test-"
 FILES = ["list", "list 2", "b/list"]

@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Callable
 from typing import Literal
 
+import dask
+
 Kind = Literal["kill", "error"]
 DONE, FAILED, ODD = 0, 3, 4
 """Exit codes: all went well, an ``OSError`` was raised, or something else."""
@@ -62,6 +64,7 @@ def _work_and_exit(work: Callable[[], object], at: int | None, kind: Kind, write
 
     code, told = DONE, ""
     try:
+        dask.config.set(scheduler="synchronous")  # the threads of its pool are not in this process
         sys.addaudithook(hook)
         work()
     except OSError:

@@ -16,6 +16,7 @@ from scenes import affine, rotation, scaling, translation
 from spatialdata import SpatialData
 from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
 from spatialdata.transformations import get_transformation
+from xarray import DataTree
 
 _FEATURES = [f"GENE{k}" for k in range(9)] + ["NegControlProbe_1", "Blank-3"]
 
@@ -74,7 +75,7 @@ def _points(rng, width, height, discs, um_per_unit, origin) -> tuple[pd.DataFram
     around = discs[rng.integers(0, len(discs), n), :2] + rng.normal(0, 2.5, (n, 2))
     position = np.where(rng.random((n, 1)) < 0.8, around, rng.uniform(0, 1, (n, 2)) * [width, height])
     position = np.clip(position, 0, [width, height])
-    if rng.random() < 0.3:  # on whole numbers, many on one place
+    if rng.random() < 0.3:  # on the borders of pixels, many on one place
         position = np.floor(position)
     dtype = rng.choice([np.float32, np.float64])
     frame = pd.DataFrame(((position + origin) / um_per_unit).astype(dtype), columns=["x", "y"])
@@ -135,4 +136,14 @@ def snapshot(sdata: SpatialData) -> dict[str, Any]:
 
 def finest(element) -> NDArray:
     """The pixels of a labels element, of its finest level."""
-    return np.asarray(element["scale0"]["image"] if hasattr(element, "keys") and "scale0" in element else element)
+    return np.asarray(element["scale0"]["image"] if isinstance(element, DataTree) else element)
+
+
+def level_read(element, px_per_px: float) -> tuple[NDArray, int]:
+    """The pixels of the level that is read, and how many of the finest level each spans.
+
+    It is the coarsest of those drawn here, if that has two pixels per pixel of the grid; ``px_per_px`` is how many the
+    finest has.
+    """
+    coarser = isinstance(element, DataTree) and px_per_px / 2 >= 2
+    return (np.asarray(element["scale1"]["image"]), 2) if coarser else (finest(element), 1)

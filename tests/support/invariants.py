@@ -14,6 +14,8 @@ from spatialdata.transformations import get_transformation
 
 from ucs._results.table import control_counts_of
 
+ROUNDED = 1e-6  # pixels: what is less before a border lies on it
+
 
 def assert_invariants(
     sdata: SpatialData,
@@ -86,18 +88,23 @@ def assert_same_ids(labels, table, shapes, points):
 def assert_points_carry_the_label_beneath(labels, points, to_units, genes, count_key, *, moved):
     """Each row has the label beneath it, but for so many transcripts of genes that are given by their gene."""
     kept = points["qv"].to_numpy() >= 20 if "qv" in points else np.ones(len(points), dtype=bool)
-    position = points[["x", "y"]].to_numpy(dtype=np.float64) - to_units[:2, 2]
-    column, row = np.floor(np.linalg.inv(to_units[:2, :2]) @ position.T + 1e-9).astype(int)
-    inside = (row >= 0) & (row < labels.shape[0]) & (column >= 0) & (column < labels.shape[1])
-    assert inside[kept].all()
-    expected = np.zeros(len(points), dtype=int)
-    expected[inside] = labels[row[inside], column[inside]]
-    expected = np.where(kept, expected, 0)
-    differs = points["ucs_cell_id"].to_numpy() != expected
     n = np.ones(len(points), dtype=int) if count_key is None else points[count_key].to_numpy()
+    inside, row, column = pixels_of(points, to_units, labels.shape)
+    assert inside[kept & (n > 0)].all()
+    expected = np.zeros(len(points), dtype=int)
+    expected[inside] = labels[row, column]
+    differs = points["ucs_cell_id"].to_numpy() != np.where(kept, expected, 0)
     assert n[differs].sum() <= moved
     assert kept[differs].all()
     assert points["feature_name"][differs].astype(str).isin(genes).all()
+
+
+def pixels_of(points, to_units, shape):
+    """Which points lie on the grid, and rows and columns of these."""
+    position = points[["x", "y"]].to_numpy(dtype=np.float64) - to_units[:2, 2]
+    column, row = np.floor(np.linalg.inv(to_units[:2, :2]) @ position.T + ROUNDED).astype(int)
+    inside = (row >= 0) & (row < shape[0]) & (column >= 0) & (column < shape[1])
+    return inside, row[inside], column[inside]
 
 
 def assert_counts_are_those_of_the_points(table, points, count_key):
@@ -201,8 +208,10 @@ def assert_nuclei(labels, nuclei, table, points, to_units, count_key):
     np.testing.assert_allclose(table.obs["nucleus_area_um2"], pixels * um2)
     assert (table.layers["nucleus"] > table.X).nnz == 0
     kept = points[points["qv"] >= 20] if "qv" in points else points
-    position = kept[["x", "y"]].to_numpy(dtype=np.float64) - to_units[:2, 2]
-    column, row = np.floor(np.linalg.inv(to_units[:2, :2]) @ position.T + 1e-9).astype(int)
+    if count_key is not None:
+        kept = kept[kept[count_key] > 0]
+    inside, row, column = pixels_of(kept, to_units, nuclei.shape)
+    assert inside.all()
     of = nuclei[row, column]
     n = np.ones(len(kept)) if count_key is None else kept[count_key]
     is_gene = kept["feature_name"].isin(table.var_names).to_numpy()

@@ -15,7 +15,7 @@ from geopandas import GeoDataFrame
 from numpy.typing import NDArray
 from spatialdata import SpatialData
 from spatialdata.models import Labels2DModel, PointsModel, ShapesModel
-from spatialdata.transformations import Affine, BaseTransformation
+from spatialdata.transformations import Affine, BaseTransformation, Scale
 
 import ucs
 from ucs._kernels.labels.resample import sample_labels
@@ -178,3 +178,19 @@ AFFINES = {
     "flip": scaling(1.0, -1.0),
     "all": translation(5000, -20) @ rotation(-71) @ shear(-0.3) @ scaling(-4.7, 0.9),
 }
+
+
+IMAGE_UM = 0.5
+"""Side of a pixel of :func:`stain`."""
+
+
+def stain():
+    """The nuclei of the scene as a stain, in pixels of half a um."""
+    from scipy.ndimage import gaussian_filter
+
+    pixels = (scene().nuclei > 0).repeat(2, axis=0).repeat(2, axis=1).astype(float)
+    return (1000 * gaussian_filter(pixels, 1.5) + 50).astype(np.uint16)
+
+
+def scaled(factor):
+    return Scale([factor, factor], axes=("x", "y"))

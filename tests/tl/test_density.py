@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import calls
 import numpy as np
 import pytest
@@ -70,7 +67,7 @@ class TestRegions:
     def test_one_is_none(self, tissue, result):
         assert_same_cells(without_regions(segment(tissue, regions=1200)), result)
 
-    @pytest.mark.parametrize("tile_size", [96, 333])
+    @pytest.mark.parametrize("tile_size", [96, pytest.param(333, marks=pytest.mark.slow)])
     def test_tiles_have_no_say(self, tissue, tile_size):
         assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, tile_size=tile_size))
 
@@ -80,6 +77,7 @@ class TestRegions:
         assert regional["ucs_table"].obs["model_region"].nunique() == 4
         assert_invariants(regional)
 
+    @pytest.mark.slow
     def test_leave_no_straight_edges(self):
         """On the lines between regions cell borders are no more frequent than with one model on the same lines."""
         more = []
@@ -95,6 +93,7 @@ class TestRegions:
                 ]
         assert np.mean(more) <= 2 * np.std(more) / np.sqrt(len(more))
 
+    @pytest.mark.slow
     def test_steps_and_store(self, tissue, tmp_path):
         models = train(tissue, regions=70, params={"warm_start": True})
         assert isinstance(models, RegionModels)
@@ -153,26 +152,6 @@ class TestOptions:
         with pytest.raises(ValueError, match=match):
             segment(tissue, params=params, inplace=True)
         assert "ucs_cells" not in tissue
-
-
-class TestAccuracy:
-    def test_beats_every_expansion(self, monkeypatch):
-        """Not by a hair: figures are in benchmarks/accuracy/RESULTS.md."""
-        monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
-        sys.modules.pop("benchmarks", None)  # another of that name may be installed
-        tissue = ucs.datasets.simulate(width_um=200, height_um=200, seed=1)
-        result = calls.segment(tissue)
-        from benchmarks.accuracy.__main__ import expansions, score, truth_on_grid
-
-        from ucs._read.sample import find_source, prepare
-
-        sample = prepare(tissue, find_source(tissue))
-        truth = truth_on_grid(tissue, sample)
-        best = expansions(truth, tissue, sample)[0]
-        ours = score("ucs", labels_of(result), truth, tissue, sample)
-        assert ours["F1@0.5"] > best["F1@0.5"]
-        assert ours["F1@0.7"] > best["F1@0.7"] + 0.15
-        assert ours["transcript F1"] > best["transcript F1"] + 0.02
 
 
 class TestConfidence:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 import shapely
 from calls import segment
-from generated import finest, generate, snapshot
+from generated import finest, generate, level_read, snapshot
 from invariants import assert_invariants, matrix_between
 
 IN_GATE, AT_A_TIME = 24, 2
@@ -61,11 +61,11 @@ def nuclei_of(out, key):
         for number, polygon in enumerate(out[key].geometry, start=1):
             found[shapely.contains_xy(polygon, x, y)] = number
         return found.reshape(row.shape)
-    labels = finest(out[key])
-    i, j = np.floor(y + _ON_A_BORDER).astype(int), np.floor(x + _ON_A_BORDER).astype(int)
+    labels, factor = level_read(out[key], np.sqrt(abs(np.linalg.det(to_nuclei[:2, :2]))))
+    i, j = (np.floor(one / factor + _ON_A_BORDER).astype(int) for one in (y, x))
     inside = (i >= 0) & (j >= 0) & (i < labels.shape[0]) & (j < labels.shape[1])
     found = np.zeros(row.size, dtype=np.int64)
-    found[inside] = np.searchsorted(np.unique(labels), labels[i[inside], j[inside]])
+    found[inside] = np.searchsorted(np.unique(finest(out[key])), labels[i[inside], j[inside]])
     return found.reshape(row.shape)
 
 

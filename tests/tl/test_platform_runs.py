@@ -1,4 +1,4 @@
-"""Every platform from its reader to cells with no option but the path; a short training, and the full default one.
+"""Every platform from its reader to cells with no option but the path, by default and by a method that trains.
 
 The samples are real but for Stereo-seq (simulated: no public sample has an image). ISS is in pixels of unknown size, so
 their size has to be given.
@@ -81,7 +81,7 @@ RUNS = {
         invariants={"um_per_unit": 0.5, "count_key": "count"},
     ),
 }  # fmt: skip
-FULL = [pytest.param(name, marks=[] if name == "xenium-breast" else [pytest.mark.slow]) for name in RUNS]
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "iss-whole" else []) for name in RUNS]
 
 
 @pytest.fixture(scope="module")
@@ -109,34 +109,34 @@ def assert_found(run: Run, sample: SpatialData, result: SpatialData) -> None:
     renamed.attrs.update({**as_read.attrs, "spatialdata_attrs": {"feature_key": "feature_name"}})
     checked = SpatialData.init_from_elements({n: result[n] for n in ("ucs_cells", "ucs_boundaries", "ucs_table")})
     checked[run.points_key] = renamed
-    source = find_source(result, **run.options)
+    source = find_source(result, **{"resolution": record["parameters"]["resolution"], **run.options})
     # On the grid some nuclei are in two parts.
     nuclei = prepare(result, source, run.nuclei_key, check_alignment=False).nuclei
     assert_invariants(checked, points_key=run.points_key, nuclei=nuclei.labels, **run.invariants)
     assert "ucs_cells" not in sample.labels  # the result is an object of its own
 
 
-@pytest.mark.parametrize("name", [name for name in RUNS if name != "iss-whole"])
-def test_with_no_option_but_a_short_training(name, samples, tmp_path):
+@pytest.mark.parametrize("name", NAMES)
+def test_by_default(name, samples, tmp_path):
+    """Cells hold most transcripts, and are larger than their nuclei, but not by much."""
     run, sample = RUNS[name], samples(name)
-    result = segment(sample, check_alignment=True, params=QUICK, **run.options)
-    assert_found(run, sample, result)
-    result.write(tmp_path / "store.zarr")  # what readers leave in attrs must not end in places that cannot be stored
-    stored = sd.read_zarr(tmp_path / "store.zarr")
-    assert stored["ucs_table"].uns["ucs"]["parameters"]["gene_key"] == run.gene_key
-
-
-@pytest.mark.parametrize("name", FULL)
-def test_with_no_option_at_all(name, samples):
-    """Full training: cells hold most transcripts, and are larger than their nuclei, but not by much."""
-    run, sample = RUNS[name], samples(name)
-    result = segment(sample, check_alignment=True, **run.options)
+    result = segment(sample, method="pretrained", check_alignment=True, **run.options)
     assert_found(run, sample, result)
     table = result["ucs_table"]
     in_cells = table.X.sum() / table.uns["ucs"]["qc"]["n_kept"]
     in_nuclei = table.layers["nucleus"].sum() / table.uns["ucs"]["qc"]["n_kept"]
     assert max(0.4, in_nuclei + 0.05) < in_cells < 1
     assert 1.2 < (table.obs["area_um2"] / table.obs["nucleus_area_um2"]).median() < 6
+    result.write(tmp_path / "store.zarr")  # what readers leave in attrs must not end in places that cannot be stored
+    stored = sd.read_zarr(tmp_path / "store.zarr")
+    assert stored["ucs_table"].uns["ucs"]["parameters"]["gene_key"] == run.gene_key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in RUNS if name != "iss-whole"])
+def test_by_a_method_that_trains(name, samples):
+    run, sample = RUNS[name], samples(name)
+    assert_found(run, sample, segment(sample, check_alignment=True, params=QUICK, **run.options))
 
 
 class TestStereoseq:

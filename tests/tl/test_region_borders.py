@@ -69,6 +69,7 @@ def assert_no_edges(tissue, far, near, *, sides):
 class TestBordersOfRegions:
     """Models that could hardly differ more: cells of one end at their nuclei, those of the other go far."""
 
+    @pytest.mark.slow
     def test_leave_no_straight_edges(self, far_and_near):
         tissue = ucs.datasets.simulate(width_um=200, height_um=200, n_genes=40, seed=0)
         assert_no_edges(tissue, *far_and_near, sides=(92, 100, 108))

@@ -125,11 +125,22 @@ def test_a_run_that_looks_for_missing_cells(tissue, model, tmp_path, monkeypatch
 # Killed processes
 
 
-def test_killed_five_times_it_gives_what_an_undisturbed_run_gives(store, expected, monkeypatch):
+@pytest.mark.parametrize(
+    "ends",
+    [
+        pytest.param([("tile", 3), ("move", 2)], id="twice"),
+        pytest.param(
+            [("training", 3), ("model", 1), ("tile", 3), ("mark", 2), ("refine", 3), ("move", 2)],
+            id="at each step",
+            marks=pytest.mark.slow,
+        ),
+    ],
+)
+def test_killed_again_and_again_it_gives_what_an_undisturbed_run_gives(store, expected, monkeypatch, ends):
     """In training, while the model is saved, in tiles, in refinement and while results are written."""
     options = {"resume": True, "write": True, "tile_size": 96, "params": PARAMS}
     before = {path.relative_to(store) for path in store.rglob("*")}
-    for stage, call in (("training", 3), ("model", 1), ("tile", 3), ("mark", 2), ("refine", 3), ("move", 2)):
+    for stage, call in ends:
         assert killed(store, stage, call, **options) == -signal.SIGKILL, stage
         if stage != "move":
             assert {path.relative_to(store) for path in store.rglob("*")} == before, stage

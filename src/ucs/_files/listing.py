@@ -69,13 +69,9 @@ def begin(change: Change, kinds: Sequence[str]) -> bool:
     kinds are made where there are none.
     """
     store = change.area.parent
-    consolidated = listed_elements(store) is not None
-    if consolidated and (store / ".zmetadata").is_file():
-        change.write(".zmetadata", None)
-    elif consolidated:
-        metadata = _read_json(store / "zarr.json")
-        del metadata["consolidated_metadata"]
-        change.write("zarr.json", _as_json(metadata))
+    consolidated = unlisted(store)
+    for file, content in consolidated.items():
+        change.write(file, content)
     for kind in kinds:
         if any((store / kind / name).is_file() for name in _GROUP):
             continue
@@ -83,7 +79,18 @@ def begin(change: Change, kinds: Sequence[str]) -> bool:
             made = change.folder / "new" / kind / name
             if made.is_file():
                 change.write(f"{kind}/{name}", _relabelled(made.read_bytes(), add=(), drop=None) or made.read_bytes())
-    return consolidated
+    return bool(consolidated)
+
+
+def unlisted(store: Path) -> dict[str, bytes | None]:
+    """Return the files of a store that hold consolidated metadata, and their content without (None: no file)."""
+    if listed_elements(store) is None:
+        return {}
+    if (store / ".zmetadata").is_file():
+        return {".zmetadata": None}
+    metadata = _read_json(store / "zarr.json")
+    del metadata["consolidated_metadata"]
+    return {"zarr.json": _as_json(metadata)}
 
 
 def finish(change: Change, places: Sequence[str], *, consolidate: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from ucs._files.disk import check_space, check_writable, explained_if_full
-from ucs._files.listing import KINDS, begin, finish, is_element, is_metadata, metadata_files, relist
+from ucs._files.listing import KINDS, begin, finish, is_element, is_metadata, metadata_files, relist, unlisted
 from ucs._files.swap import Area, Swap, clean, swapping
 
 if TYPE_CHECKING:
@@ -134,7 +134,7 @@ def mend_store(store: Path) -> None:
 
 
 def _area(store: Path) -> Area:
-    return Area(store, _PREFIX, is_element, is_metadata, partial(relist, store))
+    return Area(store, _PREFIX, is_element, is_metadata, partial(unlisted, store), partial(relist, store))
 
 
 def bytes_to_write(*, n_pixels: int, n_cells: int, n_entries: int) -> int:

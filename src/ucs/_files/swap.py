@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING
 
 from ucs._files.disk import check_writable
 from ucs._files.journal import JOURNAL, KEPT, NEW, REPLACED, Journal
-from ucs._files.lock import wait_for_lock
 from ucs._utils.files import (
     digest_of_bytes,
     digest_of_tree,
@@ -35,6 +34,7 @@ from ucs._utils.files import (
     sync_tree,
     write_file,
 )
+from ucs._utils.lock import wait_for_lock
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -58,6 +58,9 @@ class Area:
         Whether a path in ``parent`` is that of something that may be replaced: one name, or two with a slash between.
     is_file
         Whether a path in ``parent`` is that of a small file that may be changed on the way.
+    unlist
+        Returns what the lists of what there is hold while that changes: path to content, None for no file. It is called
+        before something is undone.
     relist
         Called after something was undone with the journal, the files that others have changed since, and the hidden
         folder: lists of what there is are to be made anew.
@@ -67,6 +70,7 @@ class Area:
     prefix: str
     is_place: Callable[[str], bool]
     is_file: Callable[[str], bool] = field(default=lambda _file: False)
+    unlist: Callable[[], dict[str, bytes | None]] = field(default=dict)
     relist: Callable[[Journal, list[str], Path], None] = field(default=lambda _journal, _files, _folder: None)
 
     @property
@@ -191,11 +195,7 @@ class Change:
         if states[-1] != now:
             states.append(now)
             self.journal.write(self.folder)  # first: it must know what is there if the process is killed thereafter
-        if content is None:
-            path.unlink(missing_ok=True)
-        else:
-            path.parent.mkdir(exist_ok=True)
-            write_file(path, content, by_way_of=self.folder)
+        _write_or_delete(path, content, self.folder)
 
 
 @contextmanager
@@ -306,6 +306,11 @@ def _believed(area: Area, folder: Path) -> Journal | None:
 
 def _undo(area: Area, folder: Path, journal: Journal) -> None:
     targets = [area.parent / place for place in journal.places]
+    for file, content in area.unlist().items():
+        now, then = _digest(area.parent / file), None if content is None else digest_of_bytes(content)
+        states = journal.files.get(file, [])
+        if then in states and now in states[states.index(then) + 1 :]:
+            _write_or_delete(area.parent / file, content, folder)
     for number in reversed(range(len(targets))):
         _move_back(targets[number], folder, journal, number)
     changed = []
@@ -316,15 +321,21 @@ def _undo(area: Area, folder: Path, journal: Journal) -> None:
             continue
         if now not in states:
             changed.append(file)
-        elif states[0] is None:
-            path.unlink()
         else:
-            write_file(path, _kept(folder, number), by_way_of=folder)
+            _write_or_delete(path, None if states[0] is None else _kept(folder, number), folder)
     area.relist(journal, changed, folder)
     for parent in {target.parent for target in targets}:
         if parent.is_dir():
             sync_folder(parent)
     (folder / JOURNAL).unlink()
+
+
+def _write_or_delete(path: Path, content: bytes | None, folder: Path) -> None:
+    if content is None:
+        path.unlink(missing_ok=True)
+    else:
+        path.parent.mkdir(exist_ok=True)
+        write_file(path, content, by_way_of=folder)
 
 
 def _kept(folder: Path, number: int) -> bytes:

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ucs._files.lock import Lock, holder, try_lock
 from ucs._utils.files import is_own, is_own_folder, read_plain, write_file
+from ucs._utils.lock import Lock, holder, try_lock
 from ucs._utils.log import logger
 from ucs._utils.memory import PLAIN_PIXELS, resident_memory
 

@@ -10,6 +10,13 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+BORDER_TOLERANCE = 1e-6
+"""Positions up to this distance before a border of pixels, in pixels, count as beyond it.
+
+Positions and centres of pixels lie on borders of other pixels where resolutions are multiples of each other. Rounding,
+in a quotient or in a chain of affines, moves them by some 1e-12 pixels to either side, and floor would shift whole
+columns by one pixel. The tolerance is far above that, even for global coordinates, and far below anything visible."""
+
 
 @njit(cache=True, nogil=True)
 def extent(x: NDArray, y: NDArray, kept: NDArray) -> tuple[int, float, float, float, float]:
@@ -47,8 +54,8 @@ def bin_positions(
     n = 0
     for i in range(len(x)):
         if kept[i]:
-            row[n] = np.int64(np.floor(np.float64(y[i]) / step)) - row0
-            column[n] = np.int64(np.floor(np.float64(x[i]) / step)) - column0
+            row[n] = np.int64(np.floor(np.float64(y[i]) / step + BORDER_TOLERANCE)) - row0
+            column[n] = np.int64(np.floor(np.float64(x[i]) / step + BORDER_TOLERANCE)) - column0
             feature[n] = code[i]
             n += 1
 

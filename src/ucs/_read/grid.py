@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ucs._kernels.binning import BORDER_TOLERANCE
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
     from spatialdata.transformations import BaseTransformation
@@ -119,6 +121,7 @@ def planar(transformations: dict[str, Any]) -> dict[str, BaseTransformation]:
 def pixel_index(position: ArrayLike, step: float) -> NDArray[np.int64]:
     """Return ``floor(position / step)``, the pixel of a position counted from the intrinsic origin.
 
-    Single-precision positions are widened before the division, so that rounding does not move them to another pixel.
+    Rounding does not move positions to another pixel: those of single precision are widened before the division, and a
+    position on the border of two pixels lies in the later one, also if the quotient comes out a little below it.
     """
-    return np.floor(np.asarray(position, dtype=np.float64) / step).astype(np.int64)
+    return np.floor(np.asarray(position, dtype=np.float64) / step + BORDER_TOLERANCE).astype(np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from ucs._kernels.bands import values_at
+from ucs._kernels.binning import BORDER_TOLERANCE
 from ucs._read.bins import centres_of
 from ucs._read.grid import Grid
 from ucs._utils.checks import check_name
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
     from ucs._kernels.moved import MovedTranscripts
     from ucs._read.elements import PointsElement
     from ucs._read.fields import Owner
-
-_BORDER_TOLERANCE = 1e-6  # as in ucs._kernels.labels.resample: rounding of composed affines must not decide on a border
 
 
 @dataclass(frozen=True)
@@ -81,8 +80,8 @@ class LabelLookup:
         else:
             m = self.placement
             x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-            column = np.floor(m[0, 0] * x + m[0, 1] * y + m[0, 2] + _BORDER_TOLERANCE).astype(np.int64)
-            row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + _BORDER_TOLERANCE).astype(np.int64)
+            column = np.floor(m[0, 0] * x + m[0, 1] * y + m[0, 2] + BORDER_TOLERANCE).astype(np.int64)
+            row = np.floor(m[1, 0] * x + m[1, 1] * y + m[1, 2] + BORDER_TOLERANCE).astype(np.int64)
         h, w = self.labels.shape
         inside = (row >= 0) & (row < h) & (column >= 0) & (column < w)
         label = values_at(self.labels, row[inside], column[inside])

@@ -14,7 +14,7 @@ from ucs.methods.model_files import (
     check_description,
     check_free,
     digest_of,
-    read_description,
+    read_model,
     read_weights,
     readable,
     write_model,
@@ -146,7 +146,7 @@ class UCSModel(ABC):
             If a file is malformed, damaged or too large, or its format or method is not known to this version.
         """
         path = Path(path)
-        return cls.of_description(path, read_description(path, MODEL_FILE))
+        return read_model(path, MODEL_FILE, lambda description: cls.of_description(path, description))
 
     @classmethod
     def of_description(cls, path: Path, description: dict[str, Any]) -> UCSModel:

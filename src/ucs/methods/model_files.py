@@ -1,7 +1,7 @@
 """Files of saved models: one of JSON, which makes the model, and the weights that it names by their digest.
 
-The file of JSON is replaced last and as a whole, so that there is the old model or the new one at any time. Files come
-from anywhere: nothing is unpickled, and nothing is believed before it is checked.
+The file of JSON is replaced last and as a whole, so that there is the old model or the new one at any time; a lock
+keeps two writers apart. Files come from anywhere: nothing is unpickled, and nothing is believed before it is checked.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import json
 import re
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from safetensors.torch import save as bytes_of
 
 from ucs._utils.checks import check_positive
 from ucs._utils.files import PARTIAL, read_plain, write_file
+from ucs._utils.lock import wait_for_lock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,10 +27,12 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+Model = TypeVar("Model")
 FORMAT = 3
 """Of the files of a saved model."""
 MODEL_FILE, REGIONS_FILE = "model.json", "regions.json"
 """Of one model, and of those of several regions; a folder holds one of them."""
+_LOCK = ".lock"
 _WEIGHTS = re.compile(r"weights-[0-9a-f]{16}\.safetensors")
 _LONGEST_TEXT, _LONGEST_WEIGHTS = 1 << 28, 1 << 32  # bytes
 _LONGEST_GENE = 255  # bytes
@@ -57,23 +60,42 @@ def write_model(path: Path, file: str, content: Mapping[str, Any], weights: Sequ
         Tensors of each model; ``content`` names them by :func:`digest_of`.
     """
     text = json.dumps({"format": FORMAT, **content}, indent=1).encode()  # first: it fails on what JSON does not know
+    files = {_name(hashlib.sha256(one).hexdigest()): one for one in map(_as_bytes, weights)}
     path.mkdir(parents=True, exist_ok=True)
-    kept = set()
-    for tensors in weights:
-        content_of_weights = _as_bytes(tensors)
-        name = _name(hashlib.sha256(content_of_weights).hexdigest())
-        write_file(path / name, content_of_weights)
-        kept.add(name)
-    write_file(path / file, text)
-    (path / (MODEL_FILE if file == REGIONS_FILE else REGIONS_FILE)).unlink(missing_ok=True)
-    for old in path.iterdir():
-        if (_WEIGHTS.fullmatch(old.name) and old.name not in kept) or old.name.endswith(PARTIAL):
-            old.unlink()
+    lock = wait_for_lock(path / _LOCK, f"the model in {path}")
+    try:
+        for name, one in files.items():
+            write_file(path / name, one)
+        write_file(path / file, text)
+        (path / (MODEL_FILE if file == REGIONS_FILE else REGIONS_FILE)).unlink(missing_ok=True)
+        for old in path.iterdir():
+            if (_WEIGHTS.fullmatch(old.name) and old.name not in files) or old.name.endswith(PARTIAL):
+                old.unlink()
+    finally:
+        lock.release()
 
 
 def digest_of(tensors: Mapping[str, Tensor]) -> str:
     """Return what names the weights of a model."""
     return hashlib.sha256(_as_bytes(tensors)).hexdigest()
+
+
+def read_model(path: Path, file: str, make: Callable[[dict[str, Any]], Model]) -> Model:
+    """Return what ``make`` makes of a description, read again if another process replaced the model meanwhile.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As :func:`read_description` and :func:`read_weights`.
+    """
+    description = read_description(path, file)
+    while True:
+        try:
+            return make(description)
+        except FileNotFoundError:
+            before, description = description, read_description(path, file)
+            if description == before:
+                raise
 
 
 def read_description(path: Path, file: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ucs._utils.checks import listed
 from ucs.methods.model import UCSModel
-from ucs.methods.model_files import REGIONS_FILE, check_free, read_description, readable, write_model
+from ucs.methods.model_files import REGIONS_FILE, check_free, read_model, readable, write_model
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -138,7 +138,10 @@ class RegionModels(Mapping[str, UCSModel]):
             If a file is malformed, damaged or too large, or its format or method is not known to this version.
         """
         path = Path(path)
-        description = read_description(path, REGIONS_FILE)
+        return read_model(path, REGIONS_FILE, lambda description: cls._of_description(path, description))
+
+    @classmethod
+    def _of_description(cls, path: Path, description: dict[str, Any]) -> RegionModels:
         with readable(path):
             models = [UCSModel.of_description(path, one) for one in description["models"]]
             by_region = {str(region): models[_index(k, models)] for region, k in description["regions"].items()}

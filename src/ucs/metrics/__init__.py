@@ -12,6 +12,7 @@ from ucs._evaluation.types import transfer_types
 from ucs.metrics._baselines import expand_nuclei, voronoi_cells
 from ucs.metrics._capture import Capture, capture
 from ucs.metrics._comparison import ComparisonMetrics
+from ucs.metrics._contamination import NeighbourContamination, neighbour_contamination
 from ucs.metrics._correlation import ReferenceCorrelation, reference_correlation
 from ucs.metrics._heldout import gene_halves, heldout_purity
 from ucs.metrics._markers import markers_from_reference
@@ -31,6 +32,7 @@ __all__ = [
     "ComparisonMetrics",
     "Mecr",
     "NegativeMarkerPurity",
+    "NeighbourContamination",
     "ReferenceCorrelation",
     "SpuriousCoexpression",
     "Tissue",
@@ -44,6 +46,7 @@ __all__ = [
     "mecr",
     "morphology",
     "negative_marker_purity",
+    "neighbour_contamination",
     "reference_correlation",
     "seams",
     "spurious_coexpression",

@@ -34,7 +34,7 @@ def scene(seed: int) -> dict:
         "first": (0, 0),
         "grid": GRID,
         "factor": FACTOR,
-        "threshold": 0.5,
+        "threshold": random.uniform(0.3, 0.7, N + 1),
         "membership": membership,
         "log_ratio": random.normal(0, 1, (N_CLUSTERS + 1, N_GENES)).astype(np.float32),
     }
@@ -59,14 +59,14 @@ def owner_of(scene: dict, row: int, column: int, gene: int) -> int:
     cells = {c: v for c, v in odds.items() if c}
     if not cells:
         return -1
-    if calibrated(sum(cells.values()) / sum(odds.values())) <= scene["threshold"]:
-        return 0
-    return max(cells, key=lambda c: (cells[c], -c))
+    best = max(cells, key=lambda c: (cells[c], -c))
+    return best if calibrated(sum(cells.values()) / sum(odds.values())) > scene["threshold"][best] else 0
 
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.8])
 def test_as_in_plain_python(threshold: float) -> None:
-    given = scene(int(threshold * 10)) | {"threshold": threshold}
+    given = scene(int(threshold * 10))
+    given["threshold"] *= threshold * 2
     moves = move_transcripts(**given)
     found = {tuple(one[:3]): one[4] for one in moves.tolist()}
     transcripts = given["transcripts"]

@@ -17,11 +17,11 @@ from ucs.methods import PretrainedParams, RasterSample
 from ucs.methods.model import Selection
 from ucs.methods.pretrained import predict as module
 from ucs.methods.pretrained.assign import calibrated
-from ucs.methods.pretrained.features import N_FEATURES
+from ucs.methods.pretrained.features import N_FEATURES, NucleusTable
 from ucs.methods.pretrained.method import PRETRAINED
 from ucs.methods.pretrained.model import WEIGHTS, pretrained_net
 from ucs.methods.pretrained.net import HALO, OwnerNet
-from ucs.methods.pretrained.predict import OwnerPredictor, OwnerScores
+from ucs.methods.pretrained.predict import OwnerPredictor, OwnerScores, thresholds
 from ucs.methods.pretrained.survey import N_RINGS, RINGS_UM, measure_tissue, pooled
 
 CPU = torch.device("cpu")
@@ -114,6 +114,12 @@ def test_the_net_sees_as_far_as_its_halo():
     assert not changed[1:, 1:].any()
 
 
+def test_the_threshold_falls_with_the_transcripts_in_a_nucleus():
+    n = np.array([0.0, 1.0, 3.0, 10.0, 1000.0], dtype=np.float32)
+    table = NucleusTable(np.log(n / 30 + 1e-9), np.full(5, 30, np.float32), n, n, n)
+    np.testing.assert_allclose(thresholds(0.5, table), [0.3, 0.32, 0.4, 0.4835, 0.5], atol=1e-3)
+
+
 def decide_oracle(owner, probability, factor, shape, threshold, nuclei):
     """Interpolate the probability of each id as an image of its own."""
     n = int(max(owner.max(), nuclei.max()))
@@ -135,7 +141,7 @@ def decide_oracle(owner, probability, factor, shape, threshold, nuclei):
                     at, origin = at + weight * here[0], origin + weight * here[1]
             if nuclei[i, j]:
                 labels[i, j] = nuclei[i, j]
-            elif at.sum() > threshold:
+            elif at.sum() > threshold[at.argmax()]:
                 labels[i, j] = at.argmax()
             confidence[i, j] = 255 * calibrated(min(origin[labels[i, j]], 1))
     return labels, confidence
@@ -151,10 +157,12 @@ def test_pixels_are_decided_between_net_pixels(factor):
     probability = random.dirichlet(np.ones(3), (2, h, w)).transpose(0, 3, 1, 2).astype(np.float32)
     nuclei = np.where(random.random(shape) < 0.1, 2, 0).astype(np.int32)
     core = Window(0, 0, *shape)
-    task = module.OwnerTask(core, shape, core, np.arange(5, dtype=np.int32), nuclei, None, None, None, None)
+    few = np.zeros(5, dtype=np.float32)
+    table = NucleusTable(np.log(random.uniform(0.01, 1, 5)).astype(np.float32), few + 30, few, few, few)
+    task = module.OwnerTask(core, shape, core, np.arange(5, dtype=np.int32), nuclei, None, table, None, None)
     predictor = OwnerPredictor(None, None, factor, 1.0 / factor, 0.4, None)
     found = predictor.decide(OwnerScores(task, 0, 0, owner, probability))
-    expected, confidence = decide_oracle(owner, probability, factor, shape, 0.4, nuclei)
+    expected, confidence = decide_oracle(owner, probability, factor, shape, thresholds(0.4, table), nuclei)
     np.testing.assert_array_equal(found.labels, expected)
     in_cells = expected > 0
     np.testing.assert_allclose(found.confidence[in_cells], confidence[in_cells], atol=0.51)

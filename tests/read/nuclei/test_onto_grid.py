@@ -174,15 +174,17 @@ class TestMultiscale:
         assert chosen.shape == next(iter(element[f"scale{level}"].values())).shape
         np.testing.assert_allclose(matrix, scaling(8 * um_per_px / 2**level))
 
-    def test_coarser_levels_lie_where_spatialdata_puts_them(self, fine):
-        """Also for sides that two does not divide: the factor is the ratio of the shapes."""
-        from spatialdata.transformations import get_transformation
-
+    def test_an_incomplete_last_pixel_does_not_stretch_a_level(self, fine):
+        """Its pixels are two of the finest, although the ratio of the sizes is a little more than that."""
         tree = Labels2DModel.parse(fine[:-3, :-1], dims=("y", "x"), scale_factors=[2])
-        of_level = get_transformation(tree["scale1"]["image"], "global")
-        expected = np.linalg.inv(of_level.to_affine_matrix(("x", "y"), ("x", "y")))
-        _, matrix = _nuclei.choose_level(tree, scaling(5), "labels")
-        np.testing.assert_allclose(matrix, expected @ scaling(5))
+        chosen, matrix = _nuclei.choose_level(tree, scaling(5), "labels")
+        np.testing.assert_array_equal(matrix, scaling(5 / 2))
+        row, column = np.indices(chosen.shape)
+        np.testing.assert_array_equal(chosen, fine[2 * row + 1, 2 * column + 1])
+
+    @pytest.mark.parametrize(("full", "size", "factor"), [(175, 87, 2), (175, 88, 2), (174, 87, 2), (100, 40, 2.5)])
+    def test_factor_of_a_level(self, full, size, factor):
+        assert _nuclei._factor(full, size) == factor
 
 
 class TestPlaces:

@@ -11,18 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numba import njit
 
+from ucs._kernels.binning import BORDER_TOLERANCE
 from ucs._utils.parallel import in_threads
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["sample_labels", "source_window"]
-
-# Centres fall on borders between source pixels if resolutions are multiples of each other. Rounding in a chain of
-# affines then moves such a centre by some 1e-12 pixels to either side, and floor would shift whole columns of labels by
-# one pixel. Centres up to this distance before a border, in source pixels, count as beyond it: far above rounding, even
-# of global coordinates, and far below anything visible.
-_BORDER_TOLERANCE = 1e-6
 
 # Sampling fewer pixels takes some milliseconds, too few for threads to pay off.
 _PIXELS_FOR_THREADS = 2_000_000
@@ -136,7 +131,7 @@ def _source_position(affine: NDArray, row: int, column: int) -> tuple[float, flo
     x, y = column + 0.5, row + 0.5
     source_x = affine[0, 0] * x + affine[0, 1] * y + affine[0, 2]
     source_y = affine[1, 0] * x + affine[1, 1] * y + affine[1, 2]
-    return np.floor(source_y + _BORDER_TOLERANCE), np.floor(source_x + _BORDER_TOLERANCE)
+    return np.floor(source_y + BORDER_TOLERANCE), np.floor(source_x + BORDER_TOLERANCE)
 
 
 @njit(cache=True, nogil=True)

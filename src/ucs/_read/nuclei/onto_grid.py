@@ -163,15 +163,24 @@ def choose_level(
     if levels[0].ndim != 2 or not np.issubdtype(levels[0].dtype, np.integer):
         msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {levels[0].ndim}D {levels[0].dtype}."
         raise ValueError(msg)
-    full = np.array(levels[0].shape, dtype=float)
     chosen, matrix = levels[0], grid_to_labels
     for level in levels[1:]:
-        factor = full / np.array(level.shape)  # (y, x)
+        factor = [_factor(*sizes) for sizes in zip(levels[0].shape, level.shape, strict=True)]  # (y, x)
         scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
         if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
             break
         chosen, matrix = level, scaled
     return chosen, matrix
+
+
+def _factor(full: int, size: int) -> float:
+    """Return how many pixels of the finest level a pixel of a level spans.
+
+    It is a whole number wherever that explains the size: writers leave out or fill up an incomplete last pixel, so that
+    the ratio of the sizes is not exact.
+    """
+    whole = round(full / size)
+    return whole if size in (full // whole, -(-full // whole)) else full / size
 
 
 def _from_shapes(

@@ -38,7 +38,7 @@ def move_transcripts(
     first: tuple[int, int],
     grid: tuple[int, int],
     factor: int,
-    threshold: float,
+    threshold: NDArray[np.float64],
     membership: NDArray[np.float32],
     log_ratio: NDArray[np.float32],
 ) -> NDArray[np.int32]:
@@ -63,7 +63,7 @@ def move_transcripts(
     factor
         Side of a net pixel in pixels.
     threshold
-        Probability of coming from any cell above which a transcript is given to one.
+        ``(m + 1,)`` probability of coming from any cell above which a transcript is given to the nucleus.
     membership
         ``(m + 1, clusters)`` of the nuclei.
     log_ratio
@@ -95,7 +95,7 @@ def _move(
     n_rows: int,
     n_columns: int,
     factor: int,
-    threshold: float,
+    threshold: NDArray,
     membership: NDArray,
     share: NDArray,
     gene_weight: float,
@@ -127,7 +127,7 @@ def _move(
                 if odds[k] > odds[best] or (odds[k] == odds[best] and ids[k] < ids[best]):
                     best = k
             total += in_any
-            found = ids[best] if total > 0 and calibrated(in_any / total) > threshold else 0
+            found = ids[best] if total > 0 and calibrated(in_any / total) > threshold[ids[best]] else 0
             if found != labels[i, j]:
                 sure = int(np.rint(255 * calibrated(odds[best] / total))) if found > 0 else 0
                 out[moved, 0], out[moved, 1], out[moved, 2] = i, j, gene

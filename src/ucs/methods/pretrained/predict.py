@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 176  # net px: a third of a tile of 1056 px at 0.5 um
 _RIM = 1  # net px beyond the core that decisions between net pixels need
+_FEW = 3.0  # transcripts in a nucleus
+_LOWEST = 0.6  # of the threshold
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class OwnerPredictor(TilePredictor):
     factor, um_per_px
         Side of a net pixel in pixels, and of a pixel in um.
     threshold
-        Probability of lying in any cell above which a pixel does.
+        Probability of lying in any cell above which a pixel does; see :func:`thresholds`.
     features
         ``(genes,)`` number of each gene among the features of the raster, to give transcripts to cells; None to give
         pixels.
@@ -179,20 +181,32 @@ class OwnerPredictor(TilePredictor):
         labels = np.zeros(shape, dtype=np.int32)
         confidence, foreground = np.zeros(shape, dtype=np.uint8), np.zeros(shape, dtype=np.uint8)
         grid = -(-task.shape[0] // self.factor), -(-task.shape[1] // self.factor)
+        threshold = thresholds(self.threshold, task.table)
         _decide(
             scores.owner, scores.probability, scores.row0, scores.column0, *grid, task.core.row0, task.core.column0,
-            self.factor, self.threshold, nuclei, labels, confidence, foreground,
+            self.factor, threshold, nuclei, labels, confidence, foreground,
         )  # fmt: skip
         moves = no_moves()
         if self.features is not None:
             moves = move_transcripts(
                 task.transcripts.crop(task.core.seen_from(task.window)), (task.core.row0, task.core.column0), labels,
                 nuclei, scores.owner, scores.probability, (scores.row0, scores.column0), grid, self.factor,
-                self.threshold, task.table.membership, self.log_ratio,
+                threshold, task.table.membership, self.log_ratio,
             )  # fmt: skip
             moves[:, OWNER] = task.ids[moves[:, OWNER]]
             moves[:, FEATURE] = self.features[moves[:, FEATURE]]
         return TileCells(task.ids[labels], confidence, foreground, moves)
+
+
+def thresholds(threshold: float, table: NucleusTable) -> NDArray[np.float64]:
+    """Return the threshold of each nucleus, ``(m + 1,)``: lower where it holds few transcripts.
+
+    The places with the largest expected overlap with a cell are those whose probability exceeds half of that overlap
+    (as F1). It is near 1 where there are many transcripts. With few of them nothing is certain, and what exceeds the
+    same threshold as elsewhere is less than the cell.
+    """
+    weight = 1 / (1 + (np.exp(table.level.astype(np.float64)) * table.area / _FEW) ** 2)
+    return threshold * (1 - (1 - _LOWEST) * weight)
 
 
 def _read(features: NDArray[np.float32], row0: int, column0: int, side: int) -> NDArray[np.float32]:
@@ -234,7 +248,7 @@ def _decide(
     top: int,
     left: int,
     factor: int,
-    threshold: float,
+    threshold: NDArray,
     nuclei: NDArray,
     labels: NDArray,
     confidence: NDArray,
@@ -260,7 +274,7 @@ def _decide(
                 foreground[i, j] = 255
             else:
                 foreground[i, j] = np.uint8(np.rint(255 * min(in_any, 1.0)))
-                if best >= 0 and in_any > threshold:
+                if best >= 0 and in_any > threshold[ids[best]]:
                     labels[i, j] = ids[best]
             if best >= 0:
                 confidence[i, j] = np.uint8(np.rint(255 * calibrated(min(origin[best], 1.0))))
