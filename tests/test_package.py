@@ -20,6 +20,21 @@ def test_import_is_light():
     assert loaded == "[]"
 
 
+def test_segment_comes_without_what_measures_and_draws():
+    from_others = {"scipy.stats", "matplotlib.pyplot", "skimage.measure"}
+    code = f"""
+import sys, spatialdata
+before = set(sys.modules)
+import ucs
+ucs.tl.segment
+loaded = set(sys.modules) - before
+print(sorted(loaded & {from_others} | {{name for name in loaded if name.split(".")[:2] in
+    [["ucs", "metrics"], ["ucs", "pl"], ["ucs", "io"], ["ucs", "datasets"], ["ucs", "_report"], ["ucs", "cli"]]}}))
+"""
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
+    assert loaded == "[]"
+
+
 def test_version_is_that_of_the_distribution():
     assert ucs.__version__ == version("spatialdata-ucs")
 

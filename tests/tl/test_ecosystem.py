@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 import spatialdata as sd
 from analysis import analyse
@@ -156,6 +157,21 @@ class TestPlots:
         ).pl.show(ax=axis)
         figure.savefig(tmp_path / "gene.png", dpi=50)
         assert imread(tmp_path / "gene.png").std() > 0.05
+
+    @pytest.mark.filterwarnings("ignore")
+    def test_labels_take_colours_from_a_copy_of_the_table(self, cells_copy):
+        """As docs/looking.md has it."""
+        sdata = cells_copy()
+        table = sdata["ucs_table"].copy()
+        table.obs["region"] = pd.Categorical(["ucs_cells"] * table.n_obs)
+        table.uns["spatialdata_attrs"]["region"] = "ucs_cells"
+        sdata["ucs_cells_table"] = table
+        _, axis = plt.subplots()
+        sdata.pl.render_labels("ucs_cells", color="n_transcripts", table_name="ucs_cells_table").pl.show(ax=axis)
+        shown = np.asarray(axis.get_images()[-1].get_array())
+        assert (
+            len(np.unique(shown.reshape(-1, shown.shape[-1]), axis=0)) > len(np.unique(table.obs["n_transcripts"])) / 2
+        )
 
 
 def test_points_stay_lazy(cells):

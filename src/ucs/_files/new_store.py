@@ -8,27 +8,39 @@ from typing import TYPE_CHECKING
 
 from ucs._files.disk import check_writable, explained_if_full
 from ucs._files.swap import Area, clean, swapping
+from ucs._files.vendor import known_folders, read_vendor, vendor_of
 
 if TYPE_CHECKING:
     from spatialdata import SpatialData
 
 
-def read_store(path: Path) -> SpatialData:
-    """Read a SpatialData Zarr store.
+def read_store(path: Path, *, to_be_changed: bool = False) -> SpatialData:
+    """Read a SpatialData Zarr store, or the folder of a vendor's instrument.
 
     Raises
     ------
     FileNotFoundError
         If nothing is there.
+    ImportError
+        If it is such a folder, and what reads it is not installed.
     ValueError
-        If it is something else.
+        If it is something else, or such a folder although it is to be changed.
     """
     if not path.exists():
         msg = f"{path} does not exist."
         raise FileNotFoundError(msg)
+    vendor = vendor_of(path)
+    if vendor is not None and to_be_changed:
+        msg = f"{path} is a folder of {vendor}, in which nothing is written: name a new store with --output."
+        raise ValueError(msg)
+    if vendor is not None:
+        return read_vendor(path, vendor)
     import spatialdata  # only now: a wrong path should not have to wait for it
 
-    advice = "Make one of a vendor's folder with spatialdata_io, e.g. spatialdata_io.xenium(folder).write(store)."
+    advice = (
+        "Give a store, or the folder of an instrument that is known by its files "
+        f"({known_folders()}); others are read with spatialdata_io and written: reader(folder).write(store)."
+    )
     try:
         sdata = spatialdata.read_zarr(path)
     except (OSError, KeyError, ValueError) as error:

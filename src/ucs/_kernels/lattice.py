@@ -92,12 +92,13 @@ def boxes_by_block(
     n_blocks = n_block_rows * n_block_columns
     start = np.zeros(n_blocks + 1, dtype=np.int64)
     ids = np.empty(0, dtype=np.int64)
-    position = start
+    position = np.zeros(n_blocks + 1, dtype=np.int64)
     for counting in (True, False):
         if not counting:
-            start = np.cumsum(start)
-            ids = np.empty(start[-1], dtype=np.int64)
-            position = start.copy()
+            for k in range(n_blocks):
+                start[k + 1] += start[k]
+                position[k + 1] = start[k + 1]
+            ids = np.empty(start[n_blocks], dtype=np.int64)
         for c in range(1, len(boxes)):
             if boxes[c, 2] == 0:
                 continue

@@ -276,46 +276,47 @@ def _radix_sort(
     histogram: NDArray,
 ) -> None:
     n = stop - start
+    row_key, row_count = key[start:stop], key_count[start:stop]  # that of no counts is empty, too
     longest = 8 if n < _SHORT else _LONGEST_DIGIT
     n_digits = max((key_bits + longest - 1) // longest, 1)
     digit_bits = (key_bits + n_digits - 1) // n_digits
     for digit in range(n_digits):
         shift = digit * digit_bits
         if digit % 2 == 0:
-            _sort_by_digit(key, key_count, start, other, other_count, 0, n, shift, digit_bits, histogram)
+            _sort_by_digit(row_key, row_count, other, other_count, n, shift, digit_bits, histogram)
         else:
-            _sort_by_digit(other, other_count, 0, key, key_count, start, n, shift, digit_bits, histogram)
+            _sort_by_digit(other, other_count, row_key, row_count, n, shift, digit_bits, histogram)
     if n_digits % 2 == 1:
-        key[start:stop] = other[:n]
-        if len(key_count) > 0:
-            key_count[start:stop] = other_count[:n]
+        for i in range(n):
+            row_key[i] = other[i]
+        for i in range(len(row_count)):
+            row_count[i] = other_count[i]
 
 
 @njit(cache=True, nogil=True)
 def _sort_by_digit(
     key: NDArray,
     key_count: NDArray,
-    start: int,
     to_key: NDArray,
     to_count: NDArray,
-    to_start: int,
     n: int,
     shift: int,
     digit_bits: int,
     histogram: NDArray,
 ) -> None:
     mask = (np.int64(1) << digit_bits) - 1
-    histogram[: mask + 1] = 0
+    for d in range(mask + 1):
+        histogram[d] = 0
     for i in range(n):
-        histogram[(np.int64(key[start + i]) >> shift) & mask] += 1
-    place = np.int64(to_start)
+        histogram[(np.int64(key[i]) >> shift) & mask] += 1
+    place = np.int64(0)
     for d in range(mask + 1):
         place, histogram[d] = place + histogram[d], place
     with_count = len(key_count) > 0
     for i in range(n):
-        value = (np.int64(key[start + i]) >> shift) & mask
+        value = (np.int64(key[i]) >> shift) & mask
         to = histogram[value]
         histogram[value] = to + 1
-        to_key[to] = key[start + i]
+        to_key[to] = key[i]
         if with_count:
-            to_count[to] = key_count[start + i]
+            to_count[to] = key_count[i]

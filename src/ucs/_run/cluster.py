@@ -75,7 +75,7 @@ def device_of_training(device: str) -> str:
         If the device is not there, see :func:`active_client`.
     """
     if active_client(device) is not None and _why_device_is_lacking(device):
-        logger.info("Workers have the device %r, this process does not: it trains on what it has.", device)
+        logger.warning("Workers have the device %r, this process does not: it trains on what it has.", device)
         return "auto"
     resolve_device(device)
     return device

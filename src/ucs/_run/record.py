@@ -98,7 +98,7 @@ def log_result(
         seconds,
     )
     if in_cells < _FEW_IN_CELLS * of and not find_missing:
-        logger.info(
+        logger.warning(
             "Many transcripts lie in no cell. Cells are no larger than their transcripts tell; if nuclei are missing, "
             "try find_missing=True, and look at the alignment of nuclei and transcripts."
         )

@@ -1,4 +1,4 @@
-"""Where Numba keeps what it compiled: also if neither the installation nor a home can be written to."""
+"""Where Numba keeps what it compiled, also if neither installation nor home can be written to; how long it took."""
 
 from __future__ import annotations
 
@@ -7,9 +7,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_TEMPORARY = "ucs-numba-"  # begin of the names of folders that end with their process
 
 
 def provide_cache() -> None:
@@ -19,7 +26,7 @@ def provide_cache() -> None:
     """
     if os.environ.get(_VARIABLE) or os.access(Path(__file__).parents[1], os.W_OK) or _home_is_writable():
         return
-    folder = tempfile.mkdtemp(prefix="ucs-numba-")
+    folder = tempfile.mkdtemp(prefix=_TEMPORARY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[_VARIABLE] = folder
     if "numba" in sys.modules:  # has read its environment before
@@ -34,3 +41,39 @@ def _home_is_writable() -> bool:
     except (OSError, RuntimeError):  # no such place, or nobody knows where a home is
         return False
     return os.access(folder, os.W_OK)
+
+
+def compile_seconds() -> float:
+    """Return how long Numba has compiled in this process, counted from the first call on."""
+    return _compile_clock()()
+
+
+def where_kept() -> str:
+    """Return what becomes of that which was compiled, in words."""
+    if Path(os.environ.get(_VARIABLE, "")).name.startswith(_TEMPORARY):
+        return "not kept, as neither installation nor home can be written to: name a lasting folder in NUMBA_CACHE_DIR"
+    return "kept for later runs"
+
+
+@cache
+def _compile_clock() -> Callable[[], float]:
+    from numba.core import event
+
+    class Clock(event.Listener):
+        """Numba compiles one function at a time, and what that one calls within it."""
+
+        seconds, start, depth = 0.0, 0.0, 0
+
+        def on_start(self, event: object) -> None:
+            if self.depth == 0:
+                self.start = time.perf_counter()
+            self.depth += 1
+
+        def on_end(self, event: object) -> None:
+            self.depth -= 1
+            if self.depth == 0:
+                self.seconds += time.perf_counter() - self.start
+
+    clock = Clock()
+    event.register("numba:compile", clock)
+    return lambda: clock.seconds

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 __all__ = ["collected", "logger", "to_terminal"]
 
@@ -51,8 +51,21 @@ def _set_up_logger() -> logging.Logger:
     return ucs_logger
 
 
-def _formatted(handler: logging.Handler) -> logging.Handler:
-    handler.setFormatter(logging.Formatter("%(levelname)-8s %(message)s"))
+class _Formatter(logging.Formatter):
+    """Put the level before the message, which may be put into other words."""
+
+    def __init__(self, in_words: Callable[[str], str] = str) -> None:
+        super().__init__("%(levelname)-8s %(message)s")
+        self.in_words = in_words
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the line of a record."""
+        record.message = self.in_words(record.message)
+        return super().formatMessage(record)
+
+
+def _formatted(handler: logging.Handler, in_words: Callable[[str], str] = str) -> logging.Handler:
+    handler.setFormatter(_Formatter(in_words))
     return handler
 
 
@@ -96,9 +109,9 @@ def collected() -> Iterator[list[logging.LogRecord]]:
             logger.setLevel(level)
 
 
-def to_terminal() -> contextlib.AbstractContextManager[None]:
-    """Write the package's log records to standard error, whatever is configured: for the command line."""
-    return _instead(_formatted(_ProgressAwareHandler()))
+def to_terminal(in_words: Callable[[str], str] = str) -> contextlib.AbstractContextManager[None]:
+    """Write the package's log records to standard error, whatever is configured: for the command line, in its words."""
+    return _instead(_formatted(_ProgressAwareHandler(), in_words))
 
 
 @contextlib.contextmanager

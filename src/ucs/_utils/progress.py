@@ -1,15 +1,26 @@
-"""Stages of a run: how long each took, and a progress bar while it runs."""
+"""Stages of a run: how long each took, and a progress bar while it runs, or a line where no bar can be drawn."""
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
+
+from ucs._utils.compiled import compile_seconds, where_kept
+from ucs._utils.log import logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+
+TOTAL, COMPILE = "total", "compile"
+"""Names of the time of all stages, and of that for compiling, which is in no other stage."""
+
+_WORTH_A_LINE = 1.0  # seconds of compiling
 
 
 class Stages:
@@ -18,12 +29,12 @@ class Stages:
     Parameters
     ----------
     progress
-        Whether to show bars.
+        Whether to show bars, or a line for each stage where no bar can be drawn.
 
     Attributes
     ----------
     seconds
-        Seconds by name of the stage.
+        Seconds by name of the stage, without those for compiling.
     """
 
     def __init__(self, *, progress: bool = False) -> None:
@@ -37,9 +48,9 @@ class Stages:
         Parameters
         ----------
         name
-            Label of the bar.
+            Label of the bar. Stages within :data:`TOTAL` are counted in it.
         unit
-            Unit of the count; no bar if None.
+            Unit of the count; neither a bar nor a line if None.
         detail
             Text behind the name, to distinguish several bars of one stage.
 
@@ -47,20 +58,42 @@ class Stages:
         ------
         A function to call with ``(done, total)``.
         """
-        start = time.perf_counter()
-        shown = self.progress and unit is not None
-        with progress_bar(f"{name} {detail}".rstrip(), unit or "it", shown=shown) as update:
+        start, compiled = time.perf_counter(), compile_seconds()
+        shown, label = self.progress and unit is not None, f"{name} {detail}".rstrip()
+        with progress_bar(label, unit or "it", shown=shown) as update:
             yield update
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        elapsed, compiled = time.perf_counter() - start, compile_seconds() - compiled
+        if name == TOTAL:
+            self.seconds[COMPILE] = compiled
+            if compiled > _WORTH_A_LINE:
+                logger.info("Compiled for this machine: %.1f s, %s.", compiled, where_kept())
+        else:
+            elapsed = max(elapsed - compiled, 0.0)
+            if shown and _bar() is None:
+                logger.info("%s: %.1f s.", label, elapsed)
+        self.seconds[name] = self.seconds.get(name, 0.0) + elapsed
 
 
 @contextlib.contextmanager
 def progress_bar(name: str, unit: str, *, shown: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a bar; yield a function to call with ``(done, total)``."""
-    with tqdm(desc=name, unit=unit, disable=not shown, leave=False) as bar:
+    of = _bar() if shown else None
+    with (of or tqdm)(desc=name, unit=unit, disable=of is None, leave=False) as bar:
 
         def update(done: int, total: int) -> None:
             bar.total = total
             bar.update(done - bar.n)
 
         yield update
+
+
+def _bar() -> Any:
+    """Return what draws bars: in a terminal or a notebook with widgets; None elsewhere, where a stage is a line."""
+    if sys.stderr is not None and sys.stderr.isatty():
+        return tqdm
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None or "IPKernelApp" not in shell.config or importlib.util.find_spec("ipywidgets") is None:
+        return None
+    from tqdm.notebook import tqdm as of_notebook
+
+    return of_notebook

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ucs.cli.options import number_or_word, parameters, with_groups
-from ucs.cli.terminal import in_options, reporting, show, shows_progress, tell
+from ucs.cli.terminal import in_options, reporting, show, tell
 
 WOULD_FAIL = 1  # exit code of ``ucs check``
 
@@ -25,7 +25,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Store = Annotated[Path, typer.Argument(help="SpatialData Zarr store with transcripts and nuclei.", metavar="STORE")]
+Store = Annotated[
+    Path,
+    typer.Argument(
+        help="SpatialData Zarr store with transcripts and nuclei, or the folder of a Xenium, MERSCOPE or CosMx run.",
+        metavar="STORE",
+    ),
+]
 Method = Annotated[
     str | None, typer.Option(help="pretrained, density or paper; that of a --model.", show_default="pretrained")
 ]
@@ -183,7 +189,8 @@ def segment(
     """Segment the cells of a store: predict, refine, and write the cells into it.
 
     STORE receives labels ucs_cells, shapes ucs_boundaries, the table ucs_table and the column ucs_cell_id of the
-    transcripts; nothing else in it is changed. With --output the whole object goes to a new store.
+    transcripts; nothing else in it is changed. With --output the whole object goes to a new store: the way for the
+    folder of an instrument, in which nothing is written.
     """
     with reporting(_OPTIONS, quiet=quiet, verbose=verbose, unchanged=store if output is None else None):
         from ucs._files.disk import check_writable
@@ -193,7 +200,7 @@ def segment(
         if report is not None:
             check_target(report, overwrite=overwrite)
         if output is None:
-            sdata = read_store(store)
+            sdata = read_store(store, to_be_changed=True)
             check_writable(store)
         else:
             check_new_store(output, source=store, overwrite=overwrite)
@@ -219,7 +226,7 @@ def segment(
             seed=seed,
             overwrite=overwrite,
             write=False if output is not None else True if keep_points else "points",
-            progress=shows_progress(quiet=quiet),
+            progress=not quiet,
             **groups,
         )
         if output is not None:
@@ -256,8 +263,7 @@ def demo(
         from ucs.cli import demo as _demo
         from ucs.cli.report import run_table
 
-        progress = shows_progress(quiet=quiet)
-        made = _demo.run(output, seed=seed or 0, device=device, overwrite=overwrite, progress=progress)
+        made = _demo.run(output, seed=seed or 0, device=device, overwrite=overwrite, progress=not quiet)
     if not quiet:
         show(run_table(made.sdata.tables["ucs_table"], title="Cells in simulated tissue"))
         show(_demo.score_table(made.scores))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ucs._utils.progress import COMPILE, TOTAL
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import pandas as pd
     from anndata import AnnData
     from rich.table import Table
-
-_TOTAL = "total"  # key of the timings that is no stage
 
 
 def run_table(table: AnnData, *, title: str, write_seconds: float | None = None) -> Table:
@@ -35,12 +35,12 @@ def run_table(table: AnnData, *, title: str, write_seconds: float | None = None)
     for name, value in _figures(table, uns).items():
         out.add_row(name, value)
     out.add_section()
-    stages = {k: v for k, v in uns["timings"].items() if k != _TOTAL}
+    stages = {k: v for k, v in uns["timings"].items() if k != TOTAL and (k != COMPILE or v >= 0.05)}
     if write_seconds is not None:
         stages["write"] = write_seconds
     for name, seconds in stages.items():
         out.add_row(name, f"{seconds:.1f} s")
-    out.add_row("total", f"{uns['timings'][_TOTAL] + (write_seconds or 0.0):.1f} s")
+    out.add_row("total", f"{uns['timings'][TOTAL] + (write_seconds or 0.0):.1f} s")
     return out
 
 

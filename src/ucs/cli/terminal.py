@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import sys
 import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,14 +34,14 @@ def reporting(
     """
     from ucs._utils.log import to_terminal  # not for --help
 
-    with to_terminal(), _log_level(quiet=quiet, verbose=verbose):
+    with to_terminal(lambda message: in_options(message, options)), _log_level(quiet=quiet, verbose=verbose):
         try:
             yield
         except KeyboardInterrupt as interrupt:
             unwritten = f"{unchanged} is as it was." if unchanged else "nothing was written."
             _complain(str(interrupt) or f"interrupted; {unwritten}")
             raise typer.Exit(INTERRUPTED) from None
-        except (KeyError, MemoryError, OSError, TypeError, ValueError) as error:
+        except (ImportError, KeyError, MemoryError, OSError, TypeError, ValueError) as error:
             if verbose:
                 traceback.print_exc()
             _complain(_one_line(error, options))
@@ -108,11 +107,6 @@ def in_options(message: str, options: Collection[str]) -> str:
     message = re.sub(rf"\b({names})=", r"--\1 ", message)
     message = re.sub(r"(--\w+) True\b", r"\1", message)
     return re.sub(r"--[a-z_]+", lambda option: option[0].replace("_", "-"), message)
-
-
-def shows_progress(*, quiet: bool) -> bool:
-    """Return whether to show progress bars: only in a terminal, as they would clutter a log file."""
-    return not quiet and sys.stderr.isatty()
 
 
 def tell(message: str) -> None:

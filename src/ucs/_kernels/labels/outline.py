@@ -91,8 +91,8 @@ def trace_window(
     corner = np.array([window.row0, window.column0], dtype=np.int64)
     boxes = boxes[ids] - np.tile(corner, 2)
     coordinates, rings, cells, found = _trace(labels, ids.astype(np.int32), boxes, np.bool_(every))
-    coordinates += corner[::-1]  # whole numbers: exact
-    return coordinates, rings, cells, found
+    # Copies, without the room that was left; whole numbers: exact.
+    return coordinates + corner[::-1], rings.copy(), cells, found
 
 
 def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_offsets: NDArray) -> NDArray:
@@ -132,14 +132,16 @@ def outlines_to_polygons(coordinates: NDArray, ring_offsets: NDArray, cell_ring_
 @njit(cache=True, nogil=True)
 def _ring_areas(coordinates: NDArray, ring_offsets: NDArray) -> NDArray:
     """Return the signed areas, computed relative to the first vertices to keep precision far from the origin."""
-    areas = np.zeros(len(ring_offsets) - 1)
+    areas = np.empty(len(ring_offsets) - 1)
     for ring in range(len(areas)):
         start, stop = ring_offsets[ring], ring_offsets[ring + 1]
         x0, y0 = coordinates[start, 0], coordinates[start, 1]
+        twice = 0.0
         for k in range(start, stop - 1):
-            areas[ring] += (coordinates[k, 0] - x0) * (coordinates[k + 1, 1] - y0)
-            areas[ring] -= (coordinates[k + 1, 0] - x0) * (coordinates[k, 1] - y0)
-    return areas / 2
+            twice += (coordinates[k, 0] - x0) * (coordinates[k + 1, 1] - y0)
+            twice -= (coordinates[k + 1, 0] - x0) * (coordinates[k, 1] - y0)
+        areas[ring] = twice / 2
+    return areas
 
 
 @njit(cache=True, nogil=True)
@@ -162,15 +164,19 @@ def _flood(state: NDArray, stride: int, seed: int, queue: NDArray) -> tuple[int,
 
 
 @njit(cache=True, nogil=True)
-def _trace_ring(state: NDArray, top_done: NDArray, stride: int, start: int, ring: NDArray, every: np.bool_) -> int:
-    """Write the vertices of the ring that holds the top edge of the pixel `start` into `ring`, return their number.
+def _trace_ring(
+    state: NDArray, top_done: NDArray, stride: int, start: int, ring: NDArray, first: int, every: np.bool_
+) -> int:
+    """Write the vertices of the ring that holds the top edge of the pixel `start` into `ring`, from `first` on.
+
+    Returns where the next ring begins. Vertices are relative to the corner of the box, around which is a frame.
 
     A step is an edge of a pixel of the current component, which lies left of it. Directions 0..3 run along the top
     edge (+x), the right edge (+y), the bottom edge (-x) and the left edge (-y). Each visited top edge is marked.
     """
     ahead = (1, stride, -1, -stride)
     end_x, end_y = (1, 1, 0, 0), (0, 1, 1, 0)  # of the edge, seen from the pixel's top left corner
-    pixel, direction, n = start, 0, 0
+    pixel, direction, n = start, 0, first
     while True:
         if direction == 0:
             top_done[pixel] = True
@@ -186,20 +192,33 @@ def _trace_ring(state: NDArray, top_done: NDArray, stride: int, start: int, ring
         else:
             turn = 1
         if every or turn != 0:
-            ring[n, 0], ring[n, 1] = x, y
+            ring[n, 0], ring[n, 1] = x - 1, y - 1
             n += 1
             direction = (direction + turn) % 4
         if pixel == start and direction == 0:
-            return n
+            ring[n, 0], ring[n, 1] = ring[first, 0], ring[first, 1]
+            return n + 1
 
 
 @njit(cache=True, nogil=True)
-def _grown(array: NDArray, n: int) -> NDArray:
+def _more_vertices(coordinates: NDArray, n: int) -> NDArray:
     """Return the array with room for n rows: itself, or a copy of twice the need."""
-    if n <= len(array):
-        return array
-    larger = np.empty((2 * n,) + array.shape[1:], dtype=array.dtype)
-    larger[: len(array)] = array
+    if n <= len(coordinates):
+        return coordinates
+    larger = np.empty((2 * n, 2))
+    for k in range(len(coordinates)):
+        larger[k, 0], larger[k, 1] = coordinates[k, 0], coordinates[k, 1]
+    return larger
+
+
+@njit(cache=True, nogil=True)
+def _more_rings(offsets: NDArray, n: int) -> NDArray:
+    """Return the array with room for n values: itself, or a copy of twice the need."""
+    if n <= len(offsets):
+        return offsets
+    larger = np.empty(2 * n, dtype=np.int64)
+    for k in range(len(offsets)):
+        larger[k] = offsets[k]
     return larger
 
 
@@ -209,24 +228,19 @@ def _trace_component(
     top_done: NDArray,
     stride: int,
     pixels: NDArray,
+    n_pixels: int,
     coordinates: NDArray,
     offsets: NDArray,
     n_rings: int,
     every: np.bool_,
 ) -> int:
-    """Append the rings of the current component, the exterior first; return the new number of rings.
-
-    Vertices are relative to the corner of the box.
-    """
-    for pixel in pixels:  # the topmost comes first: above it is no hole, so its ring is the exterior
-        if state[pixel - stride] != _OUTSIDE or top_done[pixel]:
-            continue
-        start = offsets[n_rings]
-        stop = start + _trace_ring(state, top_done, stride, pixel, coordinates[start:], every)
-        coordinates[start:stop] -= 1  # the frame around the box
-        coordinates[stop] = coordinates[start]
-        n_rings += 1
-        offsets[n_rings] = stop + 1
+    """Append the rings of the current component, the exterior first; return the new number of rings."""
+    for k in range(n_pixels):  # the topmost comes first: above it is no hole, so its ring is the exterior
+        pixel = pixels[k]
+        if state[pixel - stride] == _OUTSIDE and not top_done[pixel]:
+            stop = _trace_ring(state, top_done, stride, pixel, coordinates, offsets[n_rings], every)
+            n_rings += 1
+            offsets[n_rings] = stop
     return n_rings
 
 
@@ -237,7 +251,8 @@ def _paint(labels: NDArray, label: int, row0: int, column0: int, row1: int, colu
     The frame spares the trace every check of bounds.
     """
     stride = column1 - column0 + 2
-    state[:] = _OUTSIDE
+    for p in range(stride * (row1 - row0 + 2)):
+        state[p] = _OUTSIDE
     for i in range(row0, row1):
         for j in range(column0, column1):
             if labels[i, j] == label:
@@ -248,38 +263,44 @@ def _paint(labels: NDArray, label: int, row0: int, column0: int, row1: int, colu
 def _trace(
     labels: NDArray, asked: NDArray, boxes: NDArray, every: np.bool_
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
-    """Trace label after label, each within its box, component after component."""
+    """Trace label after label, each within its box, component after component.
+
+    Arrays are written value by value: what NumPy does in one statement costs seconds of compilation here.
+    """
     coordinates, offsets = np.empty((1024, 2)), np.zeros(256, dtype=np.int64)
     cell_offsets, ids = np.zeros(len(asked) + 1, dtype=np.int64), np.empty(len(asked), dtype=np.int32)
-    state, top_done = np.empty(0, dtype=np.uint8), np.empty(0, dtype=np.bool_)
-    queue = np.empty(0, dtype=np.int64)
-    n_rings, n_cells = 0, 0
+    largest = 0
+    for k in range(len(asked)):
+        largest = max(largest, (boxes[k, 2] - boxes[k, 0] + 2) * (boxes[k, 3] - boxes[k, 1] + 2))
+    state, top_done = np.empty(largest, dtype=np.uint8), np.empty(largest, dtype=np.bool_)
+    queue = np.empty(largest, dtype=np.int64)
+    n_rings, n_cells = int(offsets[0]), 0
     for k in range(len(asked)):
         label = asked[k]
-        row0, column0, row1, column1 = boxes[k]
+        row0, column0, row1, column1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         if row1 <= row0 or column1 <= column0:
             continue
         stride = column1 - column0 + 2
         size = stride * (row1 - row0 + 2)
-        state, top_done, queue = _grown(state, size), _grown(top_done, size), _grown(queue, size)
-        _paint(labels, label, row0, column0, row1, column1, state[:size])
-        top_done[:size] = False
+        _paint(labels, label, row0, column0, row1, column1, state)
+        for p in range(size):
+            top_done[p] = False
         first_ring = n_rings
         for seed in range(stride + 1, size - stride - 1):
             if state[seed] != _LABEL:
                 continue
             n_pixels, n_edges = _flood(state, stride, seed, queue)
             # A ring has at least four edges, one vertex for each at most, and one to close it.
-            coordinates = _grown(coordinates, offsets[n_rings] + n_edges + n_edges // 4)
-            offsets = _grown(offsets, n_rings + 1 + n_edges // 4)
-            pixels = queue[:n_pixels]
-            n_rings = _trace_component(state, top_done, stride, pixels, coordinates, offsets, n_rings, every)
-            state[queue[:n_pixels]] = _DONE
+            coordinates = _more_vertices(coordinates, offsets[n_rings] + n_edges + n_edges // 4)
+            offsets = _more_rings(offsets, n_rings + 1 + n_edges // 4)
+            n_rings = _trace_component(state, top_done, stride, queue, n_pixels, coordinates, offsets, n_rings, every)
+            for p in range(n_pixels):
+                state[queue[p]] = _DONE
         if n_rings > first_ring:
-            corner = np.array([column0, row0])
-            coordinates[offsets[first_ring] : offsets[n_rings]] += corner
+            for v in range(offsets[first_ring], offsets[n_rings]):
+                coordinates[v, 0] += column0
+                coordinates[v, 1] += row0
             ids[n_cells] = label
             n_cells += 1
             cell_offsets[n_cells] = n_rings
-    n_vertices = offsets[n_rings]
-    return coordinates[:n_vertices].copy(), offsets[: n_rings + 1].copy(), cell_offsets[: n_cells + 1], ids[:n_cells]
+    return coordinates[: offsets[n_rings]], offsets[: n_rings + 1], cell_offsets[: n_cells + 1], ids[:n_cells]

@@ -94,18 +94,18 @@ def _close_cells(
         for i in range(boxes[c, 0], boxes[c, 2]):
             for j in range(boxes[c, 1], boxes[c, 3]):
                 mask[i - row0, j - column0] = labels[i, j] == c
-        for _ in range(CLOSINGS):
-            mask = _morph(mask, dilate=True)
-        for _ in range(CLOSINGS):
-            mask = _morph(mask, dilate=False)
-        closed[offset[k] : offset[k + 1]] = mask.ravel()
+        for step in range(2 * CLOSINGS):
+            mask = _morph(mask, step < CLOSINGS)
+        for i in range(h):
+            for j in range(w):
+                closed[offset[k] + i * w + j] = mask[i, j]
 
 
 @njit(cache=True, nogil=True)
-def _morph(mask: NDArray, dilate: bool) -> NDArray:  # noqa: FBT001 - a kernel, called with both values side by side
+def _morph(mask: NDArray, dilate: bool) -> NDArray:  # noqa: FBT001 - a kernel
     """Dilate or erode by the ellipse; what lies outside the array is not set."""
     h, w = mask.shape
-    out = np.empty_like(mask)
+    out = np.empty((h, w), dtype=np.bool_)
     for i in range(h):
         for j in range(w):
             value = not dilate
@@ -143,7 +143,7 @@ def _merge_claims(
             i, j = row0 + p // width, column0 + p % width
             if not closed[offset[k] + p] or i < 0 or j < 0 or i >= h or j >= w or labels[i, j] != 0:
                 continue
-            other = refined[i, j]
+            other = int(refined[i, j])
             if other == 0 or _squared_distance(nuclei, boxes[c], c, i, j) < _squared_distance(
                 nuclei, boxes[other], other, i, j
             ):
@@ -172,15 +172,21 @@ def _keep_parts_with_nucleus(
             continue
         row0, column0 = max(boxes[c, 0] - margin, 0), max(boxes[c, 1] - margin, 0)
         row1, column1 = min(boxes[c, 2] + margin, h), min(boxes[c, 3] + margin, w)
-        mask = labels[row0:row1, column0:column1] == c
-        parts = np.zeros(mask.shape, dtype=np.int32)
-        stack = np.empty(mask.size, dtype=np.int64)
-        for i in range(mask.shape[0]):
-            for j in range(mask.shape[1]):
+        height, width = row1 - row0, column1 - column0
+        mask = np.empty((height, width), dtype=np.bool_)
+        parts = np.zeros((height, width), dtype=np.int32)
+        stack = np.empty(height * width, dtype=np.int64)
+        for i in range(height):
+            for j in range(width):
+                mask[i, j] = labels[row0 + i, column0 + j] == c
+        part = 0
+        for i in range(height):
+            for j in range(width):
                 if mask[i, j] and parts[i, j] == 0 and nuclei[row0 + i, column0 + j] == c:
-                    flood(mask, parts, 1, i, j, stack)
-        for i in range(mask.shape[0]):
-            for j in range(mask.shape[1]):
+                    part += 1
+                    flood(mask, parts, part, i, j, stack)
+        for i in range(height):
+            for j in range(width):
                 if mask[i, j] and parts[i, j] == 0:
                     labels[row0 + i, column0 + j] = 0
 
@@ -197,30 +203,29 @@ def _fill_holes(first: int, stop: int, labels: NDArray, boxes: NDArray, margin: 
         if boxes[c, 2] == 0:
             continue
         row0, column0 = boxes[c, 0] - margin - 1, boxes[c, 1] - margin - 1
-        shape = (boxes[c, 2] + margin + 1 - row0, boxes[c, 3] + margin + 1 - column0)
-        other = np.ones(shape, dtype=np.bool_)
-        taken = np.zeros(shape, dtype=np.bool_)  # pixels of another cell
-        for i in range(max(row0, 0), min(row0 + shape[0], h)):
-            for j in range(max(column0, 0), min(column0 + shape[1], w)):
-                other[i - row0, j - column0] = labels[i, j] != c
-                taken[i - row0, j - column0] = labels[i, j] != c and labels[i, j] != 0
-        parts = np.zeros(shape, dtype=np.int32)
-        stack = np.empty(other.size, dtype=np.int64)
-        flood(other, parts, 1, 0, 0, stack)  # the outside: the outermost ring lies beyond the cell
-        part = 1
-        for i in range(shape[0]):
-            for j in range(shape[1]):
+        height, width = boxes[c, 2] + margin + 1 - row0, boxes[c, 3] + margin + 1 - column0
+        other = np.empty((height, width), dtype=np.bool_)
+        for i in range(height):
+            for j in range(width):
+                y, x = row0 + i, column0 + j
+                other[i, j] = y < 0 or x < 0 or y >= h or x >= w or labels[y, x] != c
+        parts = np.zeros((height, width), dtype=np.int32)
+        stack = np.empty(height * width, dtype=np.int64)
+        part = 0
+        for i in range(height):
+            for j in range(width):
                 if other[i, j] and parts[i, j] == 0:
                     part += 1
                     flood(other, parts, part, i, j, stack)
-                    hole = parts == part
-                    if not np.any(hole & taken):
-                        _paint(labels, hole, row0, column0, c)
-
-
-@njit(cache=True, nogil=True)
-def _paint(labels: NDArray, mask: NDArray, row0: int, column0: int, value: int) -> None:
-    for i in range(mask.shape[0]):
-        for j in range(mask.shape[1]):
-            if mask[i, j]:
-                labels[row0 + i, column0 + j] = value
+        if part == 1:  # the outside, of which the first pixel is: the outermost ring lies beyond the cell
+            continue
+        stays = np.zeros(part + 1, dtype=np.bool_)  # for the outside, and if there is a pixel of another cell in it
+        stays[0] = stays[1] = True
+        for i in range(max(-row0, 0), min(height, h - row0)):
+            for j in range(max(-column0, 0), min(width, w - column0)):
+                if labels[row0 + i, column0 + j] != 0:
+                    stays[parts[i, j]] = True
+        for i in range(height):
+            for j in range(width):
+                if not stays[parts[i, j]]:
+                    labels[row0 + i, column0 + j] = c

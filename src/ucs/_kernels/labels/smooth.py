@@ -117,7 +117,10 @@ def _relaxed(neighbours: NDArray, fixed: NDArray) -> NDArray:
                 new[p, 0] = move[p, 0] + weight * (rows / degree - move[p, 0])
                 new[p, 1] = move[p, 1] + weight * (columns / degree - move[p, 1])
         move, new = new, move
-    return np.minimum(np.maximum(move, -_REACH), _REACH)
+    for p in range(n):
+        move[p, 0] = min(max(move[p, 0], -_REACH), _REACH)
+        move[p, 1] = min(max(move[p, 1], -_REACH), _REACH)
+    return move
 
 
 @njit(cache=True, nogil=True)
@@ -153,16 +156,16 @@ def _mapped(
     coordinates: NDArray, offsets: NDArray, number: NDArray, move: NDArray, kept: NDArray, row0: int, column0: int
 ) -> tuple[NDArray, NDArray]:
     """Return rings of moved points, closed again where the first one is left out."""
-    out, new_offsets, n = np.empty_like(coordinates), np.zeros_like(offsets), 0
+    out, new_offsets, n = np.empty((len(coordinates), 2)), np.zeros(len(offsets), dtype=np.int64), 0
     for ring in range(len(offsets) - 1):
         start = n
         for k in range(offsets[ring], offsets[ring + 1] - 1):
-            x, y = coordinates[k]
+            x, y = coordinates[k, 0], coordinates[k, 1]
             p = number[int(y) - row0, int(x) - column0]
             if kept[p]:
                 out[n, 0], out[n, 1] = x + move[p, 1], y + move[p, 0]
                 n += 1
-        out[n] = out[start]
+        out[n, 0], out[n, 1] = out[start, 0], out[start, 1]
         n += 1
         new_offsets[ring + 1] = n
-    return out[:n].copy(), new_offsets
+    return out[:n], new_offsets

@@ -235,7 +235,10 @@ def _learn_clusters(
     tissues = [part for raster in rasters for part in _labelled(raster, genes, seed, whole=annotate is not None)]
     profiles, weight_um = learn_kinds(tissues, seed=seed, annotate=annotate)
     if profiles is None:
-        logger.info("Too few nuclei with transcripts for expression clusters: pixels go to the nearest nucleus.")
+        logger.warning(
+            "Too few nuclei with transcripts for expression clusters: pixels go to the nearest nucleus. Take a larger "
+            "piece of tissue, a model= of a like sample, or method='pretrained'."
+        )
     else:
         logger.info(
             "%d expression clusters; expression weight: %.2f um per unit of log likelihood.",
