@@ -7,10 +7,10 @@ costs next to nothing; torch, numba and spatialdata come in with the first funct
 from __future__ import annotations
 
 import importlib
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from ucs._utils.compiled import provide_cache
+from ucs._utils.version import VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 
 provide_cache()  # before any module asks Numba to keep what it compiles
 
-try:
-    __version__ = version("spatialdata-ucs")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+__version__ = VERSION
 
 _SUBMODULES = ("datasets", "io", "methods", "metrics", "options", "pl", "pp", "tl")
 

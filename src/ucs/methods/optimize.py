@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ucs import __version__
+from ucs._utils.version import VERSION
 from ucs.methods.device import precision
 
 if TYPE_CHECKING:
@@ -39,5 +39,5 @@ def provenance(device: torch.device, seed: int, n_samples: int, *, warm_start: b
         "warm_start": warm_start,
         "device": str(device),
         "precision": precision(device),
-        "versions": {"spatialdata-ucs": __version__, **{name: version(name) for name in ("torch", "numpy", "numba")}},
+        "versions": {"spatialdata-ucs": VERSION, **{name: version(name) for name in ("torch", "numpy", "numba")}},
     }
