@@ -133,7 +133,7 @@ class TestGenes:
         with caplog.at_level(logging.WARNING):
             model = train([scene().sdata(), other])
         assert len(model.genes) == 30
-        assert "The samples have 40, 40 genes: 30 of 50 are common to all" in caplog.text
+        assert "40, 40 genes occur in the samples: 30 of 50 are common to all" in caplog.text
 
     def test_of_different_panels(self):
         other = with_genes(lambda gene: gene.replace("GENE", "OTHER") if number(gene) > 20 else gene)

@@ -110,7 +110,8 @@ def common_genes(panels: Sequence[tuple[str, ...]]) -> tuple[str, ...]:
         )
         raise ValueError(msg)
     logger.warning(
-        "The samples have %s genes: %d of %d are common to all, and the nets see only these.",
+        "%s genes occur in the samples: %d of %d are common to all, and the nets see only these. If the samples are of "
+        "one panel, name its genes: read={'genes': [...]}.",
         of_each,
         len(common),
         len(union),
