@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 from copy import deepcopy
 
 import numpy as np
@@ -345,7 +346,8 @@ def test_the_table_is_a_table_of_spatialdata(cells):
     assert table.obs["region"].dtype == "category"
 
 
-def test_progress_goes_to_the_standard_error_only(capsys):
+def test_progress_goes_to_the_standard_error_only(monkeypatch, capsys):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     segmented(scene().sdata(), progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
