@@ -306,6 +306,7 @@ def _believed(area: Area, folder: Path) -> Journal | None:
 
 def _undo(area: Area, folder: Path, journal: Journal) -> None:
     targets = [area.parent / place for place in journal.places]
+    # Lists go first, if they are those that the killed process wrote: they would name what is being moved.
     for file, content in area.unlist().items():
         now, then = _digest(area.parent / file), None if content is None else digest_of_bytes(content)
         states = journal.files.get(file, [])
@@ -331,6 +332,7 @@ def _undo(area: Area, folder: Path, journal: Journal) -> None:
 
 
 def _write_or_delete(path: Path, content: bytes | None, folder: Path) -> None:
+    """Write a file by way of a hidden folder, or delete it (None)."""
     if content is None:
         path.unlink(missing_ok=True)
     else:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from ucs._run.predict import regions_of_models
 from ucs._utils.log import logger
+from ucs._utils.version import VERSION
 from ucs.methods.base import resolve_method
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def record_of(
     """Collect what ``uns["ucs"]`` says of a run."""
     source, transcripts = sample.source, sample.transcripts
     return {
-        "version": version("spatialdata-ucs"),
+        "version": VERSION,
         "parameters": {
             "platform": source.platform.name,
             "points_key": source.points_key,

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import fields, is_dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from ucs._files.store import mend_store
 from ucs._run.training import Trained
 from ucs._utils.checks import listed
 from ucs._utils.log import logger
+from ucs._utils.version import versions
 from ucs.methods.base import Method
 from ucs.methods.device import precision, resolve_device
 from ucs.methods.region_models import load_model
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ucs._run.predict import Model
 
 _MANIFEST, _TILES = "manifest", "tiles"
-_PACKAGES = ("spatialdata-ucs", "torch", "numpy", "numba")
 _AT_ONCE = 1 << 24
 
 
@@ -115,7 +114,7 @@ def describe(
         "model": None if model is None else _digest_model(model),
         "device": f"{where.type}, {precision(where)}",
         **{key: _in_full(value) for key, value in options.items()},
-        **{name: version(name) for name in _PACKAGES},
+        **versions(),
     }
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ucs._utils.version import VERSION
+from ucs._utils.version import versions
 from ucs.methods.device import precision
 
 if TYPE_CHECKING:
@@ -39,5 +38,5 @@ def provenance(device: torch.device, seed: int, n_samples: int, *, warm_start: b
         "warm_start": warm_start,
         "device": str(device),
         "precision": precision(device),
-        "versions": {"spatialdata-ucs": VERSION, **{name: version(name) for name in ("torch", "numpy", "numba")}},
+        "versions": versions(),
     }

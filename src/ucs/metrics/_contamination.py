@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from scipy import sparse
 from scipy.spatial import cKDTree
 
 from ucs._evaluation.counts import counts_of, resolved_table
@@ -106,14 +106,9 @@ def neighbour_contamination(
     x = counts.of_genes(is_marker.columns)
     total = np.asarray(counts.matrix.sum(axis=1)).ravel()
     code = is_marker.index.get_indexer(pd.Index(kinds.astype(object)))
-    near = cKDTree(places).query_pairs(within_um, output_type="ndarray")
-    one_way = sparse.coo_array((np.ones(len(near), dtype=bool), (near[:, 0], near[:, 1])), shape=(len(code),) * 2)
-    beside = np.zeros((len(code), len(is_marker)), dtype=bool)
-    for one, other in ((one_way.row, one_way.col), (one_way.col, one_way.row)):
-        known = code[other] >= 0
-        beside[one[known], code[other[known]]] = True
+    beside = _types_beside(places, code, len(is_marker), within_um)
     rows = []
-    for a, b in ((a, b) for a in range(len(is_marker)) for b in range(len(is_marker)) if a != b):
+    for a, b in permutations(range(len(is_marker)), 2):
         of_other = (is_marker.iloc[b] & ~is_marker.iloc[a]).to_numpy()
         cells = (code == a) & (total > 0)
         share = x[cells][:, of_other].sum(axis=1) / total[cells]
@@ -128,6 +123,18 @@ def neighbour_contamination(
     weight = per_pair["n_beside"]
     excess = float(np.average(per_pair["excess"], weights=weight)) if len(per_pair) else float("nan")
     return NeighbourContamination(excess, per_pair)
+
+
+def _types_beside(
+    places: NDArray[np.float64], code: NDArray[np.integer], n_types: int, within_um: float
+) -> NDArray[np.bool_]:
+    """Return whether a cell of each type lies beside each cell, ``(n_cells, n_types)``; code -1 is no type."""
+    near = cKDTree(places).query_pairs(within_um, output_type="ndarray")
+    beside = np.zeros((len(code), n_types), dtype=bool)
+    for one, other in (near.T, near.T[::-1]):
+        known = code[other] >= 0
+        beside[one[known], code[other[known]]] = True
+    return beside
 
 
 def _positions(table: Any, positions: ArrayLike | None, n: int) -> NDArray[np.float64]:
