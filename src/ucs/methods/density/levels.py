@@ -65,7 +65,7 @@ class Levels:
         It is a careful one, by which cells are decided: cells whose nucleus is not seen may lie anywhere, even where
         seen ones reach.
         """
-        own = (1 - self.plateau) * self._reached(distance_um)
+        own = (1 - self.plateau) * self.reached(distance_um)
         return (own / (self.plateau + own + 1e-12)).astype(np.float32)
 
     def seen(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -73,10 +73,11 @@ class Levels:
 
         It is the better calibrated one, where a pixel has been taken for a cell's.
         """
-        reached = self._reached(distance_um)
+        reached = self.reached(distance_um)
         return (reached / (reached + (1 - reached) * self.plateau + 1e-12)).astype(np.float32)
 
-    def _reached(self, distance_um: NDArray[np.float32]) -> NDArray[np.float32]:
+    def reached(self, distance_um: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Return the share of seen cells that reach a distance."""
         # Clipped: float32 holds no exp(89).
         return 1 / (1 + np.exp(np.minimum((distance_um - self.reach_um) / self.softness_um, 50)))
 

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ucs.methods.missing.clues import reached
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -84,8 +82,8 @@ def _explain(excess: NDArray[np.float32], clues: Clues, peaks: NDArray[np.int64]
     row, column, distance, _ = _around(peaks, farthest, excess.shape)
     beyond = np.maximum(distance - clues.typical.nucleus_radius, 0) * clues.typical.um_per_px
     own = np.full(excess.shape, 0, dtype=np.float32)
-    np.maximum.at(own, (row, column), reached(levels, beyond).astype(np.float32))
-    was = reached(levels, clues.remoteness)
+    np.maximum.at(own, (row, column), levels.reached(beyond))
+    was = levels.reached(clues.remoteness)
     np.minimum(excess, excess + was - np.maximum(was, own), out=excess)
 
 

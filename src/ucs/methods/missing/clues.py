@@ -177,7 +177,7 @@ def gather_clues(
     np.maximum(remoteness, 0, out=remoteness)
     remoteness[nuclei > 0] = 0
     contrast = max(levels.cytoplasm - levels.background, 1e-9)
-    excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - reached(levels, remoteness)
+    excess = np.clip((density - levels.background) / np.float32(contrast), 0, 1) - levels.reached(remoteness)
     excess[nuclei > 0] = -1
     signature = typical.signature.of_pixels(transcripts)
     return Clues(totals, nuclei, density, remoteness, signature, excess.astype(np.float32), typical)
@@ -189,12 +189,6 @@ def smoothed_density(totals: NDArray[np.int32], cytoplasm: float, *, um_per_px: 
 
     sigma = np.clip(np.sqrt(_COUNT_IN_GAUSSIAN / (4 * np.pi * max(cytoplasm, 1e-9))), *_DENSITY_SIGMA_UM)
     return gaussian_filter(totals.astype(np.float32), sigma / um_per_px) / np.float32(um_per_px**2)
-
-
-def reached(levels: Levels, distance_um: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Return the share of seen cells that reach a distance."""
-    beyond = np.minimum(distance_um, 50) - np.float32(levels.reach_um)
-    return 1 / (1 + np.exp(beyond / np.float32(levels.softness_um)))
 
 
 def _distance_of_other_kinds(evidence: Evidence, nearest: NDArray[np.int32], um_per_px: float) -> NDArray[np.float32]:
