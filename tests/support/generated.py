@@ -42,7 +42,8 @@ def generate(seed: int) -> Generated:
     frame, count_key = _points(rng, width, height, discs, um_per_unit, origin)
     parts = np.sort(rng.integers(0, len(frame), rng.integers(0, 6)))
     pieces = [piece for piece in np.split(np.arange(len(frame)), parts) if len(piece) or rng.random() < 0.5]
-    points = dd.concat([dd.from_pandas(frame.iloc[piece], npartitions=1, sort=False) for piece in pieces])
+    partitions = [dd.from_pandas(frame.iloc[piece], npartitions=1, sort=False) for piece in pieces]
+    points = dd.concat(partitions).persist()  # each step would optimise the concatenation again
     # From um to the coordinate systems: any affine without loss of area.
     place = rotation(rng.uniform(0, 360)) @ scaling(rng.uniform(0.3, 4), rng.choice([-1, 1]) * rng.uniform(0.3, 4))
     place = [np.eye(3), place, translation(*rng.uniform(-99, 99, 2)) @ place][rng.integers(3)]
