@@ -335,6 +335,7 @@ def test_a_report_is_written_if_it_is_asked_for(store: Path, made: Path, monkeyp
     assert path.read_text() == "mine"
 
 
+@pytest.mark.slow  # .ci/run runs it as users do
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(_demo, "run", partial(_demo.run, size_um=60))
     result = call("demo", "--output", tmp_path / "demo", "--seed", 1)

@@ -21,7 +21,7 @@ PAPER = {"method": "paper", "params": PAPER_SHORT}
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=110, height_um=100, n_genes=100, seed=6)
+    return ucs.datasets.simulate(width_um=120, height_um=120, seed=6)
 
 
 @pytest.fixture(scope="module")
@@ -89,6 +89,7 @@ class TestPaperMethod:
         np.testing.assert_array_equal(labels_of(steps), labels_of(whole))
         assert_invariants(steps)
 
+    @pytest.mark.slow  # test_golden.py compares such digests
     def test_they_differ_from_those_without(self, tissue, model):
         without = segment(tissue, **PAPER)
         assert (labels_of(without) != labels_of(predict(tissue, model))).any()

@@ -186,6 +186,7 @@ class TestSharedModel:
         region = result["ucs_table"].obs["model_region"]
         assert 0 < region.isna().sum() < 31
         record = result["ucs_table"].uns["ucs"]["regions"]
+        assert result["ucs_table"].uns["ucs"]["model"]["0"]["background"]["distance_um"] == 5.0
         assert record["n_nuclei_outside"] == region.isna().sum()
         assert record["n_nuclei"].tolist() == [(region == "left").sum()]
         # On the far side of the tissue all is as with the shared model alone.
