@@ -89,8 +89,8 @@ def main() -> None:
         print(f"\n{table.to_string(index=False, float_format=lambda x: f'{x:.3f}')}", flush=True)
     every = pd.concat(tables).pivot_table(index=["regime", "class"], columns="segmentation", values="F1@0.7")
     differences = every.sub(every["none"], axis=0)
-    print(f"\nF1@0.7 less that without stains\n{differences[options.kinds].to_string(float_format=lambda x: f'{x:+.3f}')}")
-    print(f"\nmean\n{differences[options.kinds].mean().to_string(float_format=lambda x: f'{x:+.3f}')}")
+    for title, table in (("F1@0.7 less that without stains", differences), ("mean", differences.mean().to_frame().T)):
+        print(f"\n{title}\n{table[options.kinds].to_string(float_format=lambda x: f'{x:+.3f}')}")
 
 
 if __name__ == "__main__":
