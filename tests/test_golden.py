@@ -4,7 +4,7 @@ The digests hold for one version of torch, NumPy and Numba and one kind of CPU. 
 that must give the same cells still are, with each other. A change that is meant to change results rewrites the digests
 and says in its message which set-ups changed, and why::
 
-    UCS_UPDATE_GOLDEN=1 pytest tests/test_golden.py
+    UCS_UPDATE_GOLDEN=1 pytest tests/test_golden.py -m ""
 """
 
 from __future__ import annotations
@@ -231,7 +231,12 @@ def update(name: str) -> None:
     GOLDEN.write_text(json.dumps(content, indent=1) + "\n")
 
 
-@pytest.mark.parametrize("name", SETUPS)
+def named(*names: str) -> list[Any]:
+    """Parameters of tests; the cluster, with which ``tests/tl/test_cluster.py`` compares at length, on demand."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if SETUPS[name].cluster else []) for name in names]
+
+
+@pytest.mark.parametrize("name", named(*SETUPS))
 def test_results_are_unchanged(name: str) -> None:
     if UPDATE:
         update(name)
@@ -244,7 +249,7 @@ def test_results_are_unchanged(name: str) -> None:
     assert not changed, f"changed parts of '{name}' (stored, now): {changed}"
 
 
-@pytest.mark.parametrize("name", [name for name, setup in SETUPS.items() if setup.same_as])
+@pytest.mark.parametrize("name", named(*(name for name, setup in SETUPS.items() if setup.same_as)))
 def test_same_cells(name: str) -> None:
     assert parts(name) == parts(SETUPS[name].same_as)
 

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
-IN_GATE = ("elongated_cells", "from_transcripts_to_neighbourhoods", "samples_and_cores", "subcellular")
+IN_GATE = ("from_transcripts_to_neighbourhoods", "samples_and_cores")
 
 
 def test_there_are_tutorials():

@@ -143,7 +143,7 @@ def test_help_names_every_option(command: str):
             assert words[0] in shown
 
 
-@pytest.mark.parametrize("method", ["density", "paper"])
+@pytest.mark.parametrize("method", ["density", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_saved_model_takes_another_threshold(tmp_path: Path, method: str):
     model(method).save(tmp_path / "model")
     areas = []

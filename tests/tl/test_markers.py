@@ -21,7 +21,7 @@ PAPER = {"method": "paper", "params": PAPER_SHORT}
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=120, height_um=120, seed=6)
+    return ucs.datasets.simulate(width_um=110, height_um=100, n_genes=100, seed=6)
 
 
 @pytest.fixture(scope="module")

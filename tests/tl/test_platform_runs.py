@@ -81,7 +81,8 @@ RUNS = {
         invariants={"um_per_unit": 0.5, "count_key": "count"},
     ),
 }  # fmt: skip
-NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name == "iss-whole" else []) for name in RUNS]
+ON_DEMAND = ("xenium-breast", "iss-whole")  # test_real_data.py looks at the first one more closely
+NAMES = [pytest.param(name, marks=[pytest.mark.slow] if name in ON_DEMAND else []) for name in RUNS]
 
 
 @pytest.fixture(scope="module")
