@@ -25,6 +25,7 @@ GIVEN: dict[type, dict[str, tuple[list[str], Any]]] = {
         "genes_per_region": (["--genes-per-region"], True),
         "z_planes": (["--z-planes", "1", "--z-planes", "2.5"], [1, 2.5]),
         "outlier_um": (["--outlier-um", "100"], 100.0),
+        "stain_keys": (["--stain-keys", "image/boundary", "--stain-keys", "he"], ["image/boundary", "he"]),
         "fuse_nuclei": (["--fuse-nuclei"], True),
         "check_alignment": (["--no-check-alignment"], False),
     },

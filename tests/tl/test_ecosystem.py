@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import geopandas as gpd
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 import spatialdata as sd
 from analysis import analyse
@@ -164,19 +164,22 @@ class TestPlots:
         assert imread(tmp_path / "gene.png").std() > 0.05
 
     @pytest.mark.filterwarnings("ignore")
-    def test_labels_take_colours_from_a_copy_of_the_table(self, cells_copy):
-        """As docs/looking.md has it."""
+    def test_labels_take_colours_once_the_table_annotates_them(self, cells_copy, tmp_path):
+        """As docs/looking.md has it; what looks for the table of the outlines still finds it."""
         sdata = cells_copy()
-        table = sdata["ucs_table"].copy()
-        table.obs["region"] = pd.Categorical(["ucs_cells"] * table.n_obs)
-        table.uns["spatialdata_attrs"]["region"] = "ucs_cells"
-        sdata["ucs_cells_table"] = table
+        table = sdata["ucs_table"]
+        table.obs["region"] = "ucs_cells"
+        sdata.set_table_annotates_spatialelement("ucs_table", region="ucs_cells")
         _, axis = plt.subplots()
-        sdata.pl.render_labels("ucs_cells", color="n_transcripts", table_name="ucs_cells_table").pl.show(ax=axis)
+        sdata.pl.render_labels("ucs_cells", color="n_transcripts").pl.show(ax=axis)
         shown = np.asarray(axis.get_images()[-1].get_array())
-        assert (
-            len(np.unique(shown.reshape(-1, shown.shape[-1]), axis=0)) > len(np.unique(table.obs["n_transcripts"])) / 2
-        )
+        colors = np.unique(shown.reshape(-1, shown.shape[-1]), axis=0)
+        assert len(colors) > len(np.unique(table.obs["n_transcripts"])) / 2
+        ucs.io.to_geojson(sdata, tmp_path / "cells.geojson", measurements=["n_transcripts"])
+        exported = gpd.read_file(tmp_path / "cells.geojson")
+        assert len(exported) == table.n_obs
+        assert "n_transcripts" in str(exported["measurements"].iloc[0])
+        assert ucs.pl.cells(sdata, fill="n_transcripts", show=()).collections
 
 
 def test_points_stay_lazy(cells):

@@ -39,7 +39,7 @@ def read_store(path: Path, *, to_be_changed: bool = False) -> SpatialData:
 
     advice = (
         "Give a store, or the folder of an instrument that is known by its files "
-        f"({known_folders()}); others are read with spatialdata_io and written: reader(folder).write(store)."
+        f"({known_folders(path)}); others are read with spatialdata_io and written: reader(folder).write(store)."
     )
     try:
         sdata = spatialdata.read_zarr(path)

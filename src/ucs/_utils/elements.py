@@ -1,4 +1,4 @@
-"""Elements of SpatialData objects: copies that share them, and replacing one."""
+"""Elements of SpatialData objects: copies that share them, replacing one, and the tables that annotate one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from anndata import AnnData
     from spatialdata import SpatialData
     from xarray import DataArray, DataTree
 
@@ -39,3 +40,20 @@ def finest_level(element: DataArray | DataTree) -> DataArray:
     from xarray import DataTree
 
     return next(iter(element["scale0"].to_dataset().values())) if isinstance(element, DataTree) else element
+
+
+def annotated_by(table: AnnData) -> list[str]:
+    """Return the elements that a table annotates, as SpatialData has it."""
+    region = table.uns.get("spatialdata_attrs", {}).get("region", [])
+    return [region] if isinstance(region, str) else list(region)
+
+
+def tables_of(sdata: SpatialData, key: str) -> list[str]:
+    """Return the tables that annotate an element; if none does, those of the cells that it was made with."""
+    annotating = [name for name, table in sdata.tables.items() if key in annotated_by(table)]
+    return annotating or [name for name, table in sdata.tables.items() if key in _made_with(table)]
+
+
+def _made_with(table: AnnData) -> list[str]:
+    keys = table.uns.get("ucs", {}).get("parameters", {}).get("key_added", {})
+    return [keys[name] for name in ("labels", "shapes") if name in keys]

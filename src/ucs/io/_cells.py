@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ucs._utils.checks import choose_one, listed
+from ucs._utils.elements import annotated_by, tables_of
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -87,25 +88,20 @@ class Cells:
 def _table_of(sdata: SpatialData, shapes_key: str, table_key: str | None) -> AnnData | None:
     if table_key is not None:
         choose_one(table_key, list(sdata.tables), (), argument="table_key", what="table of the cells")
-    annotating = [key for key, table in sdata.tables.items() if shapes_key in _regions(table)]
+    annotating = tables_of(sdata, shapes_key)
     if table_key is None and len(annotating) > 1:
         msg = f"Several tables annotate shapes[{shapes_key!r}]: {listed(annotating)}. Name one with table_key=."
         raise ValueError(msg)
-    if table_key is not None and not _regions(sdata.tables[table_key]):
+    if table_key is not None and not annotated_by(sdata.tables[table_key]):
         msg = f"tables[{table_key!r}] annotates no element. Name one of {listed(annotating)} with table_key=."
         raise ValueError(msg)
     key = table_key or next(iter(annotating), None)
     if key is None:
         return None
     table, attrs = sdata.tables[key], sdata.tables[key].uns["spatialdata_attrs"]
-    if len(_regions(table)) > 1:
+    if len(annotated_by(table)) > 1:
         table = table[(table.obs[attrs["region_key"]] == shapes_key).to_numpy()]
     return table
-
-
-def _regions(table: AnnData) -> list[str]:
-    region = table.uns.get("spatialdata_attrs", {}).get("region", [])
-    return [region] if isinstance(region, str) else list(region)
 
 
 def _say_left_out(n: int, why: str) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from ucs._utils.checks import listed
+from ucs._utils.elements import tables_of
 from ucs.pl._artists import add_legend, color_bar, distinct_colors, fill_polygons
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def table_of(sdata: SpatialData, key: str, table_key: str | None = None) -> AnnD
             msg = f"table_key={table_key!r} is not in this SpatialData; there are: {listed(sdata.tables)}."
             raise KeyError(msg)
         return sdata.tables[table_key]
-    fitting = [name for name, table in sdata.tables.items() if key in _elements_of(table)]
+    fitting = tables_of(sdata, key)
     if len(fitting) == 1:
         return sdata.tables[fitting[0]]
     if fitting:
@@ -41,12 +42,6 @@ def table_of(sdata: SpatialData, key: str, table_key: str | None = None) -> AnnD
         raise ValueError(msg)
     msg = f"No table annotates {key!r}; there are: {listed(sdata.tables)}. Name one with table_key=."
     raise KeyError(msg)
-
-
-def _elements_of(table: AnnData) -> set[str]:
-    region = table.uns.get("spatialdata_attrs", {}).get("region", [])
-    made = table.uns.get("ucs", {}).get("parameters", {}).get("key_added", {})
-    return {*([region] if isinstance(region, str) else region), *(made.get(name) for name in ("labels", "shapes"))}
 
 
 def fill_of(sdata: SpatialData, key: str, column: str, table_key: str | None) -> pd.Series:

@@ -60,10 +60,10 @@ def nuclei_from_image(
             of_fields, empty = find_in_fields(sdata, stains, method, options, tile_size=int(tile_size), update=update)
         _check_none_empty(empty, images, method)
         logger.info(
-            "Added labels %s, from images of %d fields of view (%s), %.1f s.",
+            "Added labels %s, from images of %d fields of view, by %s, %.1f s.",
             listed(keys),
             len(images),
-            name_of(method),
+            name_of(method).removeprefix("method="),
             stages.seconds["nuclei"],
         )
         return {key: in_field.element for key, in_field in zip(keys, of_fields.values(), strict=True)}
@@ -79,14 +79,14 @@ def nuclei_from_image(
             update=update,
         )
     logger.info(
-        "Added labels %r: %d nuclei, median area %.0f um2, from images[%r] channel %s at %.3g um per px (%s), %.1f s.",
+        "Added labels %r: %d nuclei, median area %.0f um2, from images[%r] channel %s at %.3g um per px by %s, %.1f s.",
         labels_key_added,
         found.n,
         found.median_area,
         source.key,
         listed(source.channels),
         found.um_per_px,
-        name_of(method),
+        name_of(method).removeprefix("method="),
         stages.seconds["nuclei"],
     )
     return {labels_key_added: found.element}
