@@ -21,7 +21,7 @@ from ucs._utils.log import logger
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 # No deadline: the first example pays for numba's compilation. The same examples on every run of the CI.
-settings.register_profile("ucs", deadline=None, print_blob=True, derandomize="CI" in os.environ)
+settings.register_profile("ucs", max_examples=40, deadline=None, print_blob=True, derandomize="CI" in os.environ)
 settings.load_profile("ucs")
 
 
@@ -82,6 +82,14 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    """What was written stays there after kills and errors, but not after a power cut, which no test makes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ The digests hold for one version of torch, NumPy and Numba and one kind of CPU. 
 that must give the same cells still are, with each other. A change that is meant to change results rewrites the digests
 and says in its message which set-ups changed, and why::
 
-    UCS_UPDATE_GOLDEN=1 pytest tests/test_golden.py
+    UCS_UPDATE_GOLDEN=1 pytest tests/test_golden.py -m ""
 """
 
 from __future__ import annotations
@@ -44,11 +44,12 @@ class Setup:
     """What is segmented, and how; ``same_as`` names the set-up that must give the same cells, bit by bit."""
 
     sample: str = "tissue"
-    paper: bool = False  # the published nets
+    method: str = "density"
     tile_size: int = 1024
     regions: int | None = None  # side in pixels
     markers: bool = False
     find_missing: bool = False
+    stains: bool = False
     by_distance: bool = False  # pixels go to the nearest nucleus, whatever transcripts say
     plain: bool = False  # distances do not follow the shape of nuclei
     min_transcripts: int = 0
@@ -75,15 +76,25 @@ SETUPS = {
     "density, markers": Setup(markers=True),
     "density, breast": Setup("breast"),
     "density, prostate": Setup("prostate"),
-    "paper": Setup("small", paper=True),
-    "paper, small tiles": Setup("small", paper=True, tile_size=48, same_as="paper"),
-    "paper, regions": Setup("small", paper=True, regions=48),
-    "paper, missing cells": Setup("small", paper=True, find_missing=True),
-    "paper, markers": Setup("small", paper=True, markers=True),
-    "paper, breast": Setup("breast", paper=True),
+    "pretrained": Setup(method="pretrained"),
+    "pretrained, small tiles": Setup(method="pretrained", tile_size=96, same_as="pretrained"),
+    "pretrained, Dask cluster": Setup(method="pretrained", tile_size=96, cluster=True, same_as="pretrained"),
+    "pretrained, rasters on disk": Setup(method="pretrained", tile_size=96, resume=True, same_as="pretrained"),
+    "pretrained, stains": Setup(method="pretrained", stains=True),
+    "pretrained, missing cells": Setup(method="pretrained", find_missing=True),
+    "pretrained, markers": Setup(method="pretrained", markers=True),
+    "pretrained, rich cells": Setup(method="pretrained", plain=True, min_transcripts=60),
+    "pretrained, breast": Setup("breast", method="pretrained"),
+    "pretrained, prostate": Setup("prostate", method="pretrained"),
+    "paper": Setup("small", method="paper"),
+    "paper, small tiles": Setup("small", method="paper", tile_size=48, same_as="paper"),
+    "paper, regions": Setup("small", method="paper", regions=48),
+    "paper, missing cells": Setup("small", method="paper", find_missing=True),
+    "paper, markers": Setup("small", method="paper", markers=True),
+    "paper, breast": Setup("breast", method="paper"),
 }
 TISSUES = {
-    "tissue": {"width_um": 144, "height_um": 72, "missing_nuclei": 0.1, "seed": 4},
+    "tissue": {"width_um": 144, "height_um": 72, "missing_nuclei": 0.1, "membrane_contrast": 5, "seed": 4},
     "small": {"width_um": 96, "height_um": 44, "missing_nuclei": 0.2, "seed": 1},
     "deep": {"width_um": 144, "height_um": 72, "transcripts_per_cell": 1000, "seed": 5},
 }
@@ -94,8 +105,8 @@ TISSUES = {
 
 def segment(sdata: SpatialData, setup: Setup, scratch: str) -> SpatialData:
     """A new object with cells. The nets are hardly trained: enough for every option to have an effect."""
-    params: dict[str, Any] = {"max_steps": 10}
-    if setup.paper:
+    params: dict[str, Any] = {"max_steps": 10} if setup.method == "density" else {}
+    if setup.method == "paper":
         params = {"max_steps": 8, "patch_size": 16, "cell_patches": 2, "cell_steps": 100, "background": 4.0}
         params |= {"learning_rate": 1e-3, "cell_learning_rate": 0.02}
     if setup.regions is not None:
@@ -106,11 +117,12 @@ def segment(sdata: SpatialData, setup: Setup, scratch: str) -> SpatialData:
         params["shape_exponent"] = 0.0
     return ucs.tl.segment(
         sdata,
-        method="paper" if setup.paper else "density",
+        method=setup.method,
         params=params,
         regions=setup.regions,
         markers=markers_of(sdata) if setup.markers else None,
         find_missing=setup.find_missing,
+        read={"stain_keys": ["morphology_focus"] if setup.stains else None},
         key_added={
             "confidence_column": "confidence",
             "min_transcripts": setup.min_transcripts,
@@ -231,7 +243,12 @@ def update(name: str) -> None:
     GOLDEN.write_text(json.dumps(content, indent=1) + "\n")
 
 
-@pytest.mark.parametrize("name", SETUPS)
+def named(*names: str) -> list[Any]:
+    """Parameters of tests; the cluster, with which ``tests/tl/test_cluster.py`` compares at length, on demand."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if SETUPS[name].cluster else []) for name in names]
+
+
+@pytest.mark.parametrize("name", named(*SETUPS))
 def test_results_are_unchanged(name: str) -> None:
     if UPDATE:
         update(name)
@@ -244,7 +261,7 @@ def test_results_are_unchanged(name: str) -> None:
     assert not changed, f"changed parts of '{name}' (stored, now): {changed}"
 
 
-@pytest.mark.parametrize("name", [name for name, setup in SETUPS.items() if setup.same_as])
+@pytest.mark.parametrize("name", named(*(name for name, setup in SETUPS.items() if setup.same_as)))
 def test_same_cells(name: str) -> None:
     assert parts(name) == parts(SETUPS[name].same_as)
 

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pytest
 
 TUTORIALS = sorted((Path(__file__).parents[1] / "tutorials").glob("*.py"))
-IN_GATE = ("elongated_cells", "from_transcripts_to_neighbourhoods", "samples_and_cores", "subcellular")
+IN_GATE = ("samples_and_cores",)
 
 
 def test_there_are_tutorials():
@@ -17,7 +17,7 @@ def test_there_are_tutorials():
 
 
 def cases():
-    """The tutorials; all but some short ones on demand, as all of them are run whenever the documentation is built."""
+    """The tutorials; all but a short one on demand, as all of them are run whenever the documentation is built."""
     for path in TUTORIALS:
         yield pytest.param(path, id=path.stem, marks=[] if path.stem in IN_GATE else pytest.mark.slow)
 

@@ -29,6 +29,17 @@ def _check_planes(value: Any, name: str) -> None:
     checked_planes(value)
 
 
+def _check_stains(value: Any, name: str) -> None:
+    if value is None:
+        return
+    if isinstance(value, str) or not isinstance(value, Sequence) or not all(isinstance(one, str) for one in value):
+        msg = f"{name}={value!r} must be a list of keys of images, such as ['morphology_focus/boundary'], or None."
+        raise TypeError(msg)
+    if len(value) == 0:
+        msg = f"{name} is an empty list; leave it out to use no stains."
+        raise ValueError(msg)
+
+
 def _check_optional_positive(value: Any, name: str) -> None:
     if value is not None:
         check_positive(value, name)
@@ -87,6 +98,14 @@ class ReadOptions(Options):
         "touch form a group. What lies beyond the rectangle around all groups that hold at least 0.1 % of the "
         "transcripts belongs to no cell. If None, all are used, and far ones are warned of.",
         check=_check_optional_positive,
+    )
+    stain_keys: Sequence[str] | None = option(
+        None,
+        "Images of stains that tell where cells end, such as of membranes, boundaries or the inside of cells "
+        "(method 'pretrained'): their keys, or 'image/channel' for one of their channels; '{fov}' in place of the name "
+        "of a field of view. How much each tells is learned from the sample; one that tells nothing is left out with a "
+        "warning. Takes 2 bytes of memory per pixel and channel.",
+        check=_check_stains,
     )
     fuse_nuclei: bool = option(
         default=False,

@@ -25,6 +25,7 @@ GIVEN: dict[type, dict[str, tuple[list[str], Any]]] = {
         "genes_per_region": (["--genes-per-region"], True),
         "z_planes": (["--z-planes", "1", "--z-planes", "2.5"], [1, 2.5]),
         "outlier_um": (["--outlier-um", "100"], 100.0),
+        "stain_keys": (["--stain-keys", "image/boundary", "--stain-keys", "he"], ["image/boundary", "he"]),
         "fuse_nuclei": (["--fuse-nuclei"], True),
         "check_alignment": (["--no-check-alignment"], False),
     },
@@ -142,7 +143,7 @@ def test_help_names_every_option(command: str):
             assert words[0] in shown
 
 
-@pytest.mark.parametrize("method", ["density", "paper"])
+@pytest.mark.parametrize("method", ["density", pytest.param("paper", marks=pytest.mark.slow)])
 def test_a_saved_model_takes_another_threshold(tmp_path: Path, method: str):
     model(method).save(tmp_path / "model")
     areas = []

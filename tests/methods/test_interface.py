@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pytest
+import resumed
 import spatialdata as sd
 import torch
 from helpers import cheap_copy
-from killed_run import killed_after
-from resumed import without_some_nuclei
+from interrupted import interrupt
+from resumed import N_TILES, without_some_nuclei
 from toy_method import NEAREST, NearestMethod, NearestModel, NearestParams, nearest
 from typer.testing import CliRunner
 
@@ -25,12 +24,11 @@ from ucs.methods import UCSModel, method_names, register
 
 QUIET = {"method": "nearest", "progress": False}
 COMPUTE = {"device": "cpu", "tile_size": 96}
-N_TILES = 4
 
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=150, height_um=120, n_genes=30, seed=1)
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +173,7 @@ def test_missing_cells(tissue, model):
     assert_cells(made, oracle(poor, radius, nuclei=together))
 
 
-# Out of memory, in other processes, after a kill
+# Out of memory, in other processes, after an interruption
 
 
 def test_out_of_core(tissue, expected, tmp_path, nothing_held, caplog):
@@ -198,12 +196,15 @@ def test_workers_of_a_client(tissue, expected, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_was_killed_goes_on(tissue, expected, tmp_path, monkeypatch, caplog):
+def test_a_run_that_was_interrupted_goes_on(tissue, expected, tmp_path, monkeypatch, caplog):
     caplog.set_level("INFO", "ucs")
     store = tmp_path / "data" / "tissue.zarr"
     cheap_copy(tissue).write(store)
     compute = {**COMPUTE, "resume": True}
-    assert killed_after(3, store, method=NEAREST, compute=compute) == -signal.SIGKILL
+    with monkeypatch.context() as patch:
+        interrupt(patch, "mark", 4)
+        with pytest.raises(KeyboardInterrupt):
+            ucs.tl.segment(sd.read_zarr(store), compute=compute, write=True, **QUIET)
     monkeypatch.setattr(NearestMethod, "prepare", lambda *_, **__: pytest.fail("trained again"))
     sdata = sd.read_zarr(store)
     ucs.tl.segment(sdata, compute=compute, write=True, **QUIET)

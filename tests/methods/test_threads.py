@@ -21,10 +21,10 @@ from ucs.methods.paper.training import new_nets, train_nets
 CPU = torch.device("cpu")
 DENSITY = DensityParams(patch_size=24, max_steps=3)
 PAPER = PaperParams(patch_size=24, max_steps=3, cell_patches=3, cell_steps=3, evaluate_every=2)
-SHAPE = (2 * BLOCK + 5, BLOCK + 30)
+SHAPE = (BLOCK + 5, BLOCK + 30)
 
 
-@pytest.fixture(params=[2, 3, 8])
+@pytest.fixture(params=[2, 8])
 def threads(request):
     """Call it to set so many; they are as before at the end."""
     before = torch.get_num_threads()
@@ -85,7 +85,7 @@ def test_scores_of_the_papers_nets(threads, transcripts, nuclei):
         scores = PixelScores.empty(SHAPE, boxes, np.zeros(len(boxes), dtype=int), reach=24)
         calls = []
         score_pixels(scores, transcripts, *nets, device=CPU, progress=calls.append)
-        assert calls == list(range(1, 7))
+        assert calls == list(range(1, 5))
         return torch.from_numpy(scores.scalar.blocks), torch.from_numpy(scores.foreground.blocks)
 
     same_under(threads, score)
@@ -99,7 +99,7 @@ def test_densities(threads, density_data):
     def predict():
         out, calls = np.zeros(SHAPE, dtype=np.float32), []
         predict_density(density_data, net, out, device=CPU, progress=lambda *call: calls.append(call))
-        assert calls == [(k, 6) for k in range(1, 7)]
+        assert calls == [(k, 4) for k in range(1, 5)]
         return [torch.from_numpy(out)]
 
     same_under(threads, predict)

@@ -56,7 +56,7 @@ def test_match_equals_the_comparison_of_all_pairs(seed):
         assert row["ap"] == pytest.approx(len(matched) / (n_true + n_predicted - len(matched)))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     hnp.arrays(np.int64, (5, 6), elements=st.integers(0, 4)),
     hnp.arrays(np.int64, (5, 6), elements=st.integers(0, 4)),
@@ -111,7 +111,7 @@ def best_matching(truth, predicted, threshold):
     return best
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     hnp.arrays(np.int64, (5, 5), elements=st.integers(0, 5)),
     hnp.arrays(np.int64, (5, 5), elements=st.integers(0, 5)),

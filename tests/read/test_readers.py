@@ -115,11 +115,12 @@ class TestMerscope:
     def test_planes_are_chosen_by_their_number(self, tmp_path):
         sdata = read_merscope(tmp_path)
         in_plane = merscope_files()[0]["global_z"].value_counts()
-        every, first = (prepared(sdata, z_planes=planes).transcripts for planes in (None, 0))
+        polygons = "mouse_brain_region_0_polygons"  # so that none are looked for in the image
+        every, first = (prepared(sdata, polygons, z_planes=planes).transcripts for planes in (None, 0))
         assert every.map.n_transcripts == in_plane.sum()
         assert first.map.n_transcripts == in_plane[0]
         assert (first.n_rows, first.n_other_planes) == (in_plane.sum(), in_plane[1])
-        both = prepared(sdata, z_planes=[1, 0]).transcripts
+        both = prepared(sdata, polygons, z_planes=[1, 0]).transcripts
         np.testing.assert_array_equal(both.map.totals(), every.map.totals())
 
 

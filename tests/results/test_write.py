@@ -21,6 +21,7 @@ from spatialdata.transformations import get_transformation
 from ucs._files import store as _store
 from ucs._files import swap as _swap
 
+SLOW = pytest.mark.slow
 OURS = ("labels/ucs_cells", "shapes/ucs_boundaries", "tables/ucs_table")
 GROUP_METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zmetadata")
 
@@ -207,9 +208,9 @@ class TestFailure:
             assert "ucs_cells" not in read
 
     @pytest.mark.parametrize(
-        ("kind", "error"), [("labels", KeyboardInterrupt), ("shapes", Failure), ("table", KeyboardInterrupt)]
+        ("kind", "error", "overwrite"),
+        [("labels", KeyboardInterrupt, True), ("shapes", Failure, False), ("table", KeyboardInterrupt, True)],
     )
-    @pytest.mark.parametrize("overwrite", [False, True], ids=["new", "overwrite"])
     def test_while_an_element_is_written(self, request, kind, error, overwrite, monkeypatch):
         store = request.getfixturevalue("with_cells" if overwrite else "store")
 
@@ -219,7 +220,7 @@ class TestFailure:
         monkeypatch.setattr(f"spatialdata._io.write_{kind}", fail)
         self.check(store, error=error, overwrite=overwrite)
 
-    @pytest.mark.parametrize("after", range(7))
+    @pytest.mark.parametrize("after", [pytest.param(k, marks=[] if k in (0, 3, 6) else SLOW) for k in range(7)])
     def test_while_elements_are_put_in_place(self, with_cells, after, monkeypatch):
         """At each of the six moves, and at the consolidation behind them; half of the time just behind the move."""
         done, error = [], (Failure, KeyboardInterrupt)[after % 3 == 0]

@@ -217,7 +217,7 @@ def crowded(seed, shape, side):
     return labels, nuclei
 
 
-@settings(max_examples=60)
+@settings(max_examples=25)
 @given(st.integers(0, 10**6), st.integers(3, 7), st.integers(20, 80), st.integers(20, 80))
 def test_nor_where_cells_are_crowded(seed, side, row, column):
     shape = (120, 120)

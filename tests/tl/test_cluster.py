@@ -7,11 +7,12 @@ import signal
 
 import numpy as np
 import pytest
+import resumed
 import torch
-from calls import check, segment, train
+from calls import check, segment
 from interrupted import interrupt
+from resumed import N_TILES
 
-import ucs
 from ucs._kernels.labels.windows import Window
 from ucs._run import cluster as module
 from ucs._run.output import put_from_elsewhere
@@ -20,17 +21,15 @@ from ucs.methods.density.predict import DensityPredictor
 
 distributed = pytest.importorskip("distributed")
 
-N_TILES = 6  # of 96 px
-
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=240, height_um=180, n_genes=30, seed=2)
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
-def model(tissue):
-    return train(tissue, params={"max_steps": 5})
+def model():
+    return resumed.model()
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +75,7 @@ def test_workers_give_the_same(tissue, model, expected, tmp_path, client, not_he
 
 
 def test_models_of_regions(tissue, tmp_path, cluster):
-    options = {"regions": 120, "params": {"max_steps": 2, "min_nuclei": 4}, "scratch": tmp_path}
+    options = {"regions": 75, "params": {"max_steps": 2, "min_nuclei": 4}, "scratch": tmp_path}
     alone = run(tissue, None, **options)
     with distributed.Client(cluster):
         assert_same(run(tissue, None, **options), alone)

@@ -77,6 +77,7 @@ def test_cells_run_across_the_border_of_the_fields(result):
     assert counted == table.X.sum() + table.obsm["controls"].sum()
 
 
+@pytest.mark.slow  # as in test_merscope.py, with larger images
 def test_images_upside_down_are_refused_and_nothing_is_written(run):
     sdata = run.subset(["2_points", "3_points", "2_labels", "3_labels"])
     for key in ("2_image", "3_image"):

@@ -39,6 +39,11 @@ def result(tissue):
     return segment(tissue)
 
 
+@pytest.fixture(scope="module")
+def regional(tissue):
+    return segment(tissue, regions=70)
+
+
 def without_regions(result):
     plain, table = cheap_copy(result), result["ucs_table"].copy()
     del table.obs["model_region"]
@@ -67,12 +72,12 @@ class TestRegions:
     def test_one_is_none(self, tissue, result):
         assert_same_cells(without_regions(segment(tissue, regions=1200)), result)
 
-    @pytest.mark.parametrize("tile_size", [96, pytest.param(333, marks=pytest.mark.slow)])
-    def test_tiles_have_no_say(self, tissue, tile_size):
-        assert_same_cells(segment(tissue, regions=70), segment(tissue, regions=70, tile_size=tile_size))
+    @pytest.mark.slow
+    @pytest.mark.parametrize("tile_size", [96, 333])
+    def test_tiles_have_no_say(self, tissue, regional, tile_size):
+        assert_same_cells(regional, segment(tissue, regions=70, tile_size=tile_size))
 
-    def test_they_matter(self, tissue, result):
-        regional = segment(tissue, regions=70)
+    def test_they_matter(self, regional, result):
         assert (labels_of(regional) != labels_of(result)).any()
         assert regional["ucs_table"].obs["model_region"].nunique() == 4
         assert_invariants(regional)
@@ -102,7 +107,7 @@ class TestRegions:
         assert_same_cells(again, segment(tissue, regions=70, params={"warm_start": True}))
 
     def test_expression_clusters_are_those_of_the_tissue(self, tissue):
-        models = list(train(tissue, regions=70).values())
+        models = list(train(tissue, regions=70, params={"max_steps": 2}).values())
         shares = [one.clusters.log_share.numpy() for one in models]
         for share in shares[1:]:
             np.testing.assert_array_equal(share, shares[0])

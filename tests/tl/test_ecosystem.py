@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import spatialdata as sd
 from analysis import analyse
-from helpers import cheap_copy
+from helpers import cheap_copy, require_data
 from matplotlib.image import imread
 from scenes import labels_of, make_points, scene
 from spatialdata import get_values, match_sdata_to_table, polygon_query
@@ -19,14 +19,19 @@ sc = pytest.importorskip("scanpy")
 sq = pytest.importorskip("squidpy")
 
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:SpatialData is not stored in the most current format"),
+    pytest.mark.filterwarnings("ignore::zarr.errors.ZarrUserWarning"),
+]
+
+
 @pytest.fixture(scope="module")
-def analysed(request):
-    """The table of the simulated tissue, 185 cells, from counts to clusters and neighbourhoods."""
-    simulated = cheap_copy(request.getfixturevalue("simulated"))
-    ucs.tl.segment(simulated, progress=False)
-    table = simulated["ucs_table"]
-    analyse(table)
-    return simulated
+def analysed():
+    """The table of a real sample, some 130 cells, from counts to clusters and neighbourhoods."""
+    breast = sd.read_zarr(require_data("xenium_breast_rep1_crop.zarr"))
+    ucs.tl.segment(breast, progress=False)
+    analyse(breast["ucs_table"])
+    return breast
 
 
 class TestAnalysis:

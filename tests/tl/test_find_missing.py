@@ -17,11 +17,11 @@ from spatialdata.transformations import get_transformation
 import ucs
 from ucs._kernels.labels.resample import sample_labels
 
-FAST = {"max_steps": 60}
+FAST = {"max_steps": 40}
 
 
 def tissue(missing: float) -> SpatialData:
-    return ucs.datasets.simulate(width_um=200, height_um=200, seed=2, missing_nuclei=missing)
+    return ucs.datasets.simulate(width_um=200, height_um=200, n_genes=100, seed=2, missing_nuclei=missing)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from calls import segment
 from generated import finest, generate, level_read, snapshot
 from invariants import assert_invariants, matrix_between
 
-IN_GATE, AT_A_TIME = 24, 2
+IN_GATE, AT_A_TIME = 16, 2
 _ON_A_BORDER = 1e-6  # a centre on the border of two pixels counts for the later one, whatever rounding makes of it
 MORE = int(os.environ.get("UCS_GENERATED", "1000"))
 

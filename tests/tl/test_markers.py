@@ -89,6 +89,7 @@ class TestPaperMethod:
         np.testing.assert_array_equal(labels_of(steps), labels_of(whole))
         assert_invariants(steps)
 
+    @pytest.mark.slow  # test_golden.py compares such digests
     def test_they_differ_from_those_without(self, tissue, model):
         without = segment(tissue, **PAPER)
         assert (labels_of(without) != labels_of(predict(tissue, model))).any()

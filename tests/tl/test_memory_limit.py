@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import resumed
 import spatialdata as sd
-from calls import segment, train
+from calls import segment
 from helpers import cheap_copy
 from interrupted import interrupt
 
-import ucs
 from ucs._files import workspace as _workspace
 from ucs._files.workspace import Workspace
 from ucs._run import output as _output
@@ -31,12 +31,12 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=240, height_um=180, n_genes=30, seed=2)
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
-def model(tissue):
-    return train(tissue, params={"max_steps": 5})
+def model():
+    return resumed.model()
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def test_large_rasters_are_compressed_in_memory_and_all_results_are_the_same(
 @pytest.mark.usefixtures("nothing_held")
 def test_a_limit_that_rasters_exceed(tissue, model, expected, tmp_path, caplog):
     caplog.set_level("INFO", "ucs")
-    limit = BYTES_OF_TILE(96, 181 * 241) + 2 * 181 * 241
+    limit = BYTES_OF_TILE(96, 121 * 151) + 2 * 121 * 151
     made = run(tissue, model, memory_limit=limit, scratch=tmp_path)
     assert "Rasters are held in" in caplog.text
     assert_same(made, expected)
@@ -284,7 +284,7 @@ def test_a_disk_that_fills_up_leaves_all_as_it_was(tissue, model, expected, tmp_
     with monkeypatch.context() as patch:
         tiles = interrupt(patch, "tile", -1)
         run(sdata, model, **options)
-    assert tiles() == (4 if resume else 6)
+    assert tiles() == (resumed.N_TILES - 2 if resume else resumed.N_TILES)
     assert_same(sdata, expected)
 
 

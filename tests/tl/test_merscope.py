@@ -1,4 +1,4 @@
-"""A MERSCOPE run has no nuclei: they are found in its DAPI image."""
+"""A MERSCOPE run has no nuclei: its DAPI image or its cells stand for them; by default see test_platform_runs.py."""
 
 from __future__ import annotations
 
@@ -12,25 +12,10 @@ from spatialdata.transformations import get_transformation
 
 import ucs
 
-QUICK = {"max_steps": 3}
-
 
 @pytest.fixture(scope="module")
 def merscope():
     return merscope_sdata(require_data("merscope_mousebrain"))
-
-
-def test_merscope_is_segmented_with_no_option_from_its_dapi(merscope):
-    result = ucs.tl.segment(merscope, inplace=False, progress=False)
-    assert list(merscope.labels) == []
-    parameters = result["ucs_table"].uns["ucs"]["parameters"]
-    assert (parameters["platform"], parameters["nuclei_key"]) == ("merscope", "ucs_nuclei")
-    assert result["ucs_table"].uns["ucs"]["qc"]["alignment"] == "aligned"
-    n_nuclei = int(result["ucs_nuclei"].max().compute())
-    assert 300 < n_nuclei < 900  # the vendor has about 500 cells here
-    assert result["ucs_table"].n_obs == n_nuclei
-    assert not result["ucs_table"].var_names.str.startswith("Blank-").any()
-    assert all(name.startswith("Blank-") for name in result["ucs_table"].uns["ucs"]["controls"])
 
 
 def test_merscope_with_its_image_upside_down_is_refused(merscope):
@@ -72,6 +57,8 @@ def test_the_vendors_cells_are_taken_for_nuclei_when_they_are_named(with_cells):
     assert np.median(np.abs(inside / areas - 1)) < 0.03
     assert (table.obs["area_um2"] >= table.obs["nucleus_area_um2"]).all()
     assert "ucs_nuclei" not in result.labels
+    assert not table.var_names.str.startswith("Blank-").any()
+    assert all(name.startswith("Blank-") for name in table.uns["ucs"]["controls"])
 
 
 def test_the_vendors_cells_upside_down_are_refused(with_cells):
@@ -89,7 +76,7 @@ def test_the_vendors_cells_upside_down_are_refused(with_cells):
 
 def test_one_plane_of_two(with_cells):
     """The transcripts of the other plane belong to no cell."""
-    result = ucs.tl.segment(with_cells, inplace=False, progress=False, read={"z_planes": [0]})
+    result = ucs.tl.segment(with_cells, nuclei_key=POLYGONS, inplace=False, progress=False, read={"z_planes": [0]})
     points = result["mouse_brain_region_0_transcripts"].compute()
     assert (points.loc[points["z"] != 0, "ucs_cell_id"] == 0).all()
     assert (points.loc[points["z"] == 0, "ucs_cell_id"] > 0).mean() > 0.2

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import spatialdata as sd
-from analysis import analyse
 from helpers import cheap_copy, prostate_sdata, require_data
 from invariants import assert_invariants, assert_same_tables, matrix_between
 from matplotlib.image import imread
@@ -120,16 +119,6 @@ def test_through_a_store(sample, tmp_path):
     np.testing.assert_array_equal(labels_of(read), labels_of(sample))
     assert_same_tables(read["ucs_table"], sample["ucs_table"])
     assert_invariants(read, nuclei=nuclei_of(read))
-
-
-def test_through_scanpy_and_squidpy(sample):
-    pytest.importorskip("scanpy")
-    pytest.importorskip("squidpy")
-    table = sample["ucs_table"].copy()
-    analyse(table)
-    assert table.obs["leiden"].nunique() > 1
-    assert "leiden_nhood_enrichment" in table.uns
-    assert table.obsp["spatial_connectivities"].nnz > table.n_obs
 
 
 @pytest.mark.filterwarnings("ignore")

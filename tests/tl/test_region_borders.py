@@ -41,6 +41,11 @@ def blocks(far_and_near):
     return RegionModels({"r0c0": far, "r0c1": near, "r1c0": near, "r1c1": far})
 
 
+@pytest.fixture(scope="module")
+def result(simulated, blocks):
+    return predict(simulated, blocks, regions=100)
+
+
 def shifted_density(of, factor):
     """The model that expects more transcripts everywhere, and so more of the tissue in cells, or fewer."""
     net = deepcopy(of.net)
@@ -79,9 +84,8 @@ class TestBordersOfRegions:
         of = train(tissue, params={"max_steps": 20})
         assert_no_edges(tissue, shifted_density(of, 2.0), shifted_density(of, 1 / 2), sides=range(84, 117, 4))
 
-    def test_nuclei_keep_their_models_across_them(self, simulated, far_and_near, blocks):
+    def test_nuclei_keep_their_models_across_them(self, simulated, far_and_near, blocks, result):
         """Far from the border all is as with one model; cells themselves reach across it."""
-        result = predict(simulated, blocks, regions=100)
         labels, table = labels_of(result), result["ucs_table"]
         region = dict(zip(table.obs["cell_id"], table.obs["model_region"], strict=True))
         alone = {id(one): labels_of(predict(simulated, one)) for one in far_and_near}
@@ -97,8 +101,7 @@ class TestBordersOfRegions:
         assert checked > 10
         assert across > 3
 
-    def test_a_nucleus_belongs_to_the_region_of_most_of_its_pixels(self, simulated, blocks):
-        result = predict(simulated, blocks, regions=100)
+    def test_a_nucleus_belongs_to_the_region_of_most_of_its_pixels(self, result):
         table, (x, y) = result["ucs_table"], result["ucs_table"].obsm["spatial"].T
         origin = table.uns["ucs"]["qc"]["grid_origin"]
         row, column = (y - origin[1]) // 100, (x - origin[0]) // 100

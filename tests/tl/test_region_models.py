@@ -44,7 +44,7 @@ class TestGenes:
 
 @pytest.fixture(scope="module")
 def trained():
-    return train(scene().sdata(), regions=48, method="paper")
+    return train(scene().sdata(), regions=48)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def predicted(trained):
 
 class TestModelsOfRegions:
     def test_the_one_call_is_the_sum_of_its_steps(self, predicted):
-        at_once = segment(scene().sdata(), regions=48, method="paper")
+        at_once = segment(scene().sdata(), regions=48)
         assert_same_cells(at_once, predicted)
         records = [each["ucs_table"].uns["ucs"] for each in (at_once, predicted)]
         for key in ("parameters", "model", "regions", "qc"):
@@ -86,7 +86,7 @@ class TestModelsOfRegions:
             assert (table.obs["region"] == "ucs_boundaries").all()  # the element that the table annotates
             of_first = table.uns["ucs"]["model"]["0"]
             assert of_first["seed"] == 3
-            assert of_first["background"]["distance_um"] == 5.0
+            assert set(of_first["curves"]) == {"density"}
 
     def test_without_regions(self, trained):
         with pytest.raises(ValueError, match="one model for each of the regions 'r0c0', .*: say with regions= where"):

@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+import resumed
 import scenes
 import torch
 from calls import predict
@@ -73,30 +74,34 @@ class TestOneRegion:
 
 
 @pytest.fixture(scope="module")
-def models(simulated, method):
-    return train(simulated, regions=100, method=method)
+def tissue():
+    """Four tiles of 96 px, and four regions of 75."""
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
-def one_tile(simulated, models):
-    return predict(simulated, models, regions=100, tile_size=10**6)
+def models(tissue, method):
+    return train(tissue, regions=75, method=method)
+
+
+@pytest.fixture(scope="module")
+def one_tile(tissue, models):
+    return predict(tissue, models, regions=75, tile_size=10**6)
 
 
 class TestInvariances:
-    def test_regions_matter(self, simulated, one_tile, method):
+    def test_regions_matter(self, tissue, one_tile, method):
         assert len(np.unique(one_tile["ucs_table"].obs["model_region"])) == 4
         if method == "density":  # the paper's networks have so few steps here that all of them label the nuclei alone
-            assert (labels_of(one_tile) != labels_of(segment(simulated, method=method))).any()
+            assert (labels_of(one_tile) != labels_of(segment(tissue, method=method))).any()
         assert_invariants(one_tile)
 
-    @pytest.mark.parametrize("tile_size", [96])
-    def test_tiles_have_no_say(self, simulated, models, one_tile, tile_size):
-        assert_same_cells(predict(simulated, models, regions=100, tile_size=tile_size), one_tile)
+    def test_tiles_have_no_say(self, tissue, models, one_tile):
+        assert_same_cells(predict(tissue, models, regions=75, tile_size=96), one_tile)
 
-    @pytest.mark.parametrize("threads", [3])
-    def test_threads_have_no_say(self, simulated, models, one_tile, threads, monkeypatch):
-        monkeypatch.setattr("ucs._utils.parallel.n_threads", lambda: threads)
-        assert_same_cells(predict(simulated, models, regions=100), one_tile)
+    def test_threads_have_no_say(self, tissue, models, one_tile, monkeypatch):
+        monkeypatch.setattr("ucs._utils.parallel.n_threads", lambda: 3)
+        assert_same_cells(predict(tissue, models, regions=75), one_tile)
 
     def test_partitions_and_order_have_no_say(self):
         points = scene().points.assign(part=np.where(scene().points["x"] < X0 + 45, "left", "right"))
@@ -181,6 +186,7 @@ class TestSharedModel:
         region = result["ucs_table"].obs["model_region"]
         assert 0 < region.isna().sum() < 31
         record = result["ucs_table"].uns["ucs"]["regions"]
+        assert result["ucs_table"].uns["ucs"]["model"]["0"]["background"]["distance_um"] == 5.0
         assert record["n_nuclei_outside"] == region.isna().sum()
         assert record["n_nuclei"].tolist() == [(region == "left").sum()]
         # On the far side of the tissue all is as with the shared model alone.

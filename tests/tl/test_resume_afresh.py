@@ -27,7 +27,6 @@ def model():
     [
         ("transcripts", other_transcripts, {}),
         ("training", None, {"seed": 1}),
-        ("regions", None, {"regions": 80, "params": {"max_steps": 5, "min_nuclei": 4}}),
     ],
 )
 def test_what_differs_is_said_and_all_is_made_anew(tissue, tmp_path, monkeypatch, caplog, said, change, options):

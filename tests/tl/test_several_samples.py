@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import replace
 
@@ -29,6 +30,12 @@ def train(sdata, *keys, method="density", **options):
 
 def weights(of):
     return torch.cat([value.ravel() for value in of.tensors().values()])
+
+
+@functools.cache
+def of_both(method="density"):
+    """A model of the scene and its half."""
+    return train([scene().sdata(), half()], method=method)
 
 
 def half():
@@ -65,7 +72,7 @@ class TestOneModel:
 
     @BOTH_METHODS
     def test_of_several_is_applied_to_another_run(self, method):
-        model = train([scene().sdata(), half()], method=method)
+        model = of_both(method)
         assert model.history["n_samples"] == 2
         for alone in (scene().sdata(), half()):
             assert not torch.equal(weights(model), weights(train(alone, method=method)))
@@ -73,14 +80,14 @@ class TestOneModel:
         assert_invariants(predict(scene().with_points(points).sdata(), model))
 
     def test_background_is_found_in_each(self):
-        model = train([scene().sdata(), half()], method="paper")
+        model = of_both("paper")
         of_each = model.history["background"]
         assert list(of_each) == ["0", "1"]
         assert all(chosen["distance_um"] == 5.0 for chosen in of_each.values())
 
     @BOTH_METHODS
     def test_its_record_can_be_stored(self, method, tmp_path):
-        train([scene().sdata(), half()], method=method).save(tmp_path / "model")
+        of_both(method).save(tmp_path / "model")
         result = predict(scene().sdata(), tmp_path / "model")
         result.write(tmp_path / "store.zarr")
 
@@ -100,7 +107,7 @@ class TestOneModel:
 
 class TestKeys:
     def test_one_for_all_or_a_list(self):
-        plain = train([scene().sdata(), half()])
+        plain = of_both()
         same = [renamed(scene().sdata(), "tx", "dapi"), renamed(half(), "tx", "dapi")]
         assert torch.equal(weights(train(same, "tx", "dapi")), weights(plain))
         mixed = [renamed(scene().sdata(), "tx", "dapi"), half()]

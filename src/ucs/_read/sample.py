@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from spatialdata import SpatialData
 
+    from ucs._kernels.stains import Stains
     from ucs._read.fields import Fields
     from ucs._read.nuclei.onto_grid import Nuclei
 
@@ -54,6 +55,8 @@ class Sample:
     """``(h, w)``: ``k + 1`` for pixels of field of view ``k``, 0 for none; None for a single element."""
     cell_types: NDArray[np.object_] | None = None
     """``(n,)`` cell type of each nucleus, ``""`` where unknown; None if there are none."""
+    stains: Stains | None = None
+    """Images of stains on the grid; None if none were asked for."""
 
     def without_transcripts(self) -> Sample:
         """Return the sample without transcripts, which take memory, but with its grid and feature names."""

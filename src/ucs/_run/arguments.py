@@ -182,6 +182,8 @@ def check_training(
     if not chosen.trains:
         where = f"with method={chosen.name!r}, whose net is trained before and adapts to each place"
         refuse({"regions=": regions is not None}, where)
+    if not chosen.uses_stains:
+        refuse({"read['stain_keys']": read.stain_keys is not None}, f"with method={chosen.name!r}")
     if regions is None:
         changed = settings.changed()
         given = {f"params[{name!r}]": name in changed for name in ("warm_start", "min_nuclei")}

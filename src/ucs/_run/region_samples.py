@@ -38,6 +38,7 @@ def raster_of(sample: Sample, markers: Mapping[str, Sequence[str]] | None, numbe
         markers=markers,
         cell_types=sample.cell_types,
         number=number,
+        stains=sample.stains,
     )
 
 

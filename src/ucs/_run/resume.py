@@ -110,6 +110,7 @@ def describe(
         "nuclei": _digest(nuclei.labels),
         "nucleus ids": _digest_text([str(i) for i in nuclei.ids.tolist()]),
         "cell types": None if sample.cell_types is None else _digest_text([str(t) for t in sample.cell_types]),
+        "stains": None if sample.stains is None else _digest(sample.stains.measures),
         "regions": None if regions is None else _digest(regions.of_nucleus),
         "model": None if model is None else _digest_model(model),
         "device": f"{where.type}, {precision(where)}",

@@ -13,6 +13,7 @@ from ucs._files.store import bytes_to_write, check_store
 from ucs._files.workspace import Workspace, closing
 from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import find_nuclei_key, find_source, prepare
+from ucs._read.stains import find_stains, with_stains
 from ucs._results.elements import build_elements, count_transcripts
 from ucs._results.keys import check_keys, new_elements
 from ucs._results.leftovers import check_stored_leftovers, without_leftovers
@@ -63,6 +64,7 @@ def run_segmentation(
         outlier_um=asked.read.outlier_um,
     )
     nuclei_key = find_nuclei_key(sdata, source, asked.nuclei_key)
+    find_stains(sdata, source, asked.read.stain_keys or ())
     if write:
         drop_half_written(sdata)
     find_missing = bool(asked.find_missing)
@@ -191,6 +193,7 @@ class Run:
                 progress=self.progress,
                 update=update,
             )
+            sample = with_stains(sdata, sample, self.asked.read, update=update)
             sample = with_given_types(sdata, sample, self.asked.cell_type_key, self.asked.training.markers)
             regions = None if self.rule is None else read_regions(sdata, sample, self.rule, coordinate_system=system)
         release_unused()  # of the tables that were read

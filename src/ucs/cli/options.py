@@ -20,7 +20,7 @@ GROUPS = {"read": ReadOptions, "compute": ComputeOptions, "key_added": OutputKey
 
 _PANELS = {"read": "Reading", "compute": "Computing", "key_added": "Results"}
 
-_SEVERAL = ("z_planes",)  # fields that may be given repeatedly
+_SEVERAL = ("z_planes", "stain_keys")  # fields that may be given repeatedly
 
 PREFIX = "prefix"  # of the keys of results: not a field, but what OutputKeys are made of
 

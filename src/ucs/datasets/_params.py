@@ -84,6 +84,9 @@ class SimulationParams:
         Number of transcripts of control features, relative to those of genes.
     low_quality_share
         Share of the transcripts with a quality value below 20.
+    membrane_contrast, interior_contrast
+        Brightness of cell membranes and of the inside of cells relative to the background, in channels ``membrane`` and
+        ``interior`` of the image: uneven, membranes with gaps. 0 = no such channel; 5 is clear, 1 is faint.
     """
 
     width_um: float = _bounded(200.0, 20, 5000)
@@ -119,6 +122,8 @@ class SimulationParams:
     diffusion_um: float = _bounded(4.0, 0, 100)
     control_share: float = _bounded(0.002, 0, 1)
     low_quality_share: float = _bounded(0.15, 0, 0.95)
+    membrane_contrast: float = _bounded(0.0, 0, 100)
+    interior_contrast: float = _bounded(0.0, 0, 100)
 
     @classmethod
     def checked(cls, **values: float) -> Self:

@@ -22,6 +22,7 @@ from ucs.datasets._arrange import arrange_tissue
 from ucs.datasets._layouts import LAYOUTS
 from ucs.datasets._molecules import CONTROLS, Profiles, draw_profiles, draw_transcripts
 from ucs.datasets._params import SimulationParams
+from ucs.datasets._stains import draw_stains
 from ucs.datasets._tissue import Tissue, grow_tissue
 from ucs.metrics import expand_nuclei
 
@@ -84,7 +85,8 @@ def simulate(
     - points ``transcripts`` (um): ``x``, ``y``, ``z``, ``feature_name``, ``cell_id`` (the vendor's cells, which are
       nuclei grown by 5 um; ``"UNASSIGNED"`` = none), ``transcript_id``, ``overlaps_nucleus``, ``qv``,
     - labels ``nucleus_labels`` and ``cell_labels`` (uint32, multiscale), shapes ``nucleus_boundaries`` (um),
-    - image ``morphology_focus`` (uint16, multiscale, one channel ``DAPI``),
+    - image ``morphology_focus`` (uint16, multiscale, channel ``DAPI``, and ``membrane`` or ``interior`` if
+      their contrast is given),
 
     and the truth:
 
@@ -120,7 +122,7 @@ def simulate(
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ValueError(f"seed={seed!r} given: it must be a whole number, 0 or more.")
     # One stream each, so that what is drawn for one does not depend on how much is drawn for another.
-    for_tissue, for_profiles, for_transcripts, for_image = np.random.default_rng(seed).spawn(4)
+    for_tissue, for_profiles, for_transcripts, for_image, for_stains = np.random.default_rng(seed).spawn(5)
     if plan is None:
         tissue = grow_tissue(params, UM_PER_PX, for_tissue)
     else:
@@ -135,8 +137,9 @@ def simulate(
     transcripts = draw_transcripts(params, tissue, profiles, for_transcripts)
     nuclei = tissue.visible_nuclei()
     vendor_cells = expand_nuclei(nuclei, _VENDOR_EXPANSION_UM, um_per_px=UM_PER_PX)
+    stains = draw_stains(tissue.cells, params, UM_PER_PX, for_stains)
     return SpatialData(
-        images={"morphology_focus": _image(nuclei, for_image)},
+        images={"morphology_focus": _image({"DAPI": _dapi(nuclei, for_image), **stains})},
         labels={
             "nucleus_labels": _labels(nuclei),
             "cell_labels": _labels(vendor_cells),
@@ -227,7 +230,7 @@ def _polygons(nuclei: NDArray[np.int32]) -> gpd.GeoDataFrame:
     return ShapesModel.parse(frame, transformations={"global": _um_to_global()})
 
 
-def _image(nuclei: NDArray[np.int32], rng: np.random.Generator) -> DataTree:
+def _dapi(nuclei: NDArray[np.int32], rng: np.random.Generator) -> NDArray[np.uint16]:
     """Return a microscope image of nuclei: of uneven brightness, grainy, blurred and noisy."""
     brightness = np.concatenate([[0], 2500 * rng.lognormal(0.0, 0.3, nuclei.max())]).astype(np.float32)
     grain = ndimage.gaussian_filter(rng.standard_normal(nuclei.shape, dtype=np.float32), 0.5 / UM_PER_PX)
@@ -236,11 +239,14 @@ def _image(nuclei: NDArray[np.int32], rng: np.random.Generator) -> DataTree:
     signal = ndimage.gaussian_filter(signal, 0.45 / UM_PER_PX, output=grain)
     signal += 150
     signal += 2 * np.sqrt(np.maximum(signal, 0)) * rng.standard_normal(nuclei.shape, dtype=np.float32)
-    image = np.clip(signal, 0, 65535).astype(np.uint16)
+    return np.clip(signal, 0, 65535).astype(np.uint16)
+
+
+def _image(channels: dict[str, NDArray[np.uint16]]) -> DataTree:
     return Image2DModel.parse(
-        da.from_array(image[None], chunks=(1, _CHUNK_PX, _CHUNK_PX)),
+        da.from_array(np.stack(list(channels.values())), chunks=(1, _CHUNK_PX, _CHUNK_PX)),
         dims=("c", "y", "x"),
-        c_coords=["DAPI"],
+        c_coords=list(channels),
         transformations={"global": Identity()},
         scale_factors=_SCALE_FACTORS,
         chunks=(1, _CHUNK_PX, _CHUNK_PX),

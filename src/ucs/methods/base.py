@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from ucs._kernels.stains import Stains
     from ucs.methods.model import UCSModel
     from ucs.methods.params import MethodParams
 
@@ -66,6 +67,8 @@ class RasterSample:
         ``(n,)`` the type of each nucleus, ``""`` where unknown; None if none were given.
     number
         Of the sample among those that a model is learned from.
+    stains
+        Images of stains; None if there are none.
     """
 
     transcripts: TranscriptMap
@@ -79,6 +82,7 @@ class RasterSample:
     markers: Mapping[str, Sequence[str]] | None = None
     cell_types: NDArray[np.object_] | None = None
     number: int = 0
+    stains: Stains | None = None
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -99,6 +103,7 @@ class RasterSample:
             nuclei=self.nuclei[of],
             learned=None if self.learned is None else self.learned[of],
             inside=None if self.inside is None else self.inside[of],
+            stains=None if self.stains is None else self.stains.crop(window),
         )
 
 
@@ -207,6 +212,8 @@ class Method(ABC):
     """Default of the probability of lying in a cell above which a pixel does."""
     finest_um: ClassVar[float | None] = None
     """Side of a pixel in um that its cells have by default where the platform's is coarser; None for the platform's."""
+    uses_stains: ClassVar[bool] = False
+    """Whether images of stains have an effect."""
     types_need_markers: ClassVar[bool] = False
     """Whether given cell types have an effect with marker genes only."""
 

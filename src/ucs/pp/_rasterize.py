@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from ucs._read.platforms import Platform
 
-_UNUSED = ("genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")  # options of reading without effect here
+# Options of reading without effect here.
+_UNUSED = ("stain_keys", "genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")
 
 
 def rasterize(
@@ -54,7 +55,7 @@ def rasterize(
         Side of a pixel in um; the platform's if None.
     read
         How the points are read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but ``outlier_um`` and
-        those of nuclei and regions. ``genes`` are those to count.
+        those of nuclei, stains and regions. ``genes`` are those to count.
     tile_size
         Side of a chunk in pixels.
     gene_chunk

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from ucs._read.platforms import Platform
     from ucs._read.sample import Source
 
-_UNUSED = ("genes", "genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")  # without effect here
+# Options of reading without effect here.
+_UNUSED = ("genes", "stain_keys", "genes_per_region", "outlier_um", "fuse_nuclei", "check_alignment")
 
 
 def aggregate(

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _UNKNOWN = "unknown"  # type of nuclei without transcripts, or whose likeliest type is not probable enough
 
-_UNUSED = ("genes", "genes_per_region", "fuse_nuclei")  # options of reading without effect here
+_UNUSED = ("genes", "stain_keys", "genes_per_region", "fuse_nuclei")  # options of reading without effect here
 
 
 def annotate_nuclei(
@@ -81,7 +81,7 @@ def annotate_nuclei(
         As in :func:`segment`.
     read
         How the sample is read: :class:`ucs.options.ReadOptions`, or a mapping of its fields but those of genes, of
-        regions and ``fuse_nuclei``.
+        regions, of stains and ``fuse_nuclei``.
     table_key_added
         Key of the table.
     overwrite

@@ -84,7 +84,7 @@ def train(
     objects = _checked_objects(sdata)
     points_keys: list[Any] = _one_for_each(points_key, len(objects), "points_key") if several else [points_key]
     nuclei_keys: list[Any] = _one_for_each(nuclei_key, len(objects), "nuclei_key") if several else [nuclei_key]
-    reading = ReadOptions.resolve(read)
+    reading = ReadOptions.resolve_part(read, ("stain_keys",), "in ucs.tl.train: stains are compared with the cells")
     options = check_training(
         resolve_platform(objects[0], platform, points_keys[0]),
         method=method,

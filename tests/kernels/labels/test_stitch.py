@@ -58,8 +58,9 @@ def disk(shape: tuple[int, int], centre: tuple[float, float], radius: float) -> 
 
 def same_objects(a: NDArray, b: NDArray) -> bool:
     """Whether two label rasters are the same but for the numbers."""
-    pairs = np.unique(np.stack([a.ravel(), b.ravel()]), axis=1)
-    return len(np.unique(pairs[0])) == pairs.shape[1] == len(np.unique(pairs[1])) and ((a > 0) == (b > 0)).all()
+    n = int(b.max()) + 1
+    pairs = np.unique(a.ravel().astype(np.int64) * n + b.ravel())
+    return len(np.unique(pairs // n)) == len(pairs) == len(np.unique(pairs % n)) and ((a > 0) == (b > 0)).all()
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,7 @@ def test_tissue_in_four_fields_is_that_in_one(tissue, overlap, at):
     assert same_objects(stitched(*cut(tissue, boxes)), tissue)
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(x=st.integers(1, 399), down=st.booleans())
 def test_tissue_in_two_fields_is_that_in_one(tissue, x, down):
     labels = tissue.T if down else tissue

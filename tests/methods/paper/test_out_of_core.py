@@ -1,26 +1,25 @@
-"""The paper's method with rasters on disk, on the workers of a client, and after a kill: bit by bit as in memory."""
+"""The paper's method with rasters on disk, on a client's workers, and interrupted: bit by bit as in memory."""
 
 from __future__ import annotations
 
-import signal
-
 import numpy as np
 import pytest
+import resumed
 import spatialdata as sd
 from helpers import cheap_copy
-from killed_run import killed_after
+from interrupted import interrupt
+from resumed import N_TILES
 
 import ucs
 
 COMPUTE = {"device": "cpu", "tile_size": 96}
 PARAMS = {"background": 5.0, "max_steps": 20, "cell_steps": 40, "cell_patches": 8, "patch_size": 24}
 KEYS = {"foreground": "ucs_foreground"}
-N_TILES = 4
 
 
 @pytest.fixture(scope="module")
 def tissue():
-    return ucs.datasets.simulate(width_um=150, height_um=120, n_genes=30, seed=1)
+    return resumed.tissue()
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +67,7 @@ def test_compressed(tissue, model, expected, monkeypatch):
     assert_same(run(tissue, model), expected)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("client")
 def test_workers_of_a_client(tissue, model, expected, tmp_path, monkeypatch):
     monkeypatch.setattr("ucs._run.tiles._work_here", lambda *_: pytest.fail("worked on here"))
@@ -75,14 +75,15 @@ def test_workers_of_a_client(tissue, model, expected, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_was_killed_goes_on(tissue, expected, tmp_path, monkeypatch, caplog):
+def test_a_run_that_was_interrupted_goes_on(tissue, expected, tmp_path, monkeypatch, caplog):
     """It trains, and its model is kept, too."""
     caplog.set_level("INFO", "ucs")
     store = tmp_path / "data" / "tissue.zarr"
     cheap_copy(tissue).write(store)
-    compute = {**COMPUTE, "resume": True}
-    killed = killed_after(3, store, method="paper", params=PARAMS, compute=compute, key_added=KEYS)
-    assert killed == -signal.SIGKILL
+    with monkeypatch.context() as patch:
+        interrupt(patch, "mark", 4)
+        with pytest.raises(KeyboardInterrupt):
+            run(sd.read_zarr(store), compute={"resume": True})
     monkeypatch.setattr("ucs.methods.paper.method.train_nets", lambda *_, **__: pytest.fail("trained again"))
     made = run(sd.read_zarr(store), compute={"resume": True})
     assert f"3 of {N_TILES} tiles are there already" in caplog.text

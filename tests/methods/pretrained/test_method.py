@@ -89,7 +89,7 @@ def test_figures_of_nuclei_and_rings(raster, model):
 
 @pytest.mark.parametrize("um_per_px", [0.5, 1.0, 0.35])
 def test_cells_do_not_depend_on_tiles(model, um_per_px):
-    raster = make_raster(2, um_per_px=um_per_px)
+    raster = make_raster(2, (130, 230), um_per_px=um_per_px)
     plan = plan_of(raster, model)
     whole = cells_of(plan, raster.shape, 11 * BLOCK)
     assert len(np.unique(whole[0])) > raster.n / 2

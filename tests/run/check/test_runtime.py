@@ -110,15 +110,15 @@ def points(x, y):
     ("paper", {**PAPER_TINY, "background": "paper"}),
 ])  # fmt: skip
 def test_the_least_of_data(case, method, params):
-    nuclei, rng = np.zeros((30, 1000), dtype=np.int32), np.random.default_rng(0)
-    nuclei[10:15, 10:16], nuclei[10:15, 980:986] = 1, 2
+    nuclei, rng = np.zeros((30, 400), dtype=np.int32), np.random.default_rng(0)
+    nuclei[10:15, 10:16], nuclei[10:15, 380:386] = 1, 2
     match case:
         case "one transcript":
             sdata = make_sdata(np.ones((1, 1), dtype=np.int32), points([0.5], [0.5]))
         case "empty nuclei":
             sdata = make_sdata(nuclei[:, :40], points([0.5, 39.5], [0.5, 29.5]))
         case "far islands":
-            x = [*rng.uniform(0, 30, 200), *rng.uniform(970, 1000, 200), 500.0]
+            x = [*rng.uniform(0, 30, 200), *rng.uniform(370, 400, 200), 200.0]
             sdata = make_sdata(nuclei, points(x, rng.uniform(0, 30, 401)))
     found = ucs.pp.check(
         sdata, method=method, params=params, read={"check_alignment": False}, compute={"device": "cpu"}

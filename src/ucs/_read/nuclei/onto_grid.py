@@ -165,7 +165,7 @@ def choose_level(
         raise ValueError(msg)
     chosen, matrix = levels[0], grid_to_labels
     for level in levels[1:]:
-        factor = [_factor(*sizes) for sizes in zip(levels[0].shape, level.shape, strict=True)]  # (y, x)
+        factor = [downsampling(*sizes) for sizes in zip(levels[0].shape, level.shape, strict=True)]  # (y, x)
         scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
         if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
             break
@@ -173,7 +173,7 @@ def choose_level(
     return chosen, matrix
 
 
-def _factor(full: int, size: int) -> float:
+def downsampling(full: int, size: int) -> float:
     """Return how many pixels of the finest level a pixel of a level spans.
 
     It is a whole number wherever that explains the size: writers leave out or fill up an incomplete last pixel, so that

@@ -12,6 +12,7 @@ from ucs._read.nuclei.of_sample import find_nuclei_key, keys_of_nuclei, load_nuc
 from ucs._read.regions import find_regions, read_regions
 from ucs._read.sample import Sample, find_source, read_source
 from ucs._read.source import Source
+from ucs._read.stains import find_stains
 from ucs._read.summary import (
     describe_grid,
     describe_missing_nuclei,
@@ -144,6 +145,7 @@ class InputChecker:
                 find_missing=bool(asked.find_missing),
                 overwrite=asked.overwrite,
             )
+        self._attempt(find_stains, self.sdata, source, asked.read.stain_keys or ())
         # A ``TypeError`` is one of the call here, whatever the data.
         rule = self._attempt(find_regions, self.sdata, source, asked.regions, _passing=(TypeError,))
         if rule is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -20,6 +20,7 @@ from ucs.methods.pretrained.limits import warn_of_unknown
 from ucs.methods.pretrained.model import PretrainedModel, pretrained_net
 from ucs.methods.pretrained.params import PretrainedParams
 from ucs.methods.pretrained.predict import OwnerPlan, OwnerPredictor
+from ucs.methods.pretrained.stains import learn_stains
 from ucs.methods.pretrained.survey import TissueSurvey, measure_tissue
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class PretrainedMethod(Method):
     model: ClassVar[type[UCSModel]] = PretrainedModel
     threshold: ClassVar[float] = 0.5
     finest_um: ClassVar[float | None] = 0.5
+    uses_stains: ClassVar[bool] = True
 
     def uses_markers(self, params: MethodParams) -> bool:
         """Types are the expression clusters."""
@@ -114,7 +116,11 @@ class PretrainedMethod(Method):
         table = NucleusTable.measure(survey, membership, log_ratio)
         features = _features_of_genes(survey.selection) if model.params.by_transcript else None
         predictor = OwnerPredictor(model.net, log_ratio, survey.factor, survey.um_per_px, threshold, features)
-        return OwnerPlan(predictor, survey, table)
+        plan = OwnerPlan(predictor, survey, table)
+        if raster.stains is None:
+            return plan
+        stains = learn_stains(plan, raster.stains.names, raster.stains.measures)
+        return replace(plan, predictor=replace(predictor, stains=stains), measures=raster.stains.measures)
 
     def bytes_of_tile(self, side: int, n_pixels: int) -> int:
         """Return the bytes that are held of a tile of this side while it is worked on."""

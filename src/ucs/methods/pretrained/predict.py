@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ucs._kernels.transcripts import TranscriptMap
+    from ucs.methods.pretrained.stains import StainTables
     from ucs.methods.pretrained.survey import TissueSurvey
 
 BLOCK = 177
@@ -58,6 +59,10 @@ class OwnerTask:
         Of the net's genes, on the window.
     maps
         Of the survey, at the net pixels of the window.
+    middles
+        ``(m + 1, 2)`` rows and columns in the raster of the middles of the nuclei's bounding boxes.
+    stain
+        ``(2, h, w)`` codes of the ridge and the level of stains on the window; None without stains.
     """
 
     core: Window
@@ -69,6 +74,8 @@ class OwnerTask:
     table: NucleusTable
     transcripts: TranscriptMap
     maps: NDArray[np.float32]
+    middles: NDArray[np.float64]
+    stain: NDArray[np.uint8] | None
 
 
 @dataclass(frozen=True)
@@ -102,6 +109,8 @@ class OwnerPredictor(TilePredictor):
     features
         ``(genes,)`` number of each gene among the features of the raster, to give transcripts to cells; None to give
         pixels.
+    stains
+        What stains tell; None without any.
     """
 
     net: OwnerNet
@@ -110,6 +119,7 @@ class OwnerPredictor(TilePredictor):
     um_per_px: float
     threshold: float
     features: NDArray[np.int32] | None
+    stains: StainTables | None = None
 
     def on(self, device: torch.device) -> OwnerPredictor:
         """Return the predictor with its net on a device; that of this object stays where it is."""
@@ -184,6 +194,8 @@ class OwnerPredictor(TilePredictor):
     def decide(self, scores: OwnerScores) -> TileCells:
         """Give each pixel of the raster an owner: probabilities are read between net pixels, nucleus by nucleus."""
         task = scores.task
+        if self.stains is not None:
+            scores = self.stains.revised(scores, factor=self.factor, um_per_px=self.um_per_px)
         shape = task.core.shape
         nuclei = task.nuclei[task.core.seen_from(task.window).slices]
         labels = np.zeros(shape, dtype=np.int32)
@@ -290,11 +302,12 @@ def _decide(
 
 @dataclass(frozen=True)
 class OwnerPlan(TilePlan):
-    """A sample with the figures of its nuclei."""
+    """A sample with the figures of its nuclei, and ``(2 c, h, w)`` measures of stains."""
 
     predictor: OwnerPredictor
     survey: TissueSurvey
     table: NucleusTable
+    measures: NDArray[np.uint8] | None = None
 
     def task(self, core: Window) -> OwnerTask:
         """Cut out one tile with all that its pixels depend on."""
@@ -313,6 +326,17 @@ class OwnerPlan(TilePlan):
         shape = -(-window.shape[0] // factor), -(-window.shape[1] // factor)
         maps = read_maps(survey.maps, window.row0 // factor, window.column0 // factor, shape)
         transcripts = survey.selection.of(survey.transcripts.crop(window))
+        boxes, stains = survey.boxes[ids], self.predictor.stains
         return OwnerTask(
-            core, survey.shape, window, ids, nuclei, survey.axes[ids], self.table.of(ids), transcripts, maps
+            core=core,
+            shape=survey.shape,
+            window=window,
+            ids=ids,
+            nuclei=nuclei,
+            axes=survey.axes[ids],
+            table=self.table.of(ids),
+            transcripts=transcripts,
+            maps=maps,
+            middles=(boxes[:, :2] + boxes[:, 2:] - 1) / 2,
+            stain=None if stains is None or self.measures is None else stains.cut(self.measures, window),
         )
