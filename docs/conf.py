@@ -42,7 +42,11 @@ nb_merge_streams = True  # the log of a cell in one piece
 # Kernels inherit these: figures are shown whatever the backend of the shell, and what other packages say of the machine
 # that builds the pages (no widgets for bars) and of their own next release is no part of a tutorial.
 os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
-os.environ["PYTHONWARNINGS"] = "ignore:IProgress not found,ignore:zarr v3 autosharding"
+_OF_OTHERS = (
+    "IProgress not found", "zarr v3 autosharding", "The dtype argument is deprecated", "Transforming to str index",
+    "'n_jobs' is not a valid key!", "'show_progress_bar' is not a valid key!",
+)  # fmt: skip
+os.environ["PYTHONWARNINGS"] = ",".join(f"ignore:{message}" for message in _OF_OTHERS)
 
 # Links into other projects' pages need their inventories, which are on the network: only where the pages are published.
 if os.environ.get("READTHEDOCS") or os.environ.get("UCS_DOCS_LINKS"):
@@ -75,6 +79,8 @@ napoleon_attr_annotations = False  # such as NDArray[np.bool_], where a trailing
 templates_path = ["_templates"]
 exclude_patterns = ["_build", "_execution", "_templates", "jupyter_execute", "**.ipynb_checkpoints"]
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 html_title = f"spatialdata-ucs {version}"
 _project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))
 _url = _project["tool"]["hatch"]["metadata"]["hooks"]["custom"]["url"]

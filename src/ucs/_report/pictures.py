@@ -153,7 +153,7 @@ def maps(sdata: SpatialData, table_key: str) -> bytes:
             "confidence of the cells": (sure / np.where(pixels > 0, pixels, np.nan), "viridis", None),
             "share of unassigned transcripts": (free / np.where(every > 0, every, np.nan), "PuRd", (0, 1)),
         }
-    return _maps(drawn, bin_px * grid.um_per_px)
+    return _maps(drawn, bin_px * grid.um_per_px, np.array(grid.origin) * grid.um_per_unit)
 
 
 def _by_label(cells: AnnData, ids: NDArray) -> NDArray[np.float64]:
@@ -161,14 +161,17 @@ def _by_label(cells: AnnData, ids: NDArray) -> NDArray[np.float64]:
     return cells.obs.set_index(instance_key)["confidence"].reindex(ids).to_numpy(float)
 
 
-def _maps(drawn: Mapping[str, tuple[NDArray, str, tuple[float, float] | None]], side_um: float) -> bytes:
+def _maps(
+    drawn: Mapping[str, tuple[NDArray, str, tuple[float, float] | None]], side_um: float, corner_um: NDArray
+) -> bytes:
     figure = _figure(11, 3.6)
     for ax, (title, (values, colors, limits)) in zip(figure.subplots(1, 3), drawn.items(), strict=True):
         low, high = limits or (None, float(np.nanpercentile(values, 99.5)))
+        x0, y0 = corner_um
         height, width = (side * side_um for side in values.shape)
-        shown = ax.imshow(values, cmap=colors, vmin=low, vmax=high, extent=(0, width, height, 0))
+        shown = ax.imshow(values, cmap=colors, vmin=low, vmax=high, extent=(x0, x0 + width, y0 + height, y0))
         ax.set_title(title, fontsize="medium")
-        ax.set_xlabel("um")
+        ax.set_xlabel("x (um)")
         figure.colorbar(shown, ax=ax, shrink=0.7)
     return _png(figure)
 

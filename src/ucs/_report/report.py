@@ -104,7 +104,8 @@ def report(
         Section("vendor", "The vendor's cells", _vendor(sdata, cells, shapes_key, vendor_key, compared)),
         Section("run", "The run", _run(uns)),
     ]
-    path.write_text(page(f"Cells of {path.stem}", sections), encoding="utf-8")
+    title = "Segmented cells" if sdata.path is None else f"Cells of {sdata.path.name}"
+    path.write_text(page(title, sections), encoding="utf-8")
     logger.info("Report written to %s.", path)
     return path
 

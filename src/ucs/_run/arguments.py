@@ -13,7 +13,6 @@ from ucs._run.training import TrainingOptions
 from ucs._utils.checks import check_at_least, check_one_object, check_positive, is_number, listed, refuse
 from ucs.methods.base import resolve_method
 from ucs.methods.markers import markers_by_type
-from ucs.methods.params import TrainingParams
 from ucs.options import ComputeOptions, OutputKeys, ReadOptions
 
 if TYPE_CHECKING:
@@ -180,7 +179,7 @@ def check_training(
     settings = chosen.params.resolve(params, **platform.params.get(chosen.name, {}))
     if seed is not None:
         check_at_least(seed, 0, "seed")
-    if not isinstance(settings, TrainingParams):
+    if not chosen.trains:
         where = f"with method={chosen.name!r}, whose net is trained before and adapts to each place"
         refuse({"regions=": regions is not None}, where)
     if not chosen.uses_stains:

@@ -84,7 +84,7 @@ def log_result(
     table = sdata.tables[keys.table]
     in_cells = int(table.X.sum())
     logger.info(
-        "Added labels %r, shapes %r, table %r, points column %r%s: %d cells, median area %.0f um2, %.0f %% of %d "
+        "Added labels %r, shapes %r, table %r, points column %r%s: %d cells, median area %.0f um2, %.0f %% of %s "
         "transcripts in cells, %.1f s.",
         keys.labels,
         keys.shapes,
@@ -94,7 +94,7 @@ def log_result(
         table.n_obs,
         table.obs["area_um2"].median() if table.n_obs else 0,
         100 * in_cells / of,
-        of,
+        f"{of:,}",
         seconds,
     )
     if in_cells < _FEW_IN_CELLS * of and not find_missing:

@@ -120,7 +120,7 @@ def _fit(
     start: UCSModel | None = None,
     detail: str = "",
 ) -> UCSModel:
-    with stages.stage("train", unit="step", detail=detail) as update:
+    with stages.stage("train", unit="step" if options.method.trains else None, detail=detail) as update:
         device = resolve_device(options.device)
         return training_set.fit(options.params, device=device, seed=options.seed, start=start, progress=update)
 

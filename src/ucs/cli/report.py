@@ -59,10 +59,11 @@ def _figures(table: AnnData, uns: Mapping[str, Any]) -> dict[str, str]:
     parameters, quality = uns["parameters"], uns["qc"]
     controls = table.obsm["controls"].sum() if "controls" in table.obsm else 0
     assigned, used = int(table.X.sum() + controls), int(quality["n_kept"])
+    of_panel = f"panel of {table.n_vars:,} genes"
     figures = {
         "platform": str(parameters["platform"]),
         "method": str(parameters["method"]),
-        "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {table.n_vars:,} genes)",
+        "transcripts": f"{used:,} of {quality['n_rows']:,} ({parameters['points_key']}, {of_panel})",
         "nuclei": f"{quality['n_nuclei']:,} ({parameters['nuclei_key']})",
         "background": _background(uns.get("model", {}).get("background", {})),
         "regions": _regions(uns.get("regions", {})),

@@ -22,6 +22,7 @@ import numpy as np
 
 from ucs._kernels.moved import no_moves
 from ucs._kernels.transcripts import TranscriptMap, Window
+from ucs.methods.params import TrainingParams
 from ucs.methods.registry import METHODS, method_named
 
 if TYPE_CHECKING:
@@ -215,6 +216,11 @@ class Method(ABC):
     """Whether images of stains have an effect."""
     types_need_markers: ClassVar[bool] = False
     """Whether given cell types have an effect with marker genes only."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether it learns from the sample; otherwise its net was trained before."""
+        return issubclass(self.params, TrainingParams)
 
     def uses_markers(self, params: MethodParams) -> bool:
         """Tell whether marker genes and given cell types have an effect."""

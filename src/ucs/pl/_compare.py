@@ -60,4 +60,7 @@ def compare(sdata: SpatialData, segmentations: Mapping[str, str], *, ax: NDArray
         one.set_title(name)
     for one in axes[1:]:
         one.set_ylabel("")
+    if options.get("fill") is None:  # all have the same transcripts, and so one scale
+        for bar in [bar for one in axes[:-1] for bar in one.child_axes]:
+            bar.remove()
     return axes

@@ -81,6 +81,7 @@ def morphology(
             _histograms(one, obs, columns)
         else:
             one.set_ylabel(title)
+            one.set_xlabel(by.replace("_", " "))
             _boxes(one, obs[columns[0]].astype(float), obs[by])
         one.spines[["top", "right"]].set_visible(False)
     if by is None:

@@ -90,7 +90,9 @@ def estimate(work: Workload, *, before: int, timed: bool) -> dict[str, Any]:
     if timed:
         try:
             stages = _stages(work)
-            because = "from a few steps on a part of the data; less if training stops early"
+            because = "from a few steps on a part of the data"
+            if work.training.method.trains and work.n_trained:
+                because += "; less if training stops early"
         except (MemoryError, RuntimeError, ValueError) as error:  # a part may be too poor where the whole is not
             because = f"not timed: {error}"
     needed, limit = before + memory_needed(work), parse_limit(work.compute.memory_limit)
@@ -114,7 +116,7 @@ def _stages(work: Workload) -> dict[str, float]:
     stages = {
         "read": work.read_seconds,
         "nuclei": work.image_pixels / 1e6 * _SECONDS_PER_IMAGE_MPX,
-        "train": work.n_trained * pace.train,
+        "train": work.n_trained * pace.train if work.training.method.trains else 0.0,
         "predict": pace.predict,
         "cells": pace.decide + shape[0] * shape[1] / 1e6 * _SECONDS_PER_MPX,
     }
