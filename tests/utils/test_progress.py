@@ -85,6 +85,20 @@ def test_compiling_is_timed_once_for_all_that_is_called():
     assert compile_seconds() == compiled
 
 
+def test_a_long_wait_is_announced_once(monkeypatch, caplog):
+    monkeypatch.setattr("ucs._utils.compiled._WORTH_SAYING", compile_seconds())
+
+    @njit
+    def changed(values):
+        return values + 1
+
+    changed(1)
+    changed(1.0)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Compiling for this machine: it takes about a minute, once."
+    ]
+
+
 def test_what_is_not_kept_is_said(monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/tmp/ucs-numba-1234")
     assert "name a lasting folder in NUMBA_CACHE_DIR" in where_kept()

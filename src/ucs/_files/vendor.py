@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import re
 from typing import TYPE_CHECKING
 
-from ucs._utils.log import logger
+from ucs._utils.log import hidden, logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from spatialdata import SpatialData
@@ -71,7 +68,8 @@ def read_vendor(folder: Path, reader: str) -> SpatialData:
     given = "".join(f" (plane {plane})" for plane in options.values() if plane is not None)
     logger.info("Reading %s with spatialdata_io.%s%s.", folder, reader, given)
     try:
-        with _without_advice_to_readers():
+        # Of categories that a reader leaves unknown only its authors can make known ones.
+        with hidden("spatialdata._logging", "is categorical with unknown categories"):
             return getattr(spatialdata_io, reader)(folder, **options)
     except (AssertionError, AttributeError, IndexError, KeyError, OSError, TypeError, ValueError) as error:
         msg = (
@@ -80,21 +78,6 @@ def read_vendor(folder: Path, reader: str) -> SpatialData:
             f"spatialdata_io.{reader}(folder, ...).write(store)."
         )
         raise ValueError(msg) from error
-
-
-@contextlib.contextmanager
-def _without_advice_to_readers() -> Iterator[None]:
-    """Hide what SpatialData says of categories that a reader leaves unknown: only the reader's authors can mend it."""
-
-    def is_for_users(record: logging.LogRecord) -> bool:
-        return "is categorical with unknown categories" not in record.getMessage()
-
-    theirs = logging.getLogger("spatialdata._logging")
-    theirs.addFilter(is_for_users)
-    try:
-        yield
-    finally:
-        theirs.removeFilter(is_for_users)
 
 
 def _missing(folder: Path, patterns: tuple[str, ...]) -> list[str]:

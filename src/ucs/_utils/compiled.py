@@ -12,10 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ucs._utils.log import logger
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 _VARIABLE = "NUMBA_CACHE_DIR"
+_WORTH_SAYING = 2.0  # seconds: all that a run needs is not compiled yet, not a rare function of it alone
 _TEMPORARY = "ucs-numba-"  # begin of the names of folders that end with their process
 
 
@@ -72,7 +75,9 @@ def _compile_clock() -> Callable[[], float]:
         def on_end(self, event: object) -> None:
             self.depth -= 1
             if self.depth == 0:
-                self.seconds += time.perf_counter() - self.start
+                before, self.seconds = self.seconds, self.seconds + time.perf_counter() - self.start
+                if before <= _WORTH_SAYING < self.seconds:
+                    logger.info("Compiling for this machine: it takes about a minute, once.")
 
     clock = Clock()
     event.register("numba:compile", clock)

@@ -18,7 +18,7 @@ from tqdm import tqdm
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["collected", "logger", "to_terminal"]
+__all__ = ["collected", "hidden", "logger", "noted", "to_terminal"]
 
 
 class _ProgressAwareHandler(logging.Handler):
@@ -122,3 +122,18 @@ def _instead(handler: logging.Handler) -> Iterator[None]:
         yield
     finally:
         logger.handlers, logger.propagate = before
+
+
+@contextlib.contextmanager
+def hidden(name: str, *texts: str) -> Iterator[None]:
+    """Hide messages of another package's logger that have one of the texts in them."""
+
+    def is_shown(record: logging.LogRecord) -> bool:
+        return not any(text in record.getMessage() for text in texts)
+
+    theirs = logging.getLogger(name)
+    theirs.addFilter(is_shown)
+    try:
+        yield
+    finally:
+        theirs.removeFilter(is_shown)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ucs._files.new_store import check_new_store, write_new_store
 from ucs._kernels.labels.resample import sample_labels
+from ucs._utils.log import logger
 from ucs._utils.transformations import transformation_matrix
 from ucs.datasets import simulate, xenium_breast
 from ucs.metrics import expand_nuclei, match
@@ -80,6 +81,7 @@ def run(
             msg = f"{each} exists; pass --overwrite to replace it or another --output."
             raise FileExistsError(msg)
     size = SIZE_UM if size_um is None else size_um
+    logger.info("Simulating %g x %g um of tissue.", size, size)
     sdata = simulate(width_um=size, height_um=size, seed=seed)
     segment(sdata, compute={"device": device}, seed=seed, progress=progress)
     scores = agreement(sdata)

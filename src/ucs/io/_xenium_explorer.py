@@ -13,7 +13,7 @@ from ucs._read.columns import counts_of
 from ucs._read.fields import find_fields
 from ucs._utils.checks import choose_one, listed
 from ucs._utils.elements import finest_level
-from ucs._utils.log import logger
+from ucs._utils.log import hidden, logger
 from ucs.io._cells import Cells, in_one_part, source_of
 
 if TYPE_CHECKING:
@@ -95,19 +95,22 @@ def to_xenium_explorer(
         points[["x", "y"]] = points[["x", "y"]].to_numpy() @ to_px[:2, :2].T + to_px[:2, 2]
         names = _names(cells.ids)
         outlines = in_one_part(cells.placed(to_px @ source.to_frame(sdata, shapes_key)), "The Xenium Explorer")
-        write(
-            str(made),
-            _in_pixels(image, points, outlines, names, _table(cells, names, layer)),
-            image_key="image",
-            shapes_key="cells",
-            points_key="transcripts",
-            gene_column="gene",
-            pixel_size=float(pixel_um),
-            polygon_max_vertices=max_vertices,
-            run_name=shapes_key,
-        )
+        # It tells the place of its files, which are moved from there once they are complete.
+        with hidden("sopa.io.explorer.converter", "Saved files in", "You can open"):
+            write(
+                str(made),
+                _in_pixels(image, points, outlines, names, _table(cells, names, layer)),
+                image_key="image",
+                shapes_key="cells",
+                points_key="transcripts",
+                gene_column="gene",
+                pixel_size=float(pixel_um),
+                polygon_max_vertices=max_vertices,
+                run_name=shapes_key,
+            )
         pd.DataFrame({"cell_id": cells.ids, "explorer_id": names}).to_csv(made / IDS, index=False)
-    logger.info("Written to %s: %d cells, %d transcripts.", folder, len(cells.ids), len(points))
+    experiment = folder / "experiment.xenium"
+    logger.info("Written to %s: %d cells, %d transcripts. Open %s.", folder, len(cells.ids), len(points), experiment)
 
 
 def _writer() -> Any:
