@@ -244,8 +244,8 @@ def update(name: str) -> None:
 
 
 def named(*names: str) -> list[Any]:
-    """Parameters of tests; the cluster, with which ``tests/tl/test_cluster.py`` compares at length, on demand."""
-    return [pytest.param(name, marks=[pytest.mark.slow] if SETUPS[name].cluster else []) for name in names]
+    """Parameters of tests; the one that ``tests/tl/test_cluster.py`` compares at length is run on demand."""
+    return [pytest.param(name, marks=[pytest.mark.slow] if name == "density, Dask cluster" else []) for name in names]
 
 
 @pytest.mark.parametrize("name", named(*SETUPS))

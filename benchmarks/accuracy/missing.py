@@ -78,7 +78,7 @@ def run_real(name: str, seed: int, missing: float) -> dict[str, Any]:
     number = np.where(gone, 0, np.cumsum(~gone) - 1).astype(np.int32)
     kept = replace(sample, nuclei=replace(sample.nuclei, labels=number[labels], ids=sample.nuclei.ids[~gone[1:]]))
     model = _model_of(kept)
-    added = find_missing_nuclei(raster_of(kept, None), model, segment_at(kept, model, default_threshold(model)))
+    added, _ = find_missing_nuclei(raster_of(kept, None), model, segment_at(kept, model, default_threshold(model)))
     m = int(added.max(initial=0))
     near = _most(added, expand_nuclei(labels, _NEAR_UM, um_per_px=um_per_px), np.arange(1, m + 1))
     hits = len(set(near[gone[near]]))

@@ -24,6 +24,7 @@ import ucs
 DATA = Path(os.environ.get("UCS_TEST_DATA", Path(__file__).parents[3] / "shared" / "data"))
 RADII_UM = (0, 0.5, 1, 1.5, 2, 2.5, 3, 3.5, 4, 5, 6, 8, 10, 12, 15)
 MERSCOPE_UM_PER_PX = 0.10863
+STAINS = ("dapi", "polyT")  # of MERSCOPE
 MERSCOPE_ORIGIN = (6399.977, 4699.967)
 ISS_UM_PER_PX = 0.325
 ISS_PART = (5500, 700, 7600, 2200)  # px: the densest layer and what lies around it
@@ -158,7 +159,7 @@ def ca1() -> RealSample:
 
 
 def merscope() -> RealSample:
-    """MERSCOPE mouse brain, 500 x 450 um: nuclei from its DAPI by the built-in method, vendor's cells of plane 0."""
+    """MERSCOPE mouse brain, 500 x 450 um: nuclei from DAPI by the built-in method, polyT, vendor's cells (z0)."""
     import imageio.v3 as imageio
 
     folder = DATA / "merscope_mousebrain"
@@ -169,8 +170,7 @@ def merscope() -> RealSample:
     step, (x0, y0) = 1 / MERSCOPE_UM_PER_PX, MERSCOPE_ORIGIN
     axes = {"input_axes": ("x", "y"), "output_axes": ("x", "y")}
     to_mosaic = {"global": Affine(np.array([[step, 0, -x0 * step], [0, step, -y0 * step], [0, 0, 1]]), **axes)}
-    image = imageio.imread(folder / "images" / "mini_dataset_dapi_z0.jpg")
-    image = (image if image.ndim == 2 else image[..., 0])[None]
+    image = np.stack([_grey(imageio.imread(folder / "images" / f"mini_dataset_{name}_z0.jpg")) for name in STAINS])
     vertices = pd.read_csv(folder / "cell_boundaries" / "z0_polygons_crop.csv.gz", dtype={"poly_ID": str})
     ids, ring = np.unique(vertices["poly_ID"], return_inverse=True)
     order = np.argsort(ring, kind="stable")
@@ -186,7 +186,7 @@ def merscope() -> RealSample:
         },
         images={
             "brain_z0": Image2DModel.parse(
-                image, dims=("c", "y", "x"), c_coords=["DAPI"], transformations={"global": Identity()}
+                image, dims=("c", "y", "x"), c_coords=["DAPI", "PolyT"], transformations={"global": Identity()}
             )
         },
         shapes={"brain_polygons": ShapesModel.parse(cells, transformations=to_mosaic)},
@@ -194,6 +194,10 @@ def merscope() -> RealSample:
     )
     ucs.pp.nuclei(sdata, "brain_z0", labels_key_added="found_nuclei", progress=False)
     return RealSample("merscope", sdata, "found_nuclei", segmentations={"vendor": "brain_polygons"})
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return image if image.ndim == 2 else image[..., 0]
 
 
 SAMPLES: dict[str, Callable[[], RealSample]] = {

@@ -74,7 +74,10 @@ class TestResults:
         assert obs["is_missing_cell"].dtype == bool
         assert 0 < missing.sum() < len(missing)
         assert obs["cell_id"][missing].min() > obs["cell_id"][~missing].max()
-        assert (obs["nucleus_id"][missing] == 0).all()
+        assert obs["nucleus_id"][missing].isna().all()
+        assert (obs["missing_probability"][~missing] == 0).all()
+        assert obs["missing_probability"][missing].between(0.5, 1).all()
+        assert obs["missing_probability"][missing].nunique() > 1
         assert (obs["nucleus_id"][~missing] > 0).all()
         assert found["ucs_table"].uns["ucs"]["qc"]["n_missing_cells"] == missing.sum()
         assert found["ucs_table"].uns["ucs"]["qc"]["n_nuclei"] == (~missing).sum()

@@ -181,7 +181,7 @@ def test_with_the_column_of_confidence_and_missing_cells(tissue, model, tmp_path
 def test_missing_cells_that_are_not_there(tissue, model, expected, tmp_path, monkeypatch):
     """Rasters of the first time are removed before the second, which does not come."""
     none = "ucs._run.missing.find_missing_nuclei"
-    monkeypatch.setattr(none, lambda raster, *_, **__: 0 * raster.nuclei)
+    monkeypatch.setattr(none, lambda raster, *_, **__: (0 * raster.nuclei, np.zeros(0)))
     made = run(tissue, model, memory_limit="100 GiB", scratch=tmp_path, find_missing=True)
     assert made["ucs_table"].uns["ucs"]["qc"]["n_missing_cells"] == 0
     np.testing.assert_array_equal(made["ucs_table"].obs["confidence"], expected["ucs_table"].obs["confidence"])

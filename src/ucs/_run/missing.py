@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 MISSING = "is_missing_cell"
 """Column of the table."""
 
+PROBABILITY = "missing_probability"
+"""Column of the table: how likely a cell's nucleus is one that is missing; 0 of cells with a nucleus."""
+
 
 def add_missing_cells(
     sample: Sample,
@@ -65,17 +68,21 @@ def add_missing_cells(
             if prediction.foreground is None:
                 msg = "The paper's rule needs the foreground of the prediction."
                 raise ValueError(msg)
+            of_added = None
             added = find_by_foreground(prediction.foreground, prediction.labels, sample.nuclei.labels)
         else:
             raster = raster_of(sample, None)
-            added = find_missing_nuclei(raster, model.distinct()[0], prediction.labels, update)
+            added, of_added = find_missing_nuclei(raster, model.distinct()[0], prediction.labels, update)
     m = int(added.max(initial=0))
     logger.info("Found %d cells whose nucleus is not among the %d nuclei.", m, n)
     if m > 0:
         workspace.forget_rasters()
         sample = with_nuclei(sample, added)
         prediction = predict(sample, with_nuclei_in_regions(regions, added))
-    return sample, replace(prediction, obs={**prediction.obs, MISSING: np.arange(n + m) >= n})
+    obs = {**prediction.obs, MISSING: np.arange(n + m) >= n}
+    if of_added is not None:
+        obs[PROBABILITY] = np.concatenate([np.zeros(n, dtype=np.float32), of_added])
+    return sample, replace(prediction, obs=obs)
 
 
 def with_nuclei(sample: Sample, added: NDArray[np.int32]) -> Sample:

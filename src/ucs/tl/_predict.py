@@ -113,9 +113,10 @@ def find_missing(
     measured on the sample's own nuclei; a candidate is taken if it is more likely than not to lie in a missing cell, by
     a rule fitted once on simulated tissue (see ``docs/concepts.md``, with figures).
 
-    Cells are then made of all nuclei at once, old and new. In the table those found have ``is_missing_cell``, ids that
-    follow those of the others, and no ``nucleus_id``: 0, or empty if ids are text. Their nuclei are discs as large as
-    the median nucleus, in which ``layers["nucleus"]`` counts: they say where a cell is, not how its nucleus looks.
+    Cells are then made of all nuclei at once, old and new. In the table those found have ``is_missing_cell``,
+    ``missing_probability``, ids that follow those of the others, and no ``nucleus_id`` (missing, or empty if ids are
+    text). Their nuclei are discs as large as the median nucleus, in which ``layers["nucleus"]`` counts: they say where
+    a cell is, not how its nucleus looks.
 
     Parameters
     ----------

@@ -130,8 +130,8 @@ def segment(
       ``obsm["spatial"]`` centroids in um, ``obsm["controls"]`` (sparse, names in ``uns["ucs"]["controls"]``),
       ``uns["ucs"]`` parameters, versions and figures;
     - ``labels["ucs_missing_nuclei"]``, with ``find_missing``: the nuclei that were found, with the ids of their cells,
-      which follow those of the others; in the table they have ``is_missing_cell`` and no ``nucleus_id`` (missing, or
-      empty if ids are text);
+      which follow those of the others; in the table they have ``is_missing_cell``, a ``missing_probability`` and no
+      ``nucleus_id`` (missing, or empty if ids are text);
     - ``images[key_added["foreground"]]``, if it is named: ``(1, y, x)`` float32, the probability of lying in a cell;
     - ``points[points_key]["ucs_cell_id"]`` (where transcripts are counted in squares: ``shapes``): int32, 0 = none, and
       the column ``key_added["confidence_column"]``, if it is named: float32.

@@ -51,8 +51,8 @@ def find_missing_nuclei(
     model: UCSModel,
     cells: Raster,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
-) -> NDArray[np.int32]:
-    """Return the nuclei of cells whose nucleus is not in the sample, ``(h, w)`` ids 1..m.
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Return the nuclei of cells whose nucleus is not in the sample, ``(h, w)`` ids 1..m, and how likely each is one.
 
     Parameters
     ----------
@@ -79,17 +79,19 @@ def find_missing_nuclei(
     ).levels()
     if not levels.calibrated:
         logger.warning("No missing cells are looked for: transcripts are no denser in cells than far from them.")
-        return found
+        return found, np.zeros(0, dtype=np.float32)
     transcripts = selection.of(raster.transcripts)
     typical = TypicalCells.measure(transcripts, raster.nuclei, cells, raster.n, levels, raster.um_per_px)
-    m, windows = 0, list(_windows(raster.shape))
+    probability, windows = [np.zeros(0, dtype=np.float32)], list(_windows(raster.shape))
     for done, core in enumerate(windows, start=1):
         window = core.grown(_MARGIN).clipped(raster.shape)
         nuclei = renumber(raster.nuclei[window.slices], raster.n)[1]
-        candidates = _search(transcripts.crop(window), nuclei, typical, model)
-        m += _enter(candidates, core.seen_from(window), found[window.slices], m)
+        candidates, log_odds = _search(transcripts.crop(window), nuclei, typical, model)
+        first = sum(map(len, probability))
+        kept = _enter(candidates, core.seen_from(window), found[window.slices], first)
+        probability.append((1 / (1 + np.exp(-log_odds[kept]))).astype(np.float32))
         progress(done, len(windows))
-    return found
+    return found, np.concatenate(probability)
 
 
 def _windows(shape: tuple[int, int]) -> Iterator[Window]:
@@ -103,8 +105,8 @@ def _windows(shape: tuple[int, int]) -> Iterator[Window]:
             yield Window(row0, column0, row1, column1)
 
 
-def _enter(candidates: NDArray[np.int32], inner: Window, found: NDArray[np.int32], first: int) -> int:
-    """Enter the candidates whose centre lies in the inner part, in place; return how many they are.
+def _enter(candidates: NDArray[np.int32], inner: Window, found: NDArray[np.int32], first: int) -> NDArray[np.bool_]:
+    """Enter the candidates whose centre lies in the inner part, in place; return which they are, ``(m,)``.
 
     One that meets a candidate of a window before gives way to it.
     """
@@ -112,20 +114,20 @@ def _enter(candidates: NDArray[np.int32], inner: Window, found: NDArray[np.int32
 
     m = int(candidates.max(initial=0))
     if m == 0:
-        return 0
+        return np.zeros(0, dtype=bool)
     number = np.arange(1, m + 1)
     row, column = np.array(center_of_mass(candidates > 0, candidates, number)).reshape(m, 2).T
     kept = (row >= inner.row0) & (row < inner.row1) & (column >= inner.column0) & (column < inner.column1)
     kept[np.unique(candidates[(found > 0) & (candidates > 0)]) - 1] = False
     own = keep_candidates(candidates, kept)
     np.copyto(found, own + np.int32(first), where=own > 0)
-    return int(kept.sum())
+    return kept
 
 
 def _search(
     transcripts: TranscriptMap, nuclei: NDArray[np.int32], typical: TypicalCells, model: UCSModel
-) -> NDArray[np.int32]:
-    """Return the missing nuclei of one window, ``(h, w)`` ids 1..m."""
+) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """Return the missing nuclei of one window, ``(h, w)`` ids 1..m, and their log odds, ``(m,)``."""
     n, params, um_per_px = int(nuclei.max(initial=0)), model.params, typical.um_per_px
     around = survey(
         transcripts.totals(),
@@ -143,9 +145,10 @@ def _search(
         typical,
         _evidence(model, transcripts, nuclei, n, um_per_px),
     )
-    candidates = propose(clues)
+    candidates, log_odds = propose(clues), np.zeros(0)
     for _ in range(_MOST_ROUNDS):
         m = int(candidates.max(initial=0))
+        log_odds = np.zeros(m)
         if m == 0:
             break
         with_them = np.where(candidates > 0, candidates + n, nuclei).astype(np.int32)
@@ -154,17 +157,18 @@ def _search(
         fit = np.zeros((m, 0))
         if evidence is not None:
             fit = np.asarray(count_in_labels(transcripts, of_candidates, m) @ evidence.log_ratio.T)
+        log_odds = plausibility(clues, candidates, of_candidates, m)
         dropped = to_drop(
             candidates,
-            plausibility(clues, candidates, of_candidates, m),
+            log_odds,
             fit,
             cell_radius=typical.cell_radius,
             least=LEAST_LOG_ODDS,
         )
         if not dropped.any():
             break
-        candidates = keep_candidates(candidates, ~dropped)
-    return candidates
+        candidates, log_odds = keep_candidates(candidates, ~dropped), log_odds[~dropped]
+    return candidates, log_odds
 
 
 def _evidence(
