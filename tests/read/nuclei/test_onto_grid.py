@@ -184,7 +184,7 @@ class TestMultiscale:
 
     @pytest.mark.parametrize(("full", "size", "factor"), [(175, 87, 2), (175, 88, 2), (174, 87, 2), (100, 40, 2.5)])
     def test_factor_of_a_level(self, full, size, factor):
-        assert _nuclei._factor(full, size) == factor
+        assert _nuclei.downsampling(full, size) == factor
 
 
 class TestPlaces:
