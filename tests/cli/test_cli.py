@@ -308,10 +308,12 @@ def test_ctrl_c_in_the_middle(store: Path):
     before = tree(store.parent)
     command = [sys.executable, "-c", "from ucs.cli import app; app()", "segment", str(store), "--method", "density"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        first = process.stderr.readline()  # the input has been read, training begins
+        said = ""
+        while "INFO     Input" not in said:  # then the input has been read, and training begins
+            said += (line := process.stderr.readline())
+            assert line, said
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=60)
-    assert first.startswith("INFO     Input")
+        stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 130, stderr
     assert stderr.splitlines()[-1].endswith(f"ucs: interrupted; {store} is as it was.")  # maybe amid a line of the log
     assert stdout == ""

@@ -130,7 +130,7 @@ def test_lines_are_walked_as_they_are_meant():
     probability = np.zeros((2, 3, 1, 20), dtype=np.float32)
     probability[:, 0], probability[:, 2] = 0.5, 0.5
     middles = np.array([[0.0, 0.0], [0.0, 1.5]])
-    _revise(owner, probability, 0, 0, 1, 0.5, nuclei, middles, (0, 0), stain, borders, 0.15, level)
+    _revise(owner, probability, (0, 0), 1, 0.5, nuclei, middles, stain, borders, 0.15, level)
     for column in (6, 15):
         # Pixels from the place to the border of the nucleus, the first and the last in part.
         length = column - 1.5
@@ -149,13 +149,11 @@ def test_a_stain_that_tells_nothing_changes_nothing():
     nuclei = np.zeros((6, 6), dtype=np.int32)
     nuclei[2:4, 2:4] = 1
     probability = np.random.default_rng(0).dirichlet([1, 1, 1], (2, 6, 6)).transpose(0, 3, 1, 2).astype(np.float32)
-    revised, owner = probability.copy(), np.zeros((2, 6, 6), dtype=np.int32)
+    owner = np.zeros((2, 6, 6), dtype=np.int32)
     owner[0] = 1
     stain = np.random.default_rng(1).integers(1, 32, (2, 6, 6)).astype(np.uint8)
-    _revise(
-        owner, revised, 0, 0, 1, 0.5, nuclei, np.array([[0.0, 0.0], [2.5, 2.5]]), (0, 0), stain,
-        tables.borders_per_um, tables.typical, tables.in_cell,
-    )  # fmt: skip
+    middles = np.array([[0.0, 0.0], [2.5, 2.5]])
+    revised = tables.revised(owner, probability, (0, 0), nuclei, middles, stain, factor=1, um_per_px=0.5)
     assert np.allclose(revised, probability, atol=1e-6)
 
 
@@ -164,10 +162,9 @@ def test_the_composite_of_a_real_run(tmp_path):
     from spatialdata_io import cosmx
 
     run = cosmx(write_lung_run(tmp_path / "Lung12", require_data("cosmx_lung12")))
-    without, with_stains = (
-        np.mean([agreement(segmented(run, keys), f"{fov}_labels") for fov in (2, 3)])
-        for keys in (None, ["{fov}_image"])
-    )
+    plain = segmented(run)
+    stained = segmented(plain, ["{fov}_image"], nuclei_key="{fov}_ucs_nuclei", overwrite=True)
+    without, with_stains = (np.mean([agreement(out, f"{fov}_labels") for fov in (2, 3)]) for out in (plain, stained))
     assert with_stains > without + 0.03
 
 

@@ -16,11 +16,11 @@ from ucs.methods.model import Selection
 from ucs.methods.optimize import provenance
 from ucs.methods.pretrained.clusters import Clusters
 from ucs.methods.pretrained.features import NucleusTable
+from ucs.methods.pretrained.learn_stains import learn_stains
 from ucs.methods.pretrained.limits import warn_of_unknown
 from ucs.methods.pretrained.model import PretrainedModel, pretrained_net
 from ucs.methods.pretrained.params import PretrainedParams
 from ucs.methods.pretrained.predict import OwnerPlan, OwnerPredictor
-from ucs.methods.pretrained.stains import learn_stains
 from ucs.methods.pretrained.survey import TissueSurvey, measure_tissue
 
 if TYPE_CHECKING:

@@ -194,8 +194,19 @@ class OwnerPredictor(TilePredictor):
     def decide(self, scores: OwnerScores) -> TileCells:
         """Give each pixel of the raster an owner: probabilities are read between net pixels, nucleus by nucleus."""
         task = scores.task
-        if self.stains is not None:
-            scores = self.stains.revised(scores, factor=self.factor, um_per_px=self.um_per_px)
+        if self.stains is not None and task.stain is not None:
+            corner = task.window.row0, task.window.column0
+            probability = self.stains.revised(
+                scores.owner,
+                scores.probability,
+                (scores.row0 * self.factor - corner[0], scores.column0 * self.factor - corner[1]),
+                task.nuclei,
+                task.middles - corner,
+                task.stain,
+                factor=self.factor,
+                um_per_px=self.um_per_px,
+            )
+            scores = replace(scores, probability=probability)
         shape = task.core.shape
         nuclei = task.nuclei[task.core.seen_from(task.window).slices]
         labels = np.zeros(shape, dtype=np.int32)
