@@ -145,7 +145,7 @@ def test_lines_are_walked_as_they_are_meant():
 
 
 def test_a_stain_that_tells_nothing_changes_nothing():
-    tables = StainTables((0, 1), np.full(32, 0.15), 0.15, np.zeros(32))
+    tables = StainTables(np.full(32, 0.15), 0.15, np.zeros(32))
     nuclei = np.zeros((6, 6), dtype=np.int32)
     nuclei[2:4, 2:4] = 1
     probability = np.random.default_rng(0).dirichlet([1, 1, 1], (2, 6, 6)).transpose(0, 3, 1, 2).astype(np.float32)

@@ -159,7 +159,9 @@ def test_pixels_are_decided_between_net_pixels(factor):
     core = Window(0, 0, *shape)
     few = np.zeros(5, dtype=np.float32)
     table = NucleusTable(np.log(random.uniform(0.01, 1, 5)).astype(np.float32), few + 30, few, few, few)
-    task = module.OwnerTask(core, shape, core, np.arange(5, dtype=np.int32), nuclei, None, table, None, None)
+    task = module.OwnerTask(
+        core, shape, core, np.arange(5, dtype=np.int32), nuclei, None, table, None, None, None, None
+    )
     predictor = OwnerPredictor(None, None, factor, 1.0 / factor, 0.4, None)
     found = predictor.decide(OwnerScores(task, 0, 0, owner, probability))
     expected, confidence = decide_oracle(owner, probability, factor, shape, thresholds(0.4, table), nuclei)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
 from scipy.optimize import isotonic_regression
+from skimage.segmentation import find_boundaries
 
 from ucs._kernels.lattice import tiles_of
 from ucs._kernels.stains import N_CODES
@@ -44,8 +45,12 @@ _ALIKE = 4.0  # neighbouring pixels that are about as good as one
 _ADDED = 0.5
 
 
-def learn_stains(plan: OwnerPlan, names: Sequence[str], measures: NDArray[np.uint8]) -> StainTables | None:
+def learn_stains(
+    plan: OwnerPlan, names: Sequence[str], measures: NDArray[np.uint8]
+) -> tuple[StainTables, list[int]] | None:
     """Compare stains with the cells of a plan that does not know them; None if they tell nothing, which is warned of.
+
+    Returns the tables and which of the measures they are for.
 
     Parameters
     ----------
@@ -65,11 +70,11 @@ def learn_stains(plan: OwnerPlan, names: Sequence[str], measures: NDArray[np.uin
         labels = predictor.decide(predictor.forward(task, device=torch.device("cpu"), tile_size=_SQUARE)).labels
         away = distance_transform_edt(task.nuclei == 0)[core.seen_from(task.window).slices] * um_per_px
         near = (away > 0) & (away < _NEAR_UM)
-        border = _borders(labels)
+        border = find_boundaries(labels)
         clear = _away_from(border) * um_per_px >= _CLEAR_UM
         n_border, n_near = n_border + int((border & near).sum()), n_near + int(near.sum())
         # Where cells end: far outside of all, levels are so low that they would say nothing of the blurred rim.
-        rim = near & (_away_from(_borders(labels > 0)) * um_per_px < _RIM_UM)
+        rim = near & (_away_from(find_boundaries(labels > 0)) * um_per_px < _RIM_UM)
         for k, measure in enumerate(measures):
             codes = measure[core.slices]
             parts = (border, clear) if k % 2 == 0 else (rim & (labels > 0), rim & (labels == 0))
@@ -99,7 +104,7 @@ def learn_stains(plan: OwnerPlan, names: Sequence[str], measures: NDArray[np.uin
         )
         return None
     logger.info("Stains tell %s.", " and ".join(told))
-    return StainTables((2 * ridge, 2 * level + 1), borders, typical, in_cell)
+    return StainTables(borders, typical, in_cell), [2 * ridge, 2 * level + 1]
 
 
 def _squares(plan: OwnerPlan) -> list:
@@ -112,16 +117,6 @@ def _squares(plan: OwnerPlan) -> list:
 
 def _away_from(pixels: NDArray[np.bool_]) -> NDArray[np.float64]:
     return distance_transform_edt(~pixels) if pixels.any() else np.full(pixels.shape, np.inf)
-
-
-def _borders(labels: NDArray) -> NDArray[np.bool_]:
-    """Return the pixels beside one of another cell, or of none."""
-    out = np.zeros(labels.shape, dtype=bool)
-    for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
-        differs = labels[one] != labels[other]
-        out[one] |= differs
-        out[other] |= differs
-    return out
 
 
 def _compare(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -119,8 +119,11 @@ class PretrainedMethod(Method):
         plan = OwnerPlan(predictor, survey, table)
         if raster.stains is None:
             return plan
-        stains = learn_stains(plan, raster.stains.names, raster.stains.measures)
-        return replace(plan, predictor=replace(predictor, stains=stains), measures=raster.stains.measures)
+        learned = learn_stains(plan, raster.stains.names, raster.stains.measures)
+        if learned is None:
+            return plan
+        stains, which = learned
+        return replace(plan, predictor=replace(predictor, stains=stains), stain=raster.stains.measures[which])
 
     def bytes_of_tile(self, side: int, n_pixels: int) -> int:
         """Return the bytes that are held of a tile of this side while it is worked on."""

@@ -313,12 +313,12 @@ def _decide(
 
 @dataclass(frozen=True)
 class OwnerPlan(TilePlan):
-    """A sample with the figures of its nuclei, and ``(2 c, h, w)`` measures of stains."""
+    """A sample with the figures of its nuclei, and the two measures ``(2, h, w)`` of stains that tell something."""
 
     predictor: OwnerPredictor
     survey: TissueSurvey
     table: NucleusTable
-    measures: NDArray[np.uint8] | None = None
+    stain: NDArray[np.uint8] | None = None
 
     def task(self, core: Window) -> OwnerTask:
         """Cut out one tile with all that its pixels depend on."""
@@ -337,7 +337,7 @@ class OwnerPlan(TilePlan):
         shape = -(-window.shape[0] // factor), -(-window.shape[1] // factor)
         maps = read_maps(survey.maps, window.row0 // factor, window.column0 // factor, shape)
         transcripts = survey.selection.of(survey.transcripts.crop(window))
-        boxes, stains = survey.boxes[ids], self.predictor.stains
+        boxes = survey.boxes[ids]
         return OwnerTask(
             core=core,
             shape=survey.shape,
@@ -349,5 +349,5 @@ class OwnerPlan(TilePlan):
             transcripts=transcripts,
             maps=maps,
             middles=(boxes[:, :2] + boxes[:, 2:] - 1) / 2,
-            stain=None if stains is None or self.measures is None else stains.cut(self.measures, window),
+            stain=None if self.stain is None else self.stain[:, *window.slices],
         )

@@ -11,19 +11,15 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ucs._kernels.labels.windows import Window
-
 _LEAST_CROSSING = 1e-3
 
 
 @dataclass(frozen=True)
 class StainTables:
-    """What two measures tell.
+    """What two measures tell: of a ridge and of a level (:mod:`ucs._kernels.stains`).
 
     Attributes
     ----------
-    measures
-        Which of the measures of the raster they are: a ridge, and a level.
     borders_per_um
         ``(32,)`` by code of the ridge: borders that a line crosses per um; the same for all codes if it tells nothing.
     typical
@@ -32,14 +28,9 @@ class StainTables:
         ``(32,)`` by code of the level: log odds of lying in a cell that it adds to those by transcripts.
     """
 
-    measures: tuple[int, int]
     borders_per_um: NDArray[np.float64]
     typical: float
     in_cell: NDArray[np.float64]
-
-    def cut(self, measures: NDArray[np.uint8], window: Window) -> NDArray[np.uint8]:
-        """Return both measures on a window of the raster, ``(2, h, w)``."""
-        return np.stack([measures[k][window.slices] for k in self.measures])
 
     def revised(
         self,
