@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from scipy.ndimage import distance_transform_edt
-from scipy.optimize import isotonic_regression
-from skimage.segmentation import find_boundaries
 
 from ucs._kernels.lattice import tiles_of
 from ucs._kernels.stains import N_CODES
@@ -61,6 +59,8 @@ def learn_stains(
     measures
         ``(2 c, h, w)`` uint8, ridge and level of each channel.
     """
+    from skimage.segmentation import find_boundaries
+
     um_per_px = plan.predictor.um_per_px
     counts = np.zeros((len(measures), 2, N_CODES))  # on borders and elsewhere, or in cells and outside
     n_border = n_near = 0
@@ -124,6 +124,8 @@ def _compare(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
 
     Membranes and the inside of cells are bright: the ratio rises with the code, or is level.
     """
+    from scipy.optimize import isotonic_regression
+
     n = counts.sum(axis=1)
     if not n.all():
         return np.zeros(N_CODES), 0.0
