@@ -36,8 +36,7 @@ class Stains:
     names
         Of the channels, as ``"image/channel"``.
     measures
-        ``(2 c, h, w)`` uint8: ridge and level of each channel (:func:`measure_stain`), 0 where
-        there is no image.
+        ``(2 c, h, w)`` uint8: ridge and level of each channel (:func:`measure_stain`), 0 where there is no image.
     """
 
     names: tuple[str, ...]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from ucs._kernels.labels.windows import Window, tiles
 from ucs._kernels.stains import HALO_UM, Stains, bin_side, measure_stain
-from ucs._read.nuclei.onto_grid import downsampling
 from ucs._read.nuclei.stain import find_stain
 from ucs._read.platforms import FOV
 from ucs._utils.checks import listed
+from ucs._utils.elements import coarsest_level
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,6 +48,8 @@ def find_stains(sdata: SpatialData, source: Source, keys: Sequence[str]) -> dict
     ValueError
         If a channel is named twice, or fields of view have other channels.
     """
+    from spatialdata.models import get_channel_names
+
     found: dict[str, list[Stain]] = {}
     for entry in keys:
         template, _, channel = entry.partition("/")
@@ -57,7 +59,7 @@ def find_stains(sdata: SpatialData, source: Source, keys: Sequence[str]) -> dict
             msg = f"stain_keys: there is no image {listed(missing)}; there are: {listed(sdata.images) or 'none'}."
             raise KeyError(msg)
         for key in images:
-            for name in [channel] if channel else _channel_names(sdata, key):
+            for name in [channel] if channel else get_channel_names(sdata.images[key]):
                 of = found.setdefault(f"{template}/{name}", [])
                 of.append(find_stain(sdata, key, name, source))
                 if len({one.key for one in of}) < len(of):
@@ -68,12 +70,6 @@ def find_stains(sdata: SpatialData, source: Source, keys: Sequence[str]) -> dict
         msg = f"stain_keys: not all fields of view have the channels {listed(uneven)}."
         raise ValueError(msg)
     return found
-
-
-def _channel_names(sdata: SpatialData, key: str) -> list[Any]:
-    from spatialdata.models import get_channel_names
-
-    return get_channel_names(sdata.images[key])
 
 
 def read_stains(
@@ -95,9 +91,11 @@ def read_stains(
     for number, of in enumerate(found.values()):
         for stain in of:
             to_frame = source.to_frame(sdata, stain.key, coordinate_system=coordinate_system)
-            level, matrix = _level(stain, np.linalg.inv(to_frame) @ grid.px_to_intrinsic)
+            to_image = np.linalg.inv(to_frame) @ grid.px_to_intrinsic
+            level, matrix = coarsest_level(stain.levels, to_image, least=1)
+            plane = level.transpose("c", "y", "x")[stain.positions[0]]
             for chunk in chunks:
-                image, inside = _sampled(level, matrix, chunk.grown(halo), chunk)
+                image, inside = _sampled(plane, matrix, chunk.grown(halo), chunk)
                 if inside.any():
                     inner = np.s_[halo : halo + chunk.shape[0], halo : halo + chunk.shape[1]]
                     for k, measure in enumerate(measure_stain(image, um_per_px=grid.um_per_px)):
@@ -124,20 +122,8 @@ def with_stains(
     return replace(sample, stains=stains)
 
 
-def _level(stain: Stain, to_image: NDArray[np.float64]) -> tuple[DataArray, NDArray[np.float64]]:
-    """Return the coarsest level with pixels no larger than the grid's, or the finest, and the matrix to its pixels."""
-    chosen, matrix = stain.levels[0], to_image
-    for level in stain.levels[1:]:
-        along_y, along_x = map(downsampling, stain.levels[0].shape[-2:], level.shape[-2:])
-        scaled = np.diag([1 / along_x, 1 / along_y, 1.0]) @ to_image
-        if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 1:
-            break
-        chosen, matrix = level, scaled
-    return chosen.transpose("c", "y", "x")[stain.positions[0]], matrix
-
-
 def _sampled(
-    level: DataArray, matrix: NDArray[np.float64], window: Window, chunk: Window
+    plane: DataArray, matrix: NDArray[np.float64], window: Window, chunk: Window
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return an image on a window of the grid, and which pixels of a chunk of it lie in the image."""
     per_px = float(np.sqrt(abs(np.linalg.det(matrix[:2, :2]))))
@@ -145,7 +131,7 @@ def _sampled(
     rows, columns = np.arange(chunk.row0, chunk.row1) + 0.5, np.arange(chunk.column0, chunk.column1) + 0.5
     x = matrix[0, 0] * columns + matrix[0, 1] * rows[:, None] + matrix[0, 2]
     y = matrix[1, 0] * columns + matrix[1, 1] * rows[:, None] + matrix[1, 2]
-    size = level.shape
+    size = plane.shape
     inside = (y >= 0) & (y < size[0]) & (x >= 0) & (x < size[1])
     if not inside.any():
         return np.zeros(window.shape, dtype=np.float32), inside
@@ -155,7 +141,7 @@ def _sampled(
     pad = 2 + int(np.ceil(3 * blur))
     left, top = np.clip(np.floor(corners.min(axis=0)).astype(int) - pad, 0, [size[1] - 1, size[0] - 1])
     right, bottom = np.clip(np.ceil(corners.max(axis=0)).astype(int) + pad, [1, 1], [size[1], size[0]])
-    image = np.asarray(level[top:bottom, left:right]).astype(np.float32)
+    image = np.asarray(plane[top:bottom, left:right]).astype(np.float32)
     np.nan_to_num(image, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     if blur:
         image = gaussian_filter(image, blur, mode="nearest", truncate=3.0)

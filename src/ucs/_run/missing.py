@@ -68,11 +68,11 @@ def add_missing_cells(
             if prediction.foreground is None:
                 msg = "The paper's rule needs the foreground of the prediction."
                 raise ValueError(msg)
-            of_added = None
+            probability = None
             added = find_by_foreground(prediction.foreground, prediction.labels, sample.nuclei.labels)
         else:
             raster = raster_of(sample, None)
-            added, of_added = find_missing_nuclei(raster, model.distinct()[0], prediction.labels, update)
+            added, probability = find_missing_nuclei(raster, model.distinct()[0], prediction.labels, update)
     m = int(added.max(initial=0))
     logger.info("Found %d cells whose nucleus is not among the %d nuclei.", m, n)
     if m > 0:
@@ -80,8 +80,8 @@ def add_missing_cells(
         sample = with_nuclei(sample, added)
         prediction = predict(sample, with_nuclei_in_regions(regions, added))
     obs = {**prediction.obs, MISSING: np.arange(n + m) >= n}
-    if of_added is not None:
-        obs[PROBABILITY] = np.concatenate([np.zeros(n, dtype=np.float32), of_added])
+    if probability is not None:
+        obs[PROBABILITY] = np.concatenate([np.zeros(n, dtype=np.float32), probability])
     return sample, replace(prediction, obs=obs)
 
 
@@ -113,5 +113,5 @@ def with_nuclei_in_regions(regions: Regions | None, added: NDArray[np.int32]) ->
     m = int(added.max(initial=0))
     if regions is None or m == 0:
         return regions
-    of_added = most_frequent(added, regions.labels, m)
-    return replace(regions, of_nucleus=np.concatenate([regions.of_nucleus, of_added.astype(np.int64)]))
+    probability = most_frequent(added, regions.labels, m)
+    return replace(regions, of_nucleus=np.concatenate([regions.of_nucleus, probability.astype(np.int64)]))

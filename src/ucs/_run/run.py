@@ -64,7 +64,7 @@ def run_segmentation(
         outlier_um=asked.read.outlier_um,
     )
     nuclei_key = find_nuclei_key(sdata, source, asked.nuclei_key)
-    find_stains(sdata, source, asked.read.stain_keys or ())
+    find_stains(sdata, source, asked.read.stain_keys or ())  # one that is not there is told before all is read
     if write:
         drop_half_written(sdata)
     find_missing = bool(asked.find_missing)

@@ -12,6 +12,7 @@ from ucs._kernels.labels.ids import densify
 from ucs._read.columns import check_frame
 from ucs._read.fields import find_fields
 from ucs._results.outlines import polygon_frame
+from ucs._utils.elements import levels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -158,7 +159,7 @@ def crop_raster(
     The part ``(h, w)``, or ``(c, h, w)`` of an image, of size 0 if the element lies elsewhere, and the ``(3, 3)``
     matrix from its pixels to the points.
     """
-    levels = _levels(element)
+    levels = levels_of(element)
     full = np.array(levels[0].shape[-2:], dtype=float)
     x_min, y_min, x_max, y_max = bounds
     corners = np.array([[x_min, x_max, x_min, x_max], [y_min, y_min, y_max, y_max], [1, 1, 1, 1]])
@@ -176,15 +177,6 @@ def crop_raster(
     to_full = np.diag([factor[0] * step, factor[1] * step, 1.0])
     to_full[:2, 2] = first * factor
     return part, to_points @ to_full
-
-
-def _levels(element: DataArray | DataTree) -> list[DataArray]:
-    """Return the arrays of an element, finest first."""
-    from xarray import DataTree
-
-    if not isinstance(element, DataTree):
-        return [element]
-    return [next(iter(level.to_dataset().values())) for level in element.children.values()]
 
 
 def _affine(geometry: object, matrix: NDArray) -> NDArray:

@@ -16,6 +16,7 @@ from xarray import DataTree
 from ucs._read.grid import Grid
 from ucs._read.nuclei import onto_grid as _nuclei
 from ucs._read.nuclei.onto_grid import read_nuclei
+from ucs._utils.elements import downsampling
 from ucs._utils.transformations import transformation_matrix
 
 POINTS = pd.DataFrame({"x": [0.5, 1.5], "y": [0.5, 2.5], "feature_name": pd.Categorical(["A", "B"])})
@@ -184,7 +185,7 @@ class TestMultiscale:
 
     @pytest.mark.parametrize(("full", "size", "factor"), [(175, 87, 2), (175, 88, 2), (174, 87, 2), (100, 40, 2.5)])
     def test_factor_of_a_level(self, full, size, factor):
-        assert _nuclei.downsampling(full, size) == factor
+        assert downsampling(full, size) == factor
 
 
 class TestPlaces:

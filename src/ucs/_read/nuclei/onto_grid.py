@@ -13,7 +13,7 @@ from ucs._kernels.labels.fill import fill_polygons
 from ucs._kernels.labels.ids import densify, ids_in, pixels_of_ids, renumbered
 from ucs._kernels.labels.resample import sample_labels, source_window
 from ucs._utils.checks import check_ids, listed
-from ucs._utils.elements import shallow_copy
+from ucs._utils.elements import coarsest_level, levels_of, shallow_copy
 from ucs._utils.log import logger
 
 if TYPE_CHECKING:
@@ -154,33 +154,11 @@ def choose_level(
     ValueError
         If it is no 2D array of integers.
     """
-    from xarray import DataTree
-
-    if isinstance(element, DataTree):
-        levels = [next(iter(level.to_dataset().values())) for level in element.children.values()]
-    else:
-        levels = [element]
+    levels = levels_of(element)
     if levels[0].ndim != 2 or not np.issubdtype(levels[0].dtype, np.integer):
         msg = f"labels[{name!r}] must be a 2D raster of whole numbers, not {levels[0].ndim}D {levels[0].dtype}."
         raise ValueError(msg)
-    chosen, matrix = levels[0], grid_to_labels
-    for level in levels[1:]:
-        factor = [downsampling(*sizes) for sizes in zip(levels[0].shape, level.shape, strict=True)]  # (y, x)
-        scaled = np.diag([1 / factor[1], 1 / factor[0], 1.0]) @ grid_to_labels
-        if np.sqrt(abs(np.linalg.det(scaled[:2, :2]))) < 2:
-            break
-        chosen, matrix = level, scaled
-    return chosen, matrix
-
-
-def downsampling(full: int, size: int) -> float:
-    """Return how many pixels of the finest level a pixel of a level spans.
-
-    It is a whole number wherever that explains the size: writers leave out or fill up an incomplete last pixel, so that
-    the ratio of the sizes is not exact.
-    """
-    whole = round(full / size)
-    return whole if size in (full // whole, -(-full // whole)) else full / size
+    return coarsest_level(levels, grid_to_labels, least=2)
 
 
 def _from_shapes(

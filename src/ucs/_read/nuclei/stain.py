@@ -13,13 +13,14 @@ from ucs._read.platforms import Platform, resolve_platform
 from ucs._read.source import find_source
 from ucs._read.unit import NOTHING, find_unit
 from ucs._utils.checks import check_positive, listed, reading_option
+from ucs._utils.elements import levels_of
 from ucs._utils.transformations import near, transformation_matrix
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from spatialdata import SpatialData
-    from xarray import DataArray, DataTree
+    from xarray import DataArray
 
     from ucs._read.source import Source
 
@@ -61,7 +62,7 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel, source: So
     if key is None:
         candidates = list(sdata.images) if source is None else near(sdata, list(sdata.images), source.keys)
         key = _find_image(sdata, channel, platform, candidates)
-    levels = _levels(sdata.images[key])
+    levels = levels_of(sdata.images[key])
     if "z" in levels[0].dims:
         msg = (
             f"images[{key!r}] has the dimensions {levels[0].dims}, but nuclei are found in images (c, y, x): add a "
@@ -74,7 +75,7 @@ def find_stain(sdata: SpatialData, key: str | None, channel: Channel, source: So
 
 
 def _find_image(sdata: SpatialData, channel: Channel, platform: Platform, candidates: Sequence[str]) -> str:
-    channels = {key: _channels(_levels(sdata.images[key])) for key in candidates}
+    channels = {key: _channels(levels_of(sdata.images[key])) for key in candidates}
     keys = [key for key, names in channels.items() if _may_be_meant(key, names, channel, platform)]
     if not keys:
         images = "; ".join(f"{key!r} with channels {listed(names)}" for key, names in channels.items())
@@ -86,14 +87,6 @@ def _find_image(sdata: SpatialData, channel: Channel, platform: Platform, candid
         msg = f"Several images show the nuclear stain: {listed(keys)}. Name the right one with image_key=."
         raise ValueError(msg)
     return (preferred or keys)[0]
-
-
-def _levels(element: DataArray | DataTree) -> list[DataArray]:
-    from xarray import DataTree
-
-    if isinstance(element, DataTree):
-        return [next(iter(level.data_vars.values())) for level in element.children.values()]
-    return [element]
 
 
 def _channels(levels: list[DataArray]) -> list[Any]:

@@ -148,7 +148,6 @@ def _search(
     candidates, log_odds = propose(clues), np.zeros(0)
     for _ in range(_MOST_ROUNDS):
         m = int(candidates.max(initial=0))
-        log_odds = np.zeros(m)
         if m == 0:
             break
         with_them = np.where(candidates > 0, candidates + n, nuclei).astype(np.int32)

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from ucs._kernels.labels.windows import Window
     from ucs.methods.pretrained.predict import OwnerPlan
 
 _SQUARE, _SQUARES = 384, 16  # pixels, and how many are looked at
@@ -96,18 +97,17 @@ def learn_stains(
     if not told:
         logger.warning(
             "Stains are not used: where cells end, %s look as they do elsewhere (%.3f nats at most, %g are asked for). "
-            "Look at whether the image lies where the transcripts are, or leave %s out.",
+            "Look at whether the image lies where the transcripts are, or leave read['stain_keys'] out.",
             listed(names),
             max(0.0, *information),
             _LEAST_INFORMATION,
-            "read['stain_keys']",
         )
         return None
     logger.info("Stains tell %s.", " and ".join(told))
     return StainTables(borders, typical, in_cell), [2 * ridge, 2 * level + 1]
 
 
-def _squares(plan: OwnerPlan) -> list:
+def _squares(plan: OwnerPlan) -> list[Window]:
     """Return squares with nuclei, evenly taken from all over the raster."""
     nuclei = plan.survey.nuclei
     some = [core for core in tiles_of(plan.survey.shape, _SQUARE) if nuclei[core.slices].any()]

@@ -11,7 +11,7 @@ from numba import njit
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEAST_CROSSING = 1e-3
+_LEAST_CROSSING = 1e-3  # borders on a line: the odds against any stay finite
 
 
 @dataclass(frozen=True)
